@@ -1,0 +1,153 @@
+"""The one interface of every model family.
+
+A handler is constructed with a ``ModelSpec``, loaded once, and then used by one thread. Facts are classmethods that read files
+and load nothing. A verb shows its pipeline in plain sight::
+
+    inputs = self.prepare_inputs(request)
+    config = self.get_generation_config(request)
+    raw = <the model>(inputs, config)
+    return self.postprocess_outputs(raw, request)
+
+Heavy libraries are imported inside methods only.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, TypeVar
+
+from handlers import types as t
+from openai_compat.errors import UnsupportedCapability
+
+RequestT = TypeVar("RequestT", bound=t.Request)
+
+
+class BaseHandler(ABC):
+    """Facts, pipeline, modes and verbs of one model family.
+
+    Attributes:
+        modes: the family's modes by name; ``get_supported_modes`` and its companions derive from it.
+    """
+
+    modes: ClassVar[dict[str, t.Mode]] = {}
+
+    def __init__(self, spec: t.ModelSpec) -> None:
+        self.spec = spec
+
+    # ------------------------------------------------------------ facts
+
+    @classmethod
+    def get_dependencies(cls, spec: t.ModelSpec) -> tuple[str, ...]:
+        """Python distributions that this model needs, as requirement strings."""
+        return ()
+
+    @classmethod
+    def get_system_dependencies(cls, spec: t.ModelSpec) -> tuple[str, ...]:
+        """Programs and shared libraries that this model needs, by their usual names."""
+        return ()
+
+    @classmethod
+    def analyze(cls, spec: t.ModelSpec) -> t.Analysis:
+        """Read the model's headers and tell what it is and needs. Raises ``ModelUnavailable`` where they cannot be read."""
+        from handlers.analyze import analyze_snapshot
+
+        return analyze_snapshot(spec, cls)
+
+    @classmethod
+    def validate_model_files(cls, spec: t.ModelSpec) -> tuple[str, ...]:
+        """Problems of the model's files, one line each, naming the file; empty when it can be loaded."""
+        from handlers.analyze import missing_files
+
+        return missing_files(spec)
+
+    @classmethod
+    def get_model_capabilities(cls, spec: t.ModelSpec) -> frozenset[t.Verb]:
+        """The verbs that this checkpoint supports: a subset of those the class overrides."""
+        return cls.overridden_verbs()
+
+    @classmethod
+    def overridden_verbs(cls) -> frozenset[t.Verb]:
+        """The verbs that the class implements; necessary for a capability, not sufficient."""
+        return frozenset(v for v in t.VERBS if getattr(cls, v) is not getattr(BaseHandler, v))
+
+    # ------------------------------------------------------------ pipeline
+
+    @abstractmethod
+    def load_model(self, report: t.LoadReport) -> None:
+        """Load weights and everything a verb needs. Raises ``ModelUnavailable`` with a reason a client may read."""
+
+    def validate_inputs(self, request: t.Request) -> None:
+        """Refuse what this model cannot do. Raises ``InvalidRequest`` naming the field."""
+
+    def prepare_inputs(self, request: t.Request) -> Any:
+        """Turn a request into what the model runs on (tensors, token ids, an engine's input)."""
+        return request
+
+    def get_generation_config(self, request: t.Request) -> Any:
+        """The effective parameters: the request's, else the mode's (already applied), else the model's own defaults."""
+        return None
+
+    def postprocess_outputs(self, raw: Any, request: t.Request) -> Any:
+        """Turn raw output into a result; for a stream it is called for each delta too."""
+        return raw
+
+    # ------------------------------------------------------------ modes
+
+    @classmethod
+    def get_supported_modes(cls, spec: t.ModelSpec | None = None) -> tuple[str, ...]:
+        return tuple(cls.modes)
+
+    @classmethod
+    def get_mode_descriptions(cls) -> dict[str, str]:
+        return {name: mode.description for name, mode in cls.modes.items()}
+
+    def apply_mode_settings(self, request: RequestT) -> RequestT:
+        """Fill what the client left open from the request's mode. Raises ``UnsupportedMode``."""
+        from handlers.modes import apply_mode
+
+        return apply_mode(self, request)
+
+    # ------------------------------------------------------------ verbs
+
+    def generate_text(self, request: t.TextRequest, ctx: t.RunContext) -> t.TextResult:
+        """Continue a chat or prompts; emits ``TextDelta``."""
+        raise self._unsupported("generate_text")
+
+    def generate_image(self, request: t.ImageRequest, ctx: t.RunContext) -> t.MediaResult:
+        """Make pictures; emits ``MediaDelta`` for partial pictures."""
+        raise self._unsupported("generate_image")
+
+    def generate_audio(self, request: t.SpeechRequest, ctx: t.RunContext) -> t.MediaResult:
+        """Speak or make sound; emits ``MediaDelta``."""
+        raise self._unsupported("generate_audio")
+
+    def generate_video(self, request: t.VideoRequest, ctx: t.RunContext) -> t.MediaResult:
+        """Make a video."""
+        raise self._unsupported("generate_video")
+
+    def process_image(self, request: t.ImageTaskRequest, ctx: t.RunContext) -> t.LabelResult:
+        """Classify, detect, segment, or estimate depth."""
+        raise self._unsupported("process_image")
+
+    def process_audio(self, request: t.AudioTaskRequest, ctx: t.RunContext) -> t.TranscriptResult | t.LabelResult:
+        """Transcribe, translate or classify a recording; emits ``TextDelta``."""
+        raise self._unsupported("process_audio")
+
+    def process_multimodal(self, request: t.TextRequest, ctx: t.RunContext) -> t.TextResult:
+        """Answer a chat with pictures or sound in it; emits ``TextDelta``."""
+        raise self._unsupported("process_multimodal")
+
+    def embed_text(self, request: t.EmbedRequest, ctx: t.RunContext) -> t.EmbedResult:
+        """One vector a text."""
+        raise self._unsupported("embed_text")
+
+    def embed_image(self, request: t.EmbedRequest, ctx: t.RunContext) -> t.EmbedResult:
+        """One vector a picture."""
+        raise self._unsupported("embed_image")
+
+    def embed_multimodal(self, request: t.EmbedRequest, ctx: t.RunContext) -> t.EmbedResult:
+        """One vector a pair of text and picture."""
+        raise self._unsupported("embed_multimodal")
+
+    def _unsupported(self, verb: t.Verb) -> UnsupportedCapability:
+        return UnsupportedCapability(f"The model '{self.spec.id}' does not support {verb.replace('_', ' ')}.", param="model")

@@ -1,0 +1,373 @@
+"""What travels between the wire and a handler: frozen requests, deltas and results, one family a verb.
+
+Nothing here knows HTTP. ``None`` in a request means "the client did not say", so that a mode or the model's own defaults may
+fill it. Times are seconds, sizes bytes or pixels, token counts whole tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol, TypeAlias
+
+from msgspec import Struct
+
+Verb: TypeAlias = Literal[
+    "generate_text",
+    "generate_image",
+    "generate_audio",
+    "generate_video",
+    "process_image",
+    "process_audio",
+    "process_multimodal",
+    "embed_text",
+    "embed_image",
+    "embed_multimodal",
+]
+VERBS: tuple[Verb, ...] = Verb.__args__  # type: ignore[attr-defined]
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+
+
+class Frozen(Struct, frozen=True, kw_only=True):
+    """Base of all domain data."""
+
+
+# ---------------------------------------------------------------- model facts
+
+
+class ModelSpec(Frozen):
+    """One model as a handler sees it: resolved files and how to load them."""
+
+    id: str
+    path: str
+    kind: str
+    device: str = "auto"
+    dtype: str = "auto"
+    context_length: int | None = None
+    threads: int | None = None
+    options: dict[str, Any] = {}
+
+
+class Analysis(Frozen):
+    """What a model's files tell without loading it.
+
+    ``bytes_per_dtype`` maps a dtype name (``float32``, ``bfloat16``, ``int8`` …) to the bytes that the weights take in memory;
+    ``load_bytes`` is the estimate for the spec's own dtype with the handler's overhead (activations, caches).
+    """
+
+    architecture: str
+    parameters: int
+    dtype: str
+    bytes_per_dtype: dict[str, int]
+    load_bytes: int
+    context_length: int | None = None
+    capabilities: tuple[Verb, ...] = ()
+    modes: tuple[str, ...] = ()
+    dependencies: tuple[str, ...] = ()
+    system_dependencies: tuple[str, ...] = ()
+    weight_format: str = "safetensors"
+    has_chat_template: bool = False
+
+
+class Mode(Frozen):
+    """A named bundle of defaults. Request fields win over it.
+
+    ``template`` holds ``{input}`` (the last user text) and is applied to it; ``variables`` are its other placeholders with their
+    defaults, filled from the request's ``mode_options``.
+    """
+
+    description: str
+    system_prompt: str | None = None
+    template: str | None = None
+    variables: dict[str, str] = {}
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    max_tokens: int | None = None
+    requires: Literal["text", "messages", "image", "audio", "any"] = "any"
+    output: str = "text"
+
+
+# ---------------------------------------------------------------- requests
+
+
+class TextPart(Frozen, tag="text"):
+    text: str
+
+
+class ImagePart(Frozen, tag="image"):
+    """An encoded picture (PNG, JPEG, WebP, GIF), already fetched and checked."""
+
+    data: bytes
+    detail: str = "auto"
+
+
+class AudioPart(Frozen, tag="audio"):
+    """An encoded recording in any container of the allow-list."""
+
+    data: bytes
+    format: str
+
+
+Part: TypeAlias = TextPart | ImagePart | AudioPart
+
+
+class ToolCall(Frozen):
+    id: str
+    name: str
+    arguments: str
+
+
+class Message(Frozen):
+    role: Role
+    parts: tuple[Part, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+    reasoning: str | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+
+class Sampling(Frozen):
+    """Per-request sampling. ``logprobs`` is None for off, else the number of alternatives (0 to 20) beside the chosen token."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: dict[int, float] = {}
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    max_tokens: int | None = None
+    min_tokens: int | None = None
+    ignore_eos: bool = False
+    n: int = 1
+    best_of: int | None = None
+    logprobs: int | None = None
+
+
+Prompt: TypeAlias = str | tuple[int, ...]
+
+
+class TextRequest(Frozen):
+    """A chat (``messages``) or plain prompts (``prompts``: text or token ids); exactly one of them is given.
+
+    Choices are numbered ``prompt_index * n + sample_index``. ``max_tokens_param`` and ``prompt_param`` are the client's field
+    names, for error messages.
+    """
+
+    messages: tuple[Message, ...] | None = None
+    prompts: tuple[Prompt, ...] | None = None
+    sampling: Sampling = Sampling()
+    mode: str | None = None
+    mode_options: dict[str, str] = {}
+    system_prompt: str | None = None
+    echo: bool = False
+    stream: bool = False
+    template_options: dict[str, str | int | float | bool | None] = {}
+    cache_salt: str = ""
+
+    @property
+    def prompt_param(self) -> str:
+        return "prompt" if self.messages is None else "messages"
+
+
+class ImageRequest(Frozen):
+    """Text to image; ``image`` and ``mask`` (encoded) make it an edit. Sizes in pixels."""
+
+    prompt: str
+    negative_prompt: str | None = None
+    n: int = 1
+    width: int | None = None
+    height: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    seed: int | None = None
+    image: bytes | None = None
+    mask: bytes | None = None
+    mode: str | None = None
+    stream: bool = False
+
+
+class SpeechRequest(Frozen):
+    """Text to speech or sound."""
+
+    text: str
+    voice: str | None = None
+    speed: float = 1.0
+    instructions: str | None = None
+    mode: str | None = None
+    stream: bool = False
+
+
+class VideoRequest(Frozen):
+    prompt: str
+    seconds: float | None = None
+    width: int | None = None
+    height: int | None = None
+    seed: int | None = None
+    mode: str | None = None
+
+
+class ImageTaskRequest(Frozen):
+    """An encoded picture and what to do with it."""
+
+    image: bytes
+    task: Literal["classify", "detect", "segment", "depth"]
+    labels: tuple[str, ...] = ()
+    threshold: float | None = None
+    mode: str | None = None
+
+
+class AudioTaskRequest(Frozen):
+    """An encoded recording and what to do with it."""
+
+    audio: bytes
+    task: Literal["transcribe", "translate", "classify"]
+    language: str | None = None
+    prompt: str | None = None
+    temperature: float | None = None
+    timestamps: tuple[Literal["segment", "word"], ...] = ()
+    mode: str | None = None
+    stream: bool = False
+
+
+class EmbedRequest(Frozen):
+    """``texts`` or ``images`` (encoded), or both pairwise for a joint embedding."""
+
+    texts: tuple[Prompt, ...] = ()
+    images: tuple[bytes, ...] = ()
+    dimensions: int | None = None
+    mode: str | None = None
+
+
+Request: TypeAlias = (
+    TextRequest | ImageRequest | SpeechRequest | VideoRequest | ImageTaskRequest | AudioTaskRequest | EmbedRequest
+)
+
+# ---------------------------------------------------------------- answers
+
+
+class Usage(Frozen):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class TopLogprob(Frozen):
+    token: str
+    logprob: float
+    token_bytes: bytes
+
+
+class TokenLogprob(Frozen):
+    """A token of the answer, its natural-log probability, the most likely alternatives, and its offset in the text."""
+
+    token: str
+    logprob: float | None
+    token_bytes: bytes
+    top: tuple[TopLogprob, ...] = ()
+    text_offset: int = 0
+
+
+class TextDelta(Frozen):
+    """A piece of one choice: text that is safe to show (no half code point, no beginning of a stop string)."""
+
+    index: int
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class TextChoice(Frozen):
+    index: int
+    text: str
+    finish_reason: FinishReason
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+class TextResult(Frozen):
+    choices: tuple[TextChoice, ...]
+    usage: Usage
+
+
+class Media(Frozen):
+    """Encoded bytes with their MIME type."""
+
+    data: bytes
+    mime: str
+
+
+class MediaDelta(Frozen):
+    """A piece of sound, or a partial picture."""
+
+    index: int
+    data: bytes
+
+
+class MediaResult(Frozen):
+    items: tuple[Media, ...]
+    usage: Usage = Usage()
+
+
+class Label(Frozen):
+    """A finding in a picture or recording; ``box`` is (left, top, right, bottom) in pixels."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float] | None = None
+    mask: bytes | None = None
+
+
+class LabelResult(Frozen):
+    labels: tuple[Label, ...]
+
+
+class Segment(Frozen):
+    """A stretch of recognised speech; times in seconds."""
+
+    start: float
+    end: float
+    text: str
+
+
+class TranscriptResult(Frozen):
+    text: str
+    language: str | None = None
+    duration: float = 0.0
+    segments: tuple[Segment, ...] = ()
+    usage: Usage = Usage()
+
+
+class EmbedResult(Frozen):
+    """One float32 vector an input, in input order."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    usage: Usage = Usage()
+
+
+Delta: TypeAlias = TextDelta | MediaDelta
+Result: TypeAlias = TextResult | MediaResult | LabelResult | TranscriptResult | EmbedResult
+
+
+class RunContext(Protocol):
+    """What a verb may say to the outside while it runs on the model's thread."""
+
+    def emit(self, delta: Delta) -> None:
+        """Send a piece of the answer. Raises ``Cancelled`` or ``DeadlineExceeded`` once nobody wants it any more."""
+
+    def check(self) -> None:
+        """Raise ``Cancelled`` or ``DeadlineExceeded`` once nobody wants the answer; call it at least once a step."""
+
+
+class LoadReport(Protocol):
+    """Where ``load_model`` tells how far it is."""
+
+    def __call__(self, stage: str, done: int = 0, total: int = 0) -> None:
+        """``stage`` in words, ``done`` and ``total`` in bytes (0: not known)."""

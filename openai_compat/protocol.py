@@ -1,0 +1,135 @@
+"""What gateway and worker say to each other beside OpenAI HTTP: the gateway's own headers, the launch order, the status lines.
+
+Two channels. Requests travel as OpenAI HTTP over the worker's Unix socket, with the facts below as ``x-oc-*`` headers. Beside it
+each worker connects once to the gateway's status socket, proves itself by its token, and writes one JSON line an event until it
+ends; either side sees the other's death as the end of that connection. This module imports msgspec only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote, unquote_to_bytes
+
+import msgspec
+from msgspec import Struct
+
+PREFIX = "x-oc-"
+ASCII = "latin-1"
+
+
+class RelayFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the gateway knows of a request and the worker trusts.
+
+    ``deadline`` is seconds from now; ``public_model`` is the name that the answer echoes.
+    """
+
+    request_id: str
+    model: str
+    public_model: str
+    mode: str | None = None
+    cache_salt: str = ""
+    deadline: float = 600.0
+
+    def to_headers(self) -> dict[str, str]:
+        """One header, percent-encoded, since a model's name may hold any letter."""
+        return {PREFIX + "facts": quote(msgspec.json.encode(self), safe='{}":, ')}
+
+    @classmethod
+    def from_headers(cls, headers: Mapping[str, str]) -> RelayFacts:
+        """Raises ``KeyError`` without the header and ``msgspec.ValidationError`` on a bad one."""
+        return msgspec.json.decode(unquote_to_bytes(headers[PREFIX + "facts"]), type=cls)
+
+
+def is_private(header: str) -> bool:
+    """Whether a client's header must be dropped because only the gateway may say it."""
+    return header.lower().startswith(PREFIX)
+
+
+class Launch(Struct, frozen=True, kw_only=True):
+    """The order to start one worker; ``spec`` is a ``handlers.types.ModelSpec`` as builtins.
+
+    ``environment`` is set in the child before any heavy import.
+    """
+
+    worker_id: str
+    token: str
+    spec: dict[str, Any]
+    socket: str
+    status_socket: str
+    environment: dict[str, str] = {}
+    log_format: str = "text"
+    log_level: str = "info"
+    shutdown_grace: float = 30.0
+
+
+# ---------------------------------------------------------------- status lines, worker to gateway
+
+
+class Hello(Struct, frozen=True, tag="hello"):
+    worker_id: str
+    token: str
+    pid: int
+
+
+class Progress(Struct, frozen=True, tag="progress"):
+    """``done`` and ``total`` are bytes; 0 means not known."""
+
+    stage: str
+    done: int = 0
+    total: int = 0
+
+
+class Memory(Struct, frozen=True, tag="memory"):
+    """Bytes held: private host memory (PSS), and what is reserved on each device (``cuda:0`` …)."""
+
+    host: int
+    devices: dict[str, int] = {}
+
+
+class Ready(Struct, frozen=True, tag="ready"):
+    """Loaded and self-tested."""
+
+    memory: Memory
+    load_seconds: float
+    capabilities: tuple[str, ...]
+
+
+class Failed(Struct, frozen=True, tag="failed"):
+    """Loading failed; ``message`` may be read by a client."""
+
+    message: str
+    kind: str = "ModelUnavailable"
+
+
+class Done(Struct, frozen=True, tag="done"):
+    """Nothing of this request runs in the worker any more."""
+
+    request_id: str
+
+
+class Heartbeat(Struct, frozen=True, tag="heartbeat"):
+    """Every few seconds: memory, and the ids of the requests still running."""
+
+    memory: Memory
+    active: tuple[str, ...] = ()
+
+
+Status = Hello | Progress | Ready | Failed | Done | Heartbeat
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Status] = msgspec.json.Decoder(Status)
+
+
+def encode_status(message: Status) -> bytes:
+    """One line, ending in a newline."""
+    return _encoder.encode(message) + b"\n"
+
+
+def decode_status(line: bytes) -> Status:
+    """Raises ``msgspec.DecodeError`` on anything else."""
+    return _decoder.decode(line)
+
+
+def public_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """A client's headers without those that only the gateway may set."""
+    return [(k, v) for k, v in headers if not is_private(k.decode(ASCII))]
