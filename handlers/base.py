@@ -76,7 +76,7 @@ class BaseHandler(ABC):
     def load_model(self, report: t.LoadReport) -> None:
         """Load weights and everything a verb needs. Raises ``ModelUnavailable`` with a reason a client may read."""
 
-    def validate_inputs(self, request: t.Request) -> None:
+    def validate_inputs(self, request: t.Request) -> None:  # noqa: B027 -- a default, not a duty
         """Refuse what this model cannot do. Raises ``InvalidRequest`` naming the field."""
 
     def prepare_inputs(self, request: t.Request) -> Any:

@@ -27,14 +27,10 @@ FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filte
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
 
-class Frozen(Struct, frozen=True, kw_only=True):
-    """Base of all domain data."""
-
-
 # ---------------------------------------------------------------- model facts
 
 
-class ModelSpec(Frozen):
+class ModelSpec(Struct, frozen=True, kw_only=True):
     """One model as a handler sees it: resolved files and how to load them."""
 
     id: str
@@ -47,7 +43,7 @@ class ModelSpec(Frozen):
     options: dict[str, Any] = {}
 
 
-class Analysis(Frozen):
+class Analysis(Struct, frozen=True, kw_only=True):
     """What a model's files tell without loading it.
 
     ``bytes_per_dtype`` maps a dtype name (``float32``, ``bfloat16``, ``int8`` …) to the bytes that the weights take in memory;
@@ -68,11 +64,11 @@ class Analysis(Frozen):
     has_chat_template: bool = False
 
 
-class Mode(Frozen):
+class Mode(Struct, frozen=True, kw_only=True):
     """A named bundle of defaults. Request fields win over it.
 
-    ``template`` holds ``{input}`` (the last user text) and is applied to it; ``variables`` are its other placeholders with their
-    defaults, filled from the request's ``mode_options``.
+    ``template`` holds ``{input}`` (the last user text) and is applied to it; ``variables`` are its other placeholders with
+    their defaults, filled from the request's ``mode_options``.
     """
 
     description: str
@@ -91,18 +87,18 @@ class Mode(Frozen):
 # ---------------------------------------------------------------- requests
 
 
-class TextPart(Frozen, tag="text"):
+class TextPart(Struct, frozen=True, kw_only=True, tag="text"):
     text: str
 
 
-class ImagePart(Frozen, tag="image"):
+class ImagePart(Struct, frozen=True, kw_only=True, tag="image"):
     """An encoded picture (PNG, JPEG, WebP, GIF), already fetched and checked."""
 
     data: bytes
     detail: str = "auto"
 
 
-class AudioPart(Frozen, tag="audio"):
+class AudioPart(Struct, frozen=True, kw_only=True, tag="audio"):
     """An encoded recording in any container of the allow-list."""
 
     data: bytes
@@ -112,13 +108,13 @@ class AudioPart(Frozen, tag="audio"):
 Part: TypeAlias = TextPart | ImagePart | AudioPart
 
 
-class ToolCall(Frozen):
+class ToolCall(Struct, frozen=True, kw_only=True):
     id: str
     name: str
     arguments: str
 
 
-class Message(Frozen):
+class Message(Struct, frozen=True, kw_only=True):
     role: Role
     parts: tuple[Part, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
@@ -131,7 +127,7 @@ class Message(Frozen):
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))
 
 
-class Sampling(Frozen):
+class Sampling(Struct, frozen=True, kw_only=True):
     """Per-request sampling. ``logprobs`` is None for off, else the number of alternatives (0 to 20) beside the chosen token."""
 
     temperature: float | None = None
@@ -156,7 +152,7 @@ class Sampling(Frozen):
 Prompt: TypeAlias = str | tuple[int, ...]
 
 
-class TextRequest(Frozen):
+class TextRequest(Struct, frozen=True, kw_only=True):
     """A chat (``messages``) or plain prompts (``prompts``: text or token ids); exactly one of them is given.
 
     Choices are numbered ``prompt_index * n + sample_index``. ``max_tokens_param`` and ``prompt_param`` are the client's field
@@ -179,7 +175,7 @@ class TextRequest(Frozen):
         return "prompt" if self.messages is None else "messages"
 
 
-class ImageRequest(Frozen):
+class ImageRequest(Struct, frozen=True, kw_only=True):
     """Text to image; ``image`` and ``mask`` (encoded) make it an edit. Sizes in pixels."""
 
     prompt: str
@@ -196,7 +192,7 @@ class ImageRequest(Frozen):
     stream: bool = False
 
 
-class SpeechRequest(Frozen):
+class SpeechRequest(Struct, frozen=True, kw_only=True):
     """Text to speech or sound."""
 
     text: str
@@ -207,7 +203,7 @@ class SpeechRequest(Frozen):
     stream: bool = False
 
 
-class VideoRequest(Frozen):
+class VideoRequest(Struct, frozen=True, kw_only=True):
     prompt: str
     seconds: float | None = None
     width: int | None = None
@@ -216,7 +212,7 @@ class VideoRequest(Frozen):
     mode: str | None = None
 
 
-class ImageTaskRequest(Frozen):
+class ImageTaskRequest(Struct, frozen=True, kw_only=True):
     """An encoded picture and what to do with it."""
 
     image: bytes
@@ -226,7 +222,7 @@ class ImageTaskRequest(Frozen):
     mode: str | None = None
 
 
-class AudioTaskRequest(Frozen):
+class AudioTaskRequest(Struct, frozen=True, kw_only=True):
     """An encoded recording and what to do with it."""
 
     audio: bytes
@@ -239,7 +235,7 @@ class AudioTaskRequest(Frozen):
     stream: bool = False
 
 
-class EmbedRequest(Frozen):
+class EmbedRequest(Struct, frozen=True, kw_only=True):
     """``texts`` or ``images`` (encoded), or both pairwise for a joint embedding."""
 
     texts: tuple[Prompt, ...] = ()
@@ -255,19 +251,19 @@ Request: TypeAlias = (
 # ---------------------------------------------------------------- answers
 
 
-class Usage(Frozen):
+class Usage(Struct, frozen=True, kw_only=True):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
 
 
-class TopLogprob(Frozen):
+class TopLogprob(Struct, frozen=True, kw_only=True):
     token: str
     logprob: float
     token_bytes: bytes
 
 
-class TokenLogprob(Frozen):
+class TokenLogprob(Struct, frozen=True, kw_only=True):
     """A token of the answer, its natural-log probability, the most likely alternatives, and its offset in the text."""
 
     token: str
@@ -277,7 +273,7 @@ class TokenLogprob(Frozen):
     text_offset: int = 0
 
 
-class TextDelta(Frozen):
+class TextDelta(Struct, frozen=True, kw_only=True):
     """A piece of one choice: text that is safe to show (no half code point, no beginning of a stop string)."""
 
     index: int
@@ -285,38 +281,38 @@ class TextDelta(Frozen):
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
-class TextChoice(Frozen):
+class TextChoice(Struct, frozen=True, kw_only=True):
     index: int
     text: str
     finish_reason: FinishReason
     logprobs: tuple[TokenLogprob, ...] | None = None
 
 
-class TextResult(Frozen):
+class TextResult(Struct, frozen=True, kw_only=True):
     choices: tuple[TextChoice, ...]
     usage: Usage
 
 
-class Media(Frozen):
+class Media(Struct, frozen=True, kw_only=True):
     """Encoded bytes with their MIME type."""
 
     data: bytes
     mime: str
 
 
-class MediaDelta(Frozen):
+class MediaDelta(Struct, frozen=True, kw_only=True):
     """A piece of sound, or a partial picture."""
 
     index: int
     data: bytes
 
 
-class MediaResult(Frozen):
+class MediaResult(Struct, frozen=True, kw_only=True):
     items: tuple[Media, ...]
     usage: Usage = Usage()
 
 
-class Label(Frozen):
+class Label(Struct, frozen=True, kw_only=True):
     """A finding in a picture or recording; ``box`` is (left, top, right, bottom) in pixels."""
 
     label: str
@@ -325,11 +321,11 @@ class Label(Frozen):
     mask: bytes | None = None
 
 
-class LabelResult(Frozen):
+class LabelResult(Struct, frozen=True, kw_only=True):
     labels: tuple[Label, ...]
 
 
-class Segment(Frozen):
+class Segment(Struct, frozen=True, kw_only=True):
     """A stretch of recognised speech; times in seconds."""
 
     start: float
@@ -337,7 +333,7 @@ class Segment(Frozen):
     text: str
 
 
-class TranscriptResult(Frozen):
+class TranscriptResult(Struct, frozen=True, kw_only=True):
     text: str
     language: str | None = None
     duration: float = 0.0
@@ -345,7 +341,7 @@ class TranscriptResult(Frozen):
     usage: Usage = Usage()
 
 
-class EmbedResult(Frozen):
+class EmbedResult(Struct, frozen=True, kw_only=True):
     """One float32 vector an input, in input order."""
 
     vectors: tuple[tuple[float, ...], ...]

@@ -20,7 +20,7 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every part of the configuration."""
 
 
-class Server(Section):
+class Server(Section, frozen=True, kw_only=True):
     """Where and how the gateway listens."""
 
     host: str = "127.0.0.1"
@@ -36,13 +36,13 @@ class Server(Section):
     cache_dir: str = ""
 
 
-class Auth(Section):
+class Auth(Section, frozen=True, kw_only=True):
     """Keys that may use the server: ``sha256:<hex>`` of each. Without any only the loopback interface is served."""
 
     keys: tuple[str, ...] = ()
 
 
-class MemoryBudget(Section):
+class MemoryBudget(Section, frozen=True, kw_only=True):
     """How much the loaded models may take together; ``devices`` overrides ``device`` for one GPU (``"cuda:0" = "20GiB"``)."""
 
     host: Size = "80%"
@@ -50,7 +50,7 @@ class MemoryBudget(Section):
     devices: dict[str, Size] = {}
 
 
-class Workers(Section):
+class Workers(Section, frozen=True, kw_only=True):
     """How worker processes are started and kept."""
 
     fork_server: bool = True
@@ -59,7 +59,7 @@ class Workers(Section):
     heartbeat: Seconds = 2.0
 
 
-class File(Section):
+class File(Section, frozen=True, kw_only=True):
     """One file taken from a source: its path there, its sha256, and the name it gets in the snapshot."""
 
     path: str
@@ -67,7 +67,7 @@ class File(Section):
     name: str = ""
 
 
-class Model(Section):
+class Model(Section, frozen=True, kw_only=True):
     """One local model. ``source`` is ``hf:org/name@revision``, ``pypi:name==version``, or a path."""
 
     source: str
@@ -87,7 +87,7 @@ class Model(Section):
     options: dict[str, Any] = {}
 
 
-class Config(Section):
+class Config(Section, frozen=True, kw_only=True):
     """Everything. ``models`` are keyed by their public id, ``aliases`` map further names to those ids."""
 
     server: Server = Server()

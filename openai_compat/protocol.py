@@ -1,8 +1,8 @@
-"""What gateway and worker say to each other beside OpenAI HTTP: the gateway's own headers, the launch order, the status lines.
+"""What gateway and worker say to each other beside OpenAI HTTP: the gateway's headers, the launch order, the status lines.
 
-Two channels. Requests travel as OpenAI HTTP over the worker's Unix socket, with the facts below as ``x-oc-*`` headers. Beside it
-each worker connects once to the gateway's status socket, proves itself by its token, and writes one JSON line an event until it
-ends; either side sees the other's death as the end of that connection. This module imports msgspec only.
+Two channels. Requests travel as OpenAI HTTP over the worker's Unix socket, with the facts below as ``x-oc-*`` headers. Beside
+it each worker connects once to the gateway's status socket, proves itself by its token, and writes one JSON line an event until
+it ends; either side sees the other's death as the end of that connection. This module imports msgspec only.
 """
 
 from __future__ import annotations
