@@ -1,0 +1,19 @@
+"""What the gateway must know of a relayed route to refuse a bad request before any model is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+
+class Endpoint(Struct, frozen=True):
+    """Declared on a route as ``opt={"endpoint": Endpoint(...)}``.
+
+    ``request`` is the schema that gateway and worker decode the body with. ``plan`` makes every check that needs no model,
+    raises ``InvalidRequest``, and returns the verb (``handlers.types.Verb``) that the request needs.
+    """
+
+    request: type[Struct]
+    plan: Callable[[Any], str]

@@ -1,0 +1,145 @@
+"""The one way out for server-sent events.
+
+``sse`` is for token streams. It starts from what sse-starlette's ``EventSourceResponse`` does (pings, client gone, shutdown)
+and adds what an OpenAI client needs: nothing is answered before the first event is there, so an early failure has its own
+status. ``event_source`` is sse-starlette itself, for streams of a few events a minute.
+
+``benchmarks/sse_cost.py`` compares them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+from litestar import Request, Response
+from litestar.types import ASGIApp, Receive, Scope, Send
+from msgspec import Struct
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from openai_compat.errors import APIError, error_event
+from openai_compat.http.disconnect import gone
+
+logger = logging.getLogger(__name__)
+
+PING = b": ping\n\n"
+MEDIA_TYPE = "text/event-stream; charset=utf-8"
+HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+
+
+class StreamTiming(Struct, frozen=True, kw_only=True):
+    """Seconds until an answer is begun without its first event, and seconds of silence before each ping."""
+
+    first_byte_timeout: float = 5.0
+    ping_interval: float = 15.0
+
+
+class EventStream(Response[None]):
+    """Framed events as a litestar response; return it from any handler annotated with ``Response``."""
+
+    def __init__(self, events: AsyncIterator[bytes], timing: StreamTiming, headers: dict[str, str]) -> None:
+        super().__init__(content=None, media_type=MEDIA_TYPE, headers={**HEADERS, **headers})
+        self.events = events
+        self.timing = timing
+
+    def to_asgi_response(self, app: Any, request: Request[Any, Any, Any], **options: Any) -> ASGIApp:  # type: ignore[override]
+        """The route's own headers are kept; its status is not, since a stream that begins is a 200."""
+        headers = {**(options.get("headers") or {}), **self.headers, "content-type": MEDIA_TYPE}
+        encoded = [(name.lower().encode("latin-1"), str(value).encode("latin-1")) for name, value in headers.items()]
+        return _Delivery(self.events, self.timing, encoded)
+
+
+class _Delivery:
+    """One stream on its way: a pump, a heart that beats when the pump is silent, and an ear for the client leaving."""
+
+    def __init__(self, events: AsyncIterator[bytes], timing: StreamTiming, headers: list[tuple[bytes, bytes]]) -> None:
+        self._events = events
+        self._timing = timing
+        self._headers = headers
+        self._started = False
+        self._last_write = 0.0
+        self._turn = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises the typed error of a stream that failed before it began."""
+        self._last_write = asyncio.get_running_loop().time()
+        pump = asyncio.ensure_future(self._pump(send))
+        ear = asyncio.ensure_future(gone(receive))
+        heart = asyncio.ensure_future(self._beat(send))
+        try:
+            await asyncio.wait({pump, ear}, return_when=asyncio.FIRST_COMPLETED)
+            if pump.done():
+                pump.result()
+        finally:
+            await _end(pump, ear, heart)
+            await _close(self._events)
+
+    async def _pump(self, send: Send) -> None:
+        try:
+            async for event in self._events:
+                await self._write(send, event)
+        except Exception as error:
+            if not self._started:
+                raise
+            if not isinstance(error, APIError):
+                logger.exception("a stream failed after it began")
+            await self._write(send, error_event(error))
+        await self._write(send, b"", more=False)
+
+    async def _write(self, send: Send, body: bytes, *, more: bool = True) -> None:
+        async with self._turn:
+            if not self._started:
+                self._started = True
+                await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+            self._last_write = asyncio.get_running_loop().time()
+
+    async def _beat(self, send: Send) -> None:
+        """Begin the answer when its first event is late; then break every silence of ``ping_interval``."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            patience = self._timing.ping_interval if self._started else self._timing.first_byte_timeout
+            silence = clock() - self._last_write
+            if silence < patience:
+                await asyncio.sleep(patience - silence)
+            elif self._turn.locked():
+                await asyncio.sleep(patience)
+            else:
+                await self._write(send, PING)
+
+
+async def _end(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()
+
+
+async def _close(events: AsyncIterator[bytes]) -> None:
+    """An iterator that stands at a ``yield`` is told that nobody will ask again."""
+    close = getattr(events, "aclose", None)
+    if close is not None:
+        with suppress(Exception):
+            await close()
+
+
+async def sse(
+    events: AsyncIterator[bytes], *, timing: StreamTiming | None = None, headers: dict[str, str] | None = None
+) -> EventStream:
+    """Answer with ``events``, each already framed (``data: …`` and an empty line; several may come as one).
+
+    Nothing goes out before the first event: an error raised until then is the answer's own status, a later one an event in
+    OpenAI's shape. When the client leaves, ``events`` is cancelled where it waits, or closed where it stands.
+    """
+    return EventStream(events, timing or StreamTiming(), headers or {})
+
+
+def event_source(events: AsyncIterable[ServerSentEvent], *, timing: StreamTiming | None = None) -> EventSourceResponse:
+    """sse-starlette's response, for streams of few events. The handler must be annotated to return ``EventSourceResponse``."""
+    interval = (timing or StreamTiming()).ping_interval
+    return EventSourceResponse(events, ping=interval, headers={"Cache-Control": "no-cache"})

@@ -1,0 +1,149 @@
+"""One job: the model's thread writes into it, the event loop reads from it, and one flag stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+from handlers.types import Delta, MediaDelta, Request, Result, Verb
+from openai_compat.errors import APIError, Cancelled
+
+logger = logging.getLogger(__name__)
+
+MAX_UNREAD = 16 * 2**20
+LOGPROB_BYTES = 256
+
+
+class Bridge:
+    """Calls from the model's thread to one event loop. However many are posted, at most one wake-up is outstanding."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._calls: deque[Callable[[], None]] = deque()
+        self._scheduled = False
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Run ``call`` on the loop, in the order of posting; nothing happens once the loop is closed."""
+        self._calls.append(call)
+        if not self._scheduled:
+            self._scheduled = True
+            with suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self._run)
+
+    def _run(self) -> None:
+        self._scheduled = False
+        while self._calls:
+            self._calls.popleft()()
+
+
+class Job:
+    """A request on its way through a model; a ``handlers.types.RunContext`` for the verb.
+
+    ``emit`` and ``check`` belong to the model's thread, everything else to the event loop. ``cancel`` ends the waiting side at
+    once and raises in the verb at its next ``emit`` or ``check``; the thread's end is told to the runner alone. Unread deltas
+    are kept until ``MAX_UNREAD`` bytes: a reader that is slower than that loses its job, since waiting for it would stop the
+    model for everybody else.
+    """
+
+    def __init__(self, verb: Verb, request: Request, request_id: str, bridge: Bridge, abandon: Callable[[Job], None]) -> None:
+        self.verb = verb
+        self.request = request
+        self.request_id = request_id
+        self.bridge = bridge
+        self._abandon = abandon
+        self._stop: APIError | None = None
+        self._outcome: Result | APIError | None = None
+        self._unread: deque[Delta] = deque()
+        self._emitted = 0
+        self._taken = 0
+        self._told = False
+        self._wanted = True
+        self._news = asyncio.Event()
+
+    # ------------------------------------------------------------ the model's thread
+
+    def emit(self, delta: Delta) -> None:
+        self.check()
+        if not self._wanted:
+            return
+        self._emitted += _weight(delta)
+        if self._emitted - self._taken > MAX_UNREAD:
+            raise Cancelled("The client reads its answer too slowly.")
+        self._unread.append(delta)
+        if not self._told:
+            self._told = True
+            self.bridge.post(self._news.set)
+
+    def check(self) -> None:
+        if self._stop is not None:
+            raise self._stop
+
+    # ------------------------------------------------------------ the event loop
+
+    @property
+    def done(self) -> bool:
+        """Whether the waiting side has its outcome; the model's thread may still be on its way out."""
+        return self._outcome is not None
+
+    def cancel(self, reason: APIError | None = None) -> None:
+        """Stop the job for ``reason``. The first reason counts; a job that is done is left alone."""
+        if self._outcome is None:
+            self._stop = reason or Cancelled()
+            self.settle(self._stop)
+            self._abandon(self)
+
+    def settle(self, outcome: Result | APIError) -> None:
+        """Give the waiting side its outcome; later ones are ignored."""
+        if self._outcome is None:
+            self._outcome = outcome
+            self._news.set()
+
+    async def batches(self) -> AsyncIterator[list[Delta]]:
+        """What was emitted since the last look, until the job ends. Raises its error. Closing the iterator cancels the job."""
+        try:
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                outcome = self._outcome
+                if batch := self._take():
+                    yield batch
+                if outcome is not None:
+                    break
+        finally:
+            self.cancel()
+        self._finish()
+
+    async def result(self) -> Result:
+        """The verb's result; raises its error. Deltas that nobody has asked for until now are not kept."""
+        while self._outcome is None:
+            self._wanted = False
+            self._unread.clear()
+            await self._news.wait()
+            self._news.clear()
+        self._news.set()
+        return self._finish()
+
+    def _finish(self) -> Result:
+        if isinstance(self._outcome, APIError):
+            raise self._outcome
+        if self._outcome is None:
+            raise Cancelled
+        return self._outcome
+
+    def _take(self) -> list[Delta]:
+        self._told = False
+        batch: list[Delta] = []
+        while self._unread:
+            batch.append(self._unread.popleft())
+        self._taken += sum(map(_weight, batch))
+        return batch
+
+
+def _weight(delta: Delta) -> int:
+    """Bytes that a delta keeps, roughly."""
+    if isinstance(delta, MediaDelta):
+        return len(delta.data)
+    return len(delta.text) + sum(LOGPROB_BYTES * (1 + len(entry.top)) for entry in delta.logprobs)

@@ -1,0 +1,193 @@
+"""The one bridge between the sync world of handlers and the async world of routes: a queue and a thread for one model."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import TypeVar, cast
+
+from handlers.base import BaseHandler
+from handlers.types import Request, Result, Verb
+from openai_compat.errors import APIError, DeadlineExceeded, InsufficientMemory, RateLimited, ShuttingDown
+from openai_compat.worker.job import Bridge, Job
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+JOIN_SECONDS = 5.0
+OUT_OF_MEMORY = frozenset({"MemoryError", "OutOfMemoryError"})
+
+
+class Runner:
+    """Runs one handler on one thread, one request after the other.
+
+    ``submit``, ``cancel`` and ``close`` belong to the event loop, where ``on_done`` is called too: exactly once a job, when
+    neither the queue nor the thread has anything of it.
+
+    Args:
+        handler: the model; already loaded, or loaded through ``call``.
+        on_done: gets the job's request id.
+        max_waiting: jobs that may wait for the thread; further ones are refused.
+        retry_after: seconds that a refused client is told to wait.
+    """
+
+    def __init__(
+        self,
+        handler: BaseHandler,
+        *,
+        on_done: Callable[[str], None] | None = None,
+        max_waiting: int = 256,
+        retry_after: float = 1.0,
+    ) -> None:
+        self.handler = handler
+        self.on_done = on_done
+        self._max_waiting = max_waiting
+        self._retry_after = retry_after
+        self._queue: deque[Job | Callable[[], None]] = deque()
+        self._turn = threading.Condition()
+        self._ending = False
+        self._closing = False
+        self._jobs: dict[Job, asyncio.TimerHandle] = {}
+        self._bridge: Bridge | None = None
+        self._idle = asyncio.Event()
+        self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
+        self._thread.start()
+
+    # ------------------------------------------------------------ the event loop
+
+    @property
+    def active(self) -> tuple[str, ...]:
+        """Request ids of the jobs that wait or run, each once."""
+        return tuple(dict.fromkeys(job.request_id for job in self._jobs))
+
+    def submit(self, verb: Verb, request: Request, *, request_id: str, deadline: float) -> Job:
+        """Queue a request; ``deadline`` is seconds from now.
+
+        Raises:
+            ShuttingDown: the worker accepts nothing any more.
+            RateLimited: too many jobs wait already.
+        """
+        if self._closing:
+            raise ShuttingDown("The model is being stopped.", retry_after=self._retry_after)
+        if len(self._queue) >= self._max_waiting:
+            raise RateLimited("The model has too many requests waiting.", retry_after=self._retry_after)
+        loop = asyncio.get_running_loop()
+        if self._bridge is None or self._bridge.loop is not loop:
+            self._bridge = Bridge(loop)
+        job = Job(verb, request, request_id, self._bridge, self._abandon)
+        late = DeadlineExceeded(f"The request took longer than {deadline:g} seconds.")
+        self._jobs[job] = loop.call_later(max(0.0, deadline), job.cancel, late)
+        self._put(job)
+        return job
+
+    def cancel(self, request_id: str, reason: APIError | None = None) -> None:
+        """Cancel every job of a request; without one nothing happens."""
+        for job in [job for job in self._jobs if job.request_id == request_id]:
+            job.cancel(reason)
+
+    async def close(self, grace: float) -> None:
+        """Refuse new jobs, let the others end within ``grace`` seconds, cancel the rest, and end the thread."""
+        self._closing = True
+        if not await self._wait_idle(grace):
+            for job in list(self._jobs):
+                job.cancel(ShuttingDown("The model was stopped before the answer was complete."))
+            await self._wait_idle(JOIN_SECONDS)
+        with self._turn:
+            self._ending = True
+            self._turn.notify()
+        await asyncio.to_thread(self._thread.join, JOIN_SECONDS)
+        if self._thread.is_alive():
+            logger.error("the model's thread does not end: %s", ", ".join(self.active))
+
+    async def _wait_idle(self, seconds: float) -> bool:
+        self._idle.clear()
+        if self._jobs:
+            try:
+                await asyncio.wait_for(self._idle.wait(), seconds)
+            except TimeoutError:
+                return False
+        return True
+
+    def _abandon(self, job: Job) -> None:
+        """A cancelled job that still waits never runs; one that runs reports by itself."""
+        with self._turn:
+            if job not in self._queue:
+                return
+            self._queue.remove(job)
+        self._retire(job)
+
+    def _retire(self, job: Job) -> None:
+        self._jobs.pop(job).cancel()
+        if not self._jobs:
+            self._idle.set()
+        if self.on_done is not None:
+            self.on_done(job.request_id)
+
+    def _finish(self, job: Job, outcome: Result | APIError) -> None:
+        job.settle(outcome)
+        self._retire(job)
+
+    # ------------------------------------------------------------ any thread
+
+    def call(self, function: Callable[[], T]) -> Future[T]:
+        """Run ``function`` on the model's thread (loading, self-test), in turn with the jobs."""
+        future: Future[T] = Future()
+        self._put(partial(_fulfil, future, function))
+        return future
+
+    def _put(self, item: Job | Callable[[], None]) -> None:
+        with self._turn:
+            self._queue.append(item)
+            self._turn.notify()
+
+    # ------------------------------------------------------------ the model's thread
+
+    def _work(self) -> None:
+        while (item := self._next()) is not None:
+            if isinstance(item, Job):
+                self._run(item)
+            else:
+                item()
+            del item
+
+    def _next(self) -> Job | Callable[[], None] | None:
+        with self._turn:
+            while not self._queue and not self._ending:
+                self._turn.wait()
+            return self._queue.popleft() if self._queue else None
+
+    def _run(self, job: Job) -> None:
+        try:
+            outcome: Result | APIError = self._infer(job)
+        except APIError as error:
+            outcome = error.with_traceback(None)
+        except BaseException as error:
+            outcome = foreign(error)
+        job.bridge.post(partial(self._finish, job, outcome))
+
+    def _infer(self, job: Job) -> Result:
+        job.check()
+        request = self.handler.apply_mode_settings(job.request)
+        self.handler.validate_inputs(request)
+        return cast(Result, getattr(self.handler, job.verb)(request, job))
+
+
+def foreign(error: BaseException) -> APIError:
+    """What a client may know of an exception that is not ours; the log gets all of it."""
+    logger.error("the model failed", exc_info=error)
+    names = {cls.__name__ for cls in type(error).__mro__}
+    if names & OUT_OF_MEMORY:
+        return InsufficientMemory("The model ran out of memory; try a shorter request, or again later.", retry_after=1.0)
+    return APIError("The model failed while processing the request.")
+
+
+def _fulfil(future: Future[T], function: Callable[[], T]) -> None:
+    try:
+        future.set_result(function())
+    except BaseException as error:  # handed over whole: the caller decides
+        future.set_exception(error)
