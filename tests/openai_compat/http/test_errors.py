@@ -153,8 +153,16 @@ def test_an_unforeseen_exception_tells_the_client_nothing_and_the_log_everything
 
 @pytest.mark.parametrize(
     ("status", "code"),
-    [(403, "permission_denied"), (408, "request_timeout"), (409, "conflict"), (415, "unsupported_media_type")]
-    + [(429, "rate_limit_exceeded"), (500, "internal_error"), (503, "unavailable"), (418, None)],
+    [
+        (403, "permission_denied"),
+        (408, "request_timeout"),
+        (409, "conflict"),
+        (415, "unsupported_media_type"),
+        (418, None),
+        (429, "rate_limit_exceeded"),
+        (500, "internal_error"),
+        (503, "unavailable"),
+    ],
 )
 def test_the_frameworks_own_exceptions_are_translated_without_their_detail(client, status, code) -> None:
     response = client.get(f"/framework/{status}")

@@ -1,0 +1,78 @@
+"""What the gateway counts, in a registry of its own, for Prometheus to read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import Counter as PrometheusCounter
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+UNMATCHED = "unmatched"
+
+
+class ModelState(Protocol):
+    """The part of the pool's state of one model that is shown here; ``memory`` is bytes by device (``host``, ``cuda:0`` …)."""
+
+    @property
+    def model_id(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def memory(self) -> dict[str, int]: ...
+
+
+class Metrics:
+    """Counters and histograms of requests, and the models' states at the moment of reading.
+
+    Labels come from closed sets (route templates, configured models, statuses): a client cannot make new series.
+    """
+
+    def __init__(self, states: Callable[[], Iterable[ModelState]] = tuple) -> None:
+        self.registry = CollectorRegistry()
+        labels = ("route", "status", "model")
+        self._requests = PrometheusCounter("openai_compat_requests", "Requests answered.", labels, registry=self.registry)
+        self._duration = Histogram(
+            "openai_compat_request_duration_seconds",
+            "Time to the last byte of an answer.",
+            ("route", "model"),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._first_byte = Histogram(
+            "openai_compat_first_byte_seconds",
+            "Time to the first byte of an answer's body.",
+            ("route", "model"),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge("openai_compat_requests_in_flight", "Requests being answered.", registry=self.registry)
+        self.registry.register(_ModelCollector(states))
+
+    def observe(self, *, route: str, status: int, model: str, duration: float, first_byte: float | None) -> None:
+        """Count one answered request; times in seconds."""
+        self._requests.labels(route, str(status), model).inc()
+        self._duration.labels(route, model).observe(duration)
+        if first_byte is not None:
+            self._first_byte.labels(route, model).observe(first_byte)
+
+
+class _ModelCollector(Collector):
+    def __init__(self, states: Callable[[], Iterable[ModelState]]) -> None:
+        self._states = states
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        models = tuple(self._states())
+        states = GaugeMetricFamily("openai_compat_models", "Models by state.", labels=("state",))
+        for state, count in sorted(Counter(model.state for model in models).items()):
+            states.add_metric((state,), count)
+        yield states
+        memory = GaugeMetricFamily("openai_compat_model_memory_bytes", "Memory held by a model.", labels=("model", "device"))
+        for model in models:
+            for device, held in model.memory.items():
+                memory.add_metric((model.model_id, device), held)
+        yield memory

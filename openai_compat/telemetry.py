@@ -1,0 +1,173 @@
+"""The outermost layer of the gateway: a request id on every answer, a line a request in the log, and the metrics."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from asyncio import CancelledError
+from uuid import uuid4
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Message, Receive, Scope, Send
+
+from openai_compat.http.errors import send_error
+from openai_compat.metrics import UNMATCHED, Metrics
+from openai_compat.sizes import format_size
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_CLIENT_GONE = 499
+_QUIET_PATHS = frozenset({"/health/live", "/health/ready", "/metrics"})
+_access = logging.getLogger("openai_compat.access")
+_logger = logging.getLogger("openai_compat.http")
+
+
+def new_request_id() -> str:
+    return f"req_{uuid4().hex}"
+
+
+class Telemetry:
+    """Wraps the whole application, since a framework's middleware is not run for the answers that its router makes.
+
+    The layers inside may leave the model's canonical id in ``scope["state"]["model"]``.
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send)
+        with self._metrics.in_flight.track_inprogress():
+            try:
+                await self._answer(exchange, scope)
+            finally:
+                self._record(exchange, scope)
+
+    async def _answer(self, exchange: _Exchange, scope: Scope) -> None:
+        """After the first byte nothing can be answered any more: uvicorn closes the connection, and the client sees a break."""
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except CancelledError:
+            exchange.client_gone = True
+            raise
+        except Exception as error:
+            _logger.error("%s failed [%s]", scope["path"], exchange.request_id, exc_info=error)
+            if exchange.status is None:
+                await send_error(exchange.send, error)
+
+    def _record(self, exchange: _Exchange, scope: HTTPScope) -> None:
+        route = scope.get("path_template") or UNMATCHED
+        model = str(scope["state"].get("model", ""))
+        duration = time.perf_counter() - exchange.began
+        self._metrics.observe(
+            route=route,
+            status=exchange.final_status,
+            model=model,
+            duration=duration,
+            first_byte=exchange.first_byte,
+        )
+        exchange.log(model, duration)
+
+
+class _Exchange:
+    """One request and its answer as they pass by."""
+
+    def __init__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        self.began = time.perf_counter()
+        self.request_id = _request_id(scope)
+        self.status: int | None = None
+        self.first_byte: float | None = None
+        self.sent = 0
+        self.complete = False
+        self.client_gone = False
+        self._method = scope["method"]
+        self._path = scope["path"]
+        self._client = (scope.get("client") or ("", 0))[0]
+        self._receive = receive
+        self._send = send
+        self._state = scope.setdefault("state", {})
+        self._state["request_id"] = self.request_id
+
+    async def receive(self) -> HTTPReceiveMessage:
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and not self.complete:
+            self.client_gone = True
+        return message  # type: ignore[return-value]
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*_without_ours(message.get("headers", ())), *self._headers()]
+        elif message["type"] == "http.response.body":
+            self._count(len(message.get("body", b"")))
+            self.complete = not message.get("more_body", False)
+        await self._send(message)
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        milliseconds = int((time.perf_counter() - self.began) * 1000)
+        return [(b"x-request-id", self.request_id.encode()), (b"openai-processing-ms", str(milliseconds).encode())]
+
+    def _count(self, size: int) -> None:
+        if size and self.first_byte is None:
+            self.first_byte = time.perf_counter() - self.began
+        self.sent += size
+
+    @property
+    def final_status(self) -> int:
+        """The status for log and metrics; the protocol layer leaves one it sent itself in ``scope["state"]["status"]``."""
+        refused: int | None = self._state.get("status")
+        if refused is not None:
+            return refused
+        if self.client_gone:
+            return _CLIENT_GONE
+        return self.status or 500
+
+    def log(self, model: str, duration: float) -> None:
+        status = self.final_status
+        first = "-" if self.first_byte is None else f"{self.first_byte:.3f}s"
+        level = logging.WARNING if status >= 500 else logging.DEBUG if self._path in _QUIET_PATHS else logging.INFO
+        if not _access.isEnabledFor(level):
+            return
+        _access.log(
+            level,
+            "%s %s %d %s %.3fs first byte %s %s %s",
+            self._method,
+            self._path,
+            status,
+            model or "-",
+            duration,
+            first,
+            format_size(self.sent),
+            self.request_id,
+            extra={"fields": self._fields(model, status, duration)},
+        )
+
+    def _fields(self, model: str, status: int, duration: float) -> dict[str, object]:
+        return {
+            "method": self._method,
+            "path": self._path,
+            "status": status,
+            "model": model or None,
+            "duration": round(duration, 6),
+            "first_byte": None if self.first_byte is None else round(self.first_byte, 6),
+            "bytes": self.sent,
+            "client": self._client,
+            "request_id": self.request_id,
+        }
+
+
+def _request_id(scope: HTTPScope) -> str:
+    """The client's own, if it is of a harmless form; else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return value.decode("ascii")
+    return new_request_id()
+
+
+def _without_ours(headers: object) -> list[tuple[bytes, bytes]]:
+    """A relayed answer brings the replica's own id along; the client must see one only."""
+    return [(name, value) for name, value in headers if name.lower() not in (b"x-request-id", b"openai-processing-ms")]  # type: ignore[attr-defined]
