@@ -61,6 +61,9 @@ class Launch(Struct, frozen=True, kw_only=True):
     log_format: str = "text"
     log_level: str = "info"
     shutdown_grace: float = 30.0
+    first_byte_timeout: float = 5.0
+    ping_interval: float = 15.0
+    heartbeat: float = 2.0
 
 
 # ---------------------------------------------------------------- status lines, worker to gateway
@@ -128,6 +131,32 @@ def encode_status(message: Status) -> bytes:
 def decode_status(line: bytes) -> Status:
     """Raises ``msgspec.DecodeError`` on anything else."""
     return _decoder.decode(line)
+
+
+# ---------------------------------------------------------------- lines of the fork server, to the gateway
+
+
+class Preloaded(Struct, frozen=True, tag="preloaded"):
+    """The fork server serves. ``missing`` names the modules that could not be imported, with the reason."""
+
+    seconds: float
+    threads: int
+    missing: dict[str, str] = {}
+
+
+class Forked(Struct, frozen=True, tag="forked"):
+    worker_id: str
+    pid: int
+
+
+class Exited(Struct, frozen=True, tag="exited"):
+    """``status`` is as ``os.waitstatus_to_exitcode`` has it: negative for a signal."""
+
+    worker_id: str
+    status: int
+
+
+ForkLine = Preloaded | Forked | Exited
 
 
 def public_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

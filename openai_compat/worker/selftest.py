@@ -1,0 +1,54 @@
+"""A tiny request through each cheap verb, so that a worker that says it is ready has answered once."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+from handlers.base import BaseHandler
+from handlers.types import Delta, EmbedRequest, EmbedResult, Request, Result, Sampling, TextRequest, TextResult, Verb
+from openai_compat.errors import ModelUnavailable
+
+logger = logging.getLogger(__name__)
+
+PROBES: dict[Verb, Request] = {
+    "generate_text": TextRequest(prompts=("Hi",), sampling=Sampling(max_tokens=1, temperature=0.0)),
+    "embed_text": EmbedRequest(texts=("Hi",)),
+}
+
+
+class _Silent:
+    """A ``handlers.types.RunContext`` that nobody listens to."""
+
+    def emit(self, delta: Delta) -> None: ...
+
+    def check(self) -> None: ...
+
+
+def self_test(handler: BaseHandler) -> None:
+    """Run the probes on the calling thread. Raises ``ModelUnavailable`` where an answer is missing or makes no sense."""
+    capabilities = type(handler).get_model_capabilities(handler.spec)
+    for verb, probe in PROBES.items():
+        if verb in capabilities:
+            _probe(handler, verb, probe)
+
+
+def _probe(handler: BaseHandler, verb: Verb, probe: Any) -> None:
+    try:
+        request = handler.apply_mode_settings(probe)
+        handler.validate_inputs(request)
+        sound = _is_sound(getattr(handler, verb)(request, _Silent()))
+    except Exception as error:
+        logger.error("the self-test of %s failed", verb, exc_info=error)
+        raise ModelUnavailable("The model failed its self-test.") from error
+    if not sound:
+        raise ModelUnavailable("The model failed its self-test: its answer makes no sense.")
+
+
+def _is_sound(result: Result) -> bool:
+    if isinstance(result, TextResult):
+        return bool(result.choices) and result.usage.completion_tokens >= 0
+    if isinstance(result, EmbedResult):
+        return bool(result.vectors) and all(vector and all(map(math.isfinite, vector)) for vector in result.vectors)
+    return False
