@@ -101,6 +101,10 @@ class BaseHandler(ABC):
     def get_mode_descriptions(cls) -> dict[str, str]:
         return {name: mode.description for name, mode in cls.modes.items()}
 
+    def _has_chat_template(self) -> bool:
+        """Whether messages can be rendered the model's own way; the mode ``auto`` asks."""
+        return True
+
     def apply_mode_settings(self, request: RequestT) -> RequestT:
         """Fill what the client left open from the request's mode. Raises ``UnsupportedMode``."""
         from handlers.modes import apply_mode

@@ -1,0 +1,236 @@
+"""A handler without a model: it answers every verb by repeating what it was given, and does as the script says.
+
+For trying a client, for tests of everything around a model, and as the shortest example of a handler. A script comes from the
+model's ``options`` and from directives in the last user text, which win and are left out of the answer::
+
+    [[tokens=50]]       answer with this many tokens, the input's words over and over
+    [[answer=Hello]]    answer with this text
+    [[delay=0.1]]       seconds before each token; [[first_delay=2]] before the first
+    [[fail_after=3]]    raise an error after so many tokens
+    [[finish=length]]   the finish reason of an answer that is complete
+
+Tokens are words with the white space behind them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from handlers import types as t
+from handlers.base import BaseHandler
+from handlers.echo_media import color_of, mp4, png, wav
+from handlers.echo_voice import DIRECTIVE, WORD, EchoInputs, Script, Voice, contexts_of, merge, texts_of
+from openai_compat.errors import APIError, ContextLengthExceeded, InvalidRequest, ModelUnavailable
+
+RawT = TypeVar("RawT")
+_SLICE = 0.02
+_DIMENSIONS = 16
+_SIDE = 1024
+
+
+class EchoHandler(BaseHandler):
+    """Every verb, no model."""
+
+    modes = {  # noqa: RUF012 -- declared as ClassVar by the base
+        "auto": t.Mode(description="Chooses chat, complete or multimodal by what the request holds."),
+        "chat": t.Mode(description="Repeats the last user text.", requires="messages"),
+        "complete": t.Mode(description="Repeats the prompt.", requires="text"),
+        "multimodal": t.Mode(description="Names the pictures and sounds it was given.", requires="messages"),
+        "shout": t.Mode(
+            description="Repeats the text between exclamation marks.",
+            system_prompt="You shout in {language}.",
+            template="!{input}!",
+            variables={"language": "English"},
+            temperature=2.0,
+            requires="text",
+        ),
+    }
+
+    def load_model(self, report: t.LoadReport) -> None:
+        report("script")
+        self._default = self._merge(Script(), self.spec.options, refuse=ModelUnavailable)
+
+    @classmethod
+    def analyze(cls, spec: t.ModelSpec) -> t.Analysis:
+        return t.Analysis(
+            architecture="echo",
+            parameters=0,
+            dtype="float32",
+            bytes_per_dtype={},
+            load_bytes=1 << 20,
+            context_length=spec.context_length,
+            capabilities=tuple(verb for verb in t.VERBS if verb in cls.get_model_capabilities(spec)),
+            modes=cls.get_supported_modes(spec),
+            weight_format="none",
+            has_chat_template=True,
+        )
+
+    @classmethod
+    def validate_model_files(cls, spec: t.ModelSpec) -> tuple[str, ...]:
+        return ()
+
+    # ------------------------------------------------------------ pipeline
+
+    def prepare_inputs(self, request: t.Request) -> EchoInputs:
+        raw = texts_of(request)
+        directives = dict(found for text in raw for found in DIRECTIVE.findall(text))
+        script = self._merge(self._default, directives, refuse=InvalidRequest)
+        counts = tuple(len(WORD.findall(text)) for text in contexts_of(request, raw))
+        inputs = EchoInputs(texts=tuple(DIRECTIVE.sub("", text).strip() for text in raw), counts=counts, script=script)
+        self._check_length(inputs, request)
+        return inputs
+
+    def get_generation_config(self, request: t.Request) -> t.Sampling:
+        return request.sampling if isinstance(request, t.TextRequest) else t.Sampling()
+
+    def postprocess_outputs(self, raw: RawT, request: t.Request) -> RawT:
+        return raw
+
+    # ------------------------------------------------------------ verbs
+
+    def generate_text(self, request: t.TextRequest, ctx: t.RunContext) -> t.TextResult:
+        inputs = self.prepare_inputs(request)
+        sampling = self.get_generation_config(request)
+        voices = [Voice(i, inputs, request, sampling) for i in range(len(inputs.texts) * sampling.n)]
+        for delta in self._speak(voices, inputs.script, ctx):
+            ctx.emit(self.postprocess_outputs(delta, request))
+        usage = t.Usage(prompt_tokens=sum(inputs.counts), completion_tokens=sum(voice.spoken for voice in voices))
+        raw = t.TextResult(choices=tuple(voice.choice() for voice in voices), usage=usage)
+        return self.postprocess_outputs(raw, request)
+
+    def process_multimodal(self, request: t.TextRequest, ctx: t.RunContext) -> t.TextResult:
+        return self.generate_text(request, ctx)
+
+    def generate_image(self, request: t.ImageRequest, ctx: t.RunContext) -> t.MediaResult:
+        inputs = self.prepare_inputs(request)
+        width, height = _size(request.width, request.height)
+        picture = png(width, height, color_of(inputs.texts[0]))
+        self._wait(inputs.script, ctx)
+        if request.stream:
+            ctx.emit(self.postprocess_outputs(t.MediaDelta(index=0, data=picture), request))
+        items = tuple(t.Media(data=picture, mime="image/png") for _ in range(request.n))
+        return self.postprocess_outputs(t.MediaResult(items=items, usage=_usage(inputs)), request)
+
+    def generate_audio(self, request: t.SpeechRequest, ctx: t.RunContext) -> t.MediaResult:
+        inputs = self.prepare_inputs(request)
+        seconds = min(60.0, max(1, sum(inputs.counts)) * 0.05 / request.speed)
+        sound = wav(seconds, hertz=200 + color_of(inputs.texts[0])[0])
+        for start in range(0, len(sound), 4096):
+            self._wait(inputs.script, ctx)
+            ctx.emit(self.postprocess_outputs(t.MediaDelta(index=0, data=sound[start : start + 4096]), request))
+        return self.postprocess_outputs(
+            t.MediaResult(items=(t.Media(data=sound, mime="audio/wav"),), usage=_usage(inputs)), request
+        )
+
+    def generate_video(self, request: t.VideoRequest, ctx: t.RunContext) -> t.MediaResult:
+        inputs = self.prepare_inputs(request)
+        width, height = _size(request.width, request.height)
+        frames: list[bytes] = []
+        for number in range(max(1, min(256, round((request.seconds or 1.0) * 4)))):
+            self._wait(inputs.script, ctx)
+            frames.append(png(width, height, color_of(f"{inputs.texts[0]}{number}")))
+        video = mp4(frames, width, height, frame_ms=250)
+        return self.postprocess_outputs(
+            t.MediaResult(items=(t.Media(data=video, mime="video/mp4"),), usage=_usage(inputs)), request
+        )
+
+    def process_image(self, request: t.ImageTaskRequest, ctx: t.RunContext) -> t.LabelResult:
+        inputs = self.prepare_inputs(request)
+        self._wait(inputs.script, ctx)
+        names = request.labels or inputs.texts
+        labels = tuple(t.Label(label=name, score=1 / (i + 1), box=(0.0, 0.0, 1.0, 1.0)) for i, name in enumerate(names))
+        return self.postprocess_outputs(t.LabelResult(labels=labels), request)
+
+    def process_audio(self, request: t.AudioTaskRequest, ctx: t.RunContext) -> t.TranscriptResult | t.LabelResult:
+        inputs = self.prepare_inputs(request)
+        if request.task == "classify":
+            self._wait(inputs.script, ctx)
+            return self.postprocess_outputs(t.LabelResult(labels=(t.Label(label=inputs.texts[0], score=1.0),)), request)
+        voice = Voice(0, inputs, request, self.get_generation_config(request))
+        for delta in self._speak([voice], inputs.script, ctx):
+            ctx.emit(self.postprocess_outputs(delta, request))
+        text, seconds = voice.choice().text, len(request.audio) / 32_000
+        segment = t.Segment(start=0.0, end=seconds, text=text)
+        raw = t.TranscriptResult(text=text, language=request.language or "en", duration=seconds, segments=(segment,))
+        return self.postprocess_outputs(raw, request)
+
+    def embed_text(self, request: t.EmbedRequest, ctx: t.RunContext) -> t.EmbedResult:
+        return self._embed(request, ctx)
+
+    def embed_image(self, request: t.EmbedRequest, ctx: t.RunContext) -> t.EmbedResult:
+        return self._embed(request, ctx)
+
+    def embed_multimodal(self, request: t.EmbedRequest, ctx: t.RunContext) -> t.EmbedResult:
+        return self._embed(request, ctx)
+
+    # ------------------------------------------------------------ the "model"
+
+    def _speak(self, voices: list[Voice], script: Script, ctx: t.RunContext) -> Iterator[t.TextDelta]:
+        """One token of each voice a step, as a batch would."""
+        self._pause(script.first_delay, ctx)
+        step = 0
+        while not all(voice.finished for voice in voices):
+            self._pause(script.delay, ctx)
+            if script.fail_after is not None and step >= script.fail_after:
+                raise APIError("The script told this model to fail.", code="scripted_failure")
+            for delta in [voice.step() for voice in voices if not voice.finished]:
+                if delta is not None:
+                    yield delta
+            step += 1
+
+    def _embed(self, request: t.EmbedRequest, ctx: t.RunContext) -> t.EmbedResult:
+        inputs = self.prepare_inputs(request)
+        self._wait(inputs.script, ctx)
+        vectors = tuple(_vector(text, request.dimensions or _DIMENSIONS) for text in inputs.texts)
+        return self.postprocess_outputs(t.EmbedResult(vectors=vectors, usage=_usage(inputs)), request)
+
+    def _wait(self, script: Script, ctx: t.RunContext) -> None:
+        self._pause(script.delay, ctx)
+        if script.fail_after is not None:
+            raise APIError("The script told this model to fail.", code="scripted_failure")
+
+    @staticmethod
+    def _pause(seconds: float, ctx: t.RunContext) -> None:
+        ctx.check()
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _SLICE))
+            ctx.check()
+
+    def _check_length(self, inputs: EchoInputs, request: t.Request) -> None:
+        limit = self.spec.context_length
+        if limit is None or not isinstance(request, t.TextRequest):
+            return
+        asked = request.sampling.max_tokens
+        longest = max(inputs.counts)
+        if longest + (1 if asked is None else asked) > limit:
+            raise ContextLengthExceeded(
+                prompt_tokens=longest, max_tokens=asked or 0, context_length=limit, param=request.prompt_param
+            )
+
+    def _merge(self, script: Script, changes: dict[str, Any], *, refuse: Callable[[str], Exception]) -> Script:
+        try:
+            return merge(script, changes)
+        except ValueError as error:
+            raise refuse(f"The script cannot be followed: {error}.") from error
+
+
+def _size(width: int | None, height: int | None) -> tuple[int, int]:
+    """Pixels, at most 1024 a side."""
+    return max(1, min(_SIDE, width or 64)), max(1, min(_SIDE, height or 64))
+
+
+def _vector(text: str, dimensions: int) -> tuple[float, ...]:
+    """A unit vector; equal texts have equal ones."""
+    data = hashlib.shake_256(text.encode()).digest(dimensions)
+    values = [byte - 127.5 for byte in data]
+    norm = math.sqrt(sum(value * value for value in values))
+    return tuple(value / norm for value in values)
+
+
+def _usage(inputs: EchoInputs) -> t.Usage:
+    return t.Usage(prompt_tokens=sum(inputs.counts))
