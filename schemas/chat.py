@@ -1,0 +1,175 @@
+"""`/v1/chat/completions`: request, answer and chunk."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from schemas.common import Anything, CompletionUsage, Label, Name, SamplingFields, TokenCount
+from schemas.messages import Messages
+
+TemplateOption = (
+    Annotated[str, Meta(max_length=1024)]
+    | Annotated[int, Meta(ge=-(2**31), le=2**31)]
+    | Annotated[float, Meta(ge=-1e9, le=1e9)]
+    | bool
+    | None
+)
+TemplateOptions = Annotated[dict[Name, TemplateOption], Meta(max_length=32)]
+Description = Annotated[str, Meta(max_length=65_536)]
+
+
+# ---------------------------------------------------------------- tools and formats
+
+
+class FunctionDefinition(Struct, frozen=True, kw_only=True):
+    name: Name
+    description: Description | None = None
+    parameters: Anything | None = None
+    strict: bool | None = None
+
+
+class CustomDefinition(Struct, frozen=True, kw_only=True):
+    name: Name
+    description: Description | None = None
+    format: Anything | None = None
+
+
+class Tool(Struct, frozen=True, kw_only=True):
+    type: Literal["function", "custom"] = "function"
+    function: FunctionDefinition | None = None
+    custom: CustomDefinition | None = None
+
+
+class NamedFunction(Struct, frozen=True, kw_only=True):
+    name: Name
+
+
+class AllowedTools(Struct, frozen=True, kw_only=True):
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[Anything], Meta(max_length=128)]
+
+
+class NamedToolChoice(Struct, frozen=True, kw_only=True):
+    type: Literal["function", "custom", "allowed_tools"]
+    function: NamedFunction | None = None
+    custom: NamedFunction | None = None
+    allowed_tools: AllowedTools | None = None
+
+
+class JsonSchemaFormat(Struct, frozen=True, kw_only=True):
+    name: Name
+    description: Description | None = None
+    schema: Anything | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Struct, frozen=True, kw_only=True):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFormat | None = None
+
+
+# ---------------------------------------------------------------- request
+
+
+class ChatCompletionRequest(SamplingFields, frozen=True, kw_only=True):
+    """Every key that OpenAI's clients know, and ``chat_template_kwargs`` of ours (scalars under a list of allowed names)."""
+
+    messages: Messages
+    max_tokens: TokenCount | None = None
+    max_completion_tokens: TokenCount | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    response_format: ResponseFormat | None = None
+    tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    functions: Annotated[list[FunctionDefinition], Meta(max_length=128)] | None = None
+    function_call: Literal["none", "auto"] | NamedFunction | None = None
+    modalities: Annotated[list[Literal["text", "audio"]], Meta(max_length=8)] | None = None
+    audio: Anything | None = None
+    prediction: Anything | None = None
+    web_search_options: Anything | None = None
+    moderation: Anything | None = None
+    metadata: Anything | None = None
+    store: bool | None = None
+    service_tier: Label | None = None
+    verbosity: Label | None = None
+    safety_identifier: Label | None = None
+    prompt_cache_key: Label | None = None
+    prompt_cache_options: Anything | None = None
+    prompt_cache_retention: Label | None = None
+
+    chat_template_kwargs: TemplateOptions | None = None
+    chat_template: Any = None
+
+
+# ---------------------------------------------------------------- answer
+
+
+class TopTokenLogprob(Struct, frozen=True, kw_only=True):
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class ChatTokenLogprob(Struct, frozen=True, kw_only=True):
+    token: str
+    logprob: float
+    bytes: list[int] | None
+    top_logprobs: list[TopTokenLogprob]
+
+
+class ChatLogprobs(Struct, frozen=True, kw_only=True):
+    content: list[ChatTokenLogprob] | None
+    refusal: list[ChatTokenLogprob] | None = None
+
+
+class AssistantMessage(Struct, frozen=True, kw_only=True):
+    role: Literal["assistant"] = "assistant"
+    content: str | None
+    refusal: str | None = None
+
+
+class ChatChoice(Struct, frozen=True, kw_only=True):
+    index: int
+    message: AssistantMessage
+    logprobs: ChatLogprobs | None = None
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+class ChatCompletion(Struct, frozen=True, kw_only=True):
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: CompletionUsage
+
+
+# ---------------------------------------------------------------- stream
+
+
+class ChatDelta(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    role: Literal["assistant"] | UnsetType = UNSET
+    content: str | UnsetType = UNSET
+
+
+class ChatChunkChoice(Struct, frozen=True, kw_only=True):
+    index: int
+    delta: ChatDelta
+    logprobs: ChatLogprobs | None = None
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter"] | None = None
+
+
+class ChatCompletionChunk(Struct, frozen=True, kw_only=True):
+    """``usage`` is missing unless asked for, then null in every chunk but the last, which has no choices."""
+
+    id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    created: int
+    model: str
+    choices: list[ChatChunkChoice]
+    usage: CompletionUsage | UnsetType | None = UNSET

@@ -1,0 +1,29 @@
+"""The model object and list."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """OpenAI's four keys, and what a client may want to know of a model here.
+
+    ``created`` is a Unix time in whole seconds; ``state`` says whether the model is in memory.
+    """
+
+    id: str
+    created: int
+    owned_by: str = "openai-compat"
+    object: Literal["model"] = "model"
+    capabilities: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ()
+    context_length: int | None = None
+    aliases: tuple[str, ...] = ()
+    state: str = "unloaded"
+
+
+class ModelList(Struct, frozen=True, kw_only=True):
+    data: tuple[Model, ...]
+    object: Literal["list"] = "list"
