@@ -1,0 +1,145 @@
+"""`/v1/chat/completions`: wire ⇄ domain."""
+
+from __future__ import annotations
+
+from handlers.types import TextChoice, TextDelta, TextRequest, TextResult, Verb
+from openai_compat.errors import InvalidRequest, UnsupportedParameter
+from openai_compat.translate.common import Facts, Meta, Refusal, refuse, sampling_of, to_usage, wants_usage
+from openai_compat.translate.logprobs import to_chat_logprobs
+from openai_compat.translate.messages import has_attachments, to_messages
+from openai_compat.translate.stream import TextStream, encode
+from schemas.chat import AssistantMessage, ChatChoice, ChatCompletion, ChatCompletionRequest, NamedToolChoice
+
+ID_PREFIX = "chatcmpl"
+
+REFUSED: tuple[Refusal, ...] = (
+    Refusal("tools", "Tools can be listed only with tool_choice 'none'.", lambda b: bool(b.tools) and b.tool_choice != "none"),
+    Refusal(
+        "tool_choice",
+        "Tools cannot be called.",
+        lambda b: isinstance(b.tool_choice, NamedToolChoice) or b.tool_choice == "required",
+    ),
+    Refusal(
+        "functions",
+        "Functions can be listed only with function_call 'none'.",
+        lambda b: bool(b.functions) and b.function_call != "none",
+    ),
+    Refusal("function_call", "Functions cannot be called.", lambda b: b.function_call not in (None, "none", "auto")),
+    Refusal(
+        "response_format",
+        "Only the type 'text' is supported.",
+        lambda b: b.response_format is not None and b.response_format.type != "text",
+    ),
+    Refusal("modalities", "Only ['text'] is supported.", lambda b: "audio" in (b.modalities or ())),
+    Refusal("audio", "Answers cannot be spoken.", lambda b: b.audio is not None),
+    Refusal("web_search_options", "This server does not search the web.", lambda b: b.web_search_options is not None),
+    Refusal("chat_template", "A model's own chat template is used, never a client's.", lambda b: b.chat_template is not None),
+)
+
+TEMPLATE_OPTIONS = frozenset(
+    {
+        "clear_thinking",
+        "date_string",
+        "enable_thinking",
+        "model_identity",
+        "preserve_thinking",
+        "reasoning_effort",
+        "thinking",
+        "thinking_budget",
+    }
+)
+"""The names that a client may hand to a chat template; any other could take over an argument of the rendering itself."""
+
+
+# ---------------------------------------------------------------- request
+
+
+def plan(body: ChatCompletionRequest) -> Verb:
+    """Make every check that needs no model. Raises ``InvalidRequest`` naming the field; returns the verb."""
+    _check(body)
+    return verb_of(_to_domain(body, mode=body.mode, cache_salt=""))
+
+
+def verb_of(request: TextRequest) -> Verb:
+    return "process_multimodal" if has_attachments(request.messages or ()) else "generate_text"
+
+
+def to_request(body: ChatCompletionRequest, facts: Facts) -> TextRequest:
+    """Raises what ``plan`` raises. The request's own mode wins over the one in the model's name."""
+    _check(body)
+    return _to_domain(body, mode=body.mode or facts.mode, cache_salt=facts.cache_salt)
+
+
+def _check(body: ChatCompletionRequest) -> None:
+    refuse(body, REFUSED)
+    if body.top_logprobs and not body.logprobs:
+        raise InvalidRequest("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs")
+    for name in body.chat_template_kwargs or ():
+        if name not in TEMPLATE_OPTIONS:
+            known = ", ".join(sorted(TEMPLATE_OPTIONS))
+            raise UnsupportedParameter(f"Unknown template option. Known: {known}.", param=f"chat_template_kwargs.{name}")
+
+
+def _to_domain(body: ChatCompletionRequest, *, mode: str | None, cache_salt: str) -> TextRequest:
+    max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    return TextRequest(
+        messages=to_messages(body.messages),
+        sampling=sampling_of(body, max_tokens=max_tokens, logprobs=(body.top_logprobs or 0) if body.logprobs else None),
+        mode=mode,
+        mode_options=body.mode_options or {},
+        stream=bool(body.stream),
+        template_options=_template_options(body),
+        cache_salt=cache_salt,
+    )
+
+
+def _template_options(body: ChatCompletionRequest) -> dict[str, str | int | float | bool | None]:
+    effort = {"reasoning_effort": body.reasoning_effort} if body.reasoning_effort else {}
+    return {**effort, **(body.chat_template_kwargs or {})}
+
+
+# ---------------------------------------------------------------- answer
+
+
+def to_response(result: TextResult, meta: Meta) -> ChatCompletion:
+    return ChatCompletion(
+        id=meta.id,
+        created=meta.created,
+        model=meta.model,
+        choices=[_to_choice(choice) for choice in result.choices],
+        usage=to_usage(result.usage),
+    )
+
+
+def _to_choice(choice: TextChoice) -> ChatChoice:
+    return ChatChoice(
+        index=choice.index,
+        message=AssistantMessage(content=choice.text),
+        logprobs=None if choice.logprobs is None else to_chat_logprobs(choice.logprobs),
+        finish_reason=choice.finish_reason,
+    )
+
+
+class ChatStream(TextStream):
+    """The events of one chat answer; ``schemas.chat.ChatCompletionChunk`` is what they hold."""
+
+    def __init__(self, meta: Meta, *, include_usage: bool) -> None:
+        super().__init__(meta, object="chat.completion.chunk", include_usage=include_usage)
+        self._close = b'},"logprobs":null,"finish_reason":null' + self._tail
+
+    @classmethod
+    def of(cls, body: ChatCompletionRequest, meta: Meta) -> ChatStream:
+        return cls(meta, include_usage=wants_usage(body))
+
+    def _begin(self, index: int) -> bytes:
+        return self._open + b'%d,"delta":{"role":"assistant","content":""' % index + self._close
+
+    def _piece(self, delta: TextDelta) -> bytes:
+        head = self._open + b'%d,"delta":{"content":' % delta.index + encode(delta.text)
+        if not delta.logprobs:
+            return head + self._close
+        return head + b'},"logprobs":' + encode(to_chat_logprobs(delta.logprobs)) + b',"finish_reason":null' + self._tail
+
+    def _end(self, choice: TextChoice) -> bytes:
+        reason = encode(choice.finish_reason)
+        return self._open + b'%d,"delta":{},"logprobs":null,"finish_reason":' % choice.index + reason + self._tail
