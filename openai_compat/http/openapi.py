@@ -1,0 +1,115 @@
+"""The OpenAPI page. Routes read their bodies themselves, so that the messages are ours; this is where they say what they read.
+
+A route names its Structs with ``operation_class=documented(…)``; ``DocumentedConfig`` collects them as the document is written
+and adds their JSON schemas as msgspec makes them, bounds included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+import msgspec
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.spec import Components, OpenAPI, Operation, PathItem, SecurityScheme
+from msgspec import Struct
+
+from schemas.common import ErrorResponse
+
+Schema = dict[str, Any]
+Structs = tuple[type[Struct], ...]
+JSON = "application/json"
+EVENTS = "text/event-stream"
+READ_ERRORS = (401, 404, 500)
+WRITE_ERRORS = (400, 401, 404, 408, 413, 415, 429, 500, 503, 504)
+_REFERENCE = "#/components/schemas/{name}"
+_METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+
+
+class DocumentedOperation(Operation):
+    """An operation that is described by Structs; ``documented`` makes the subclasses."""
+
+    structs: ClassVar[Structs] = ()
+    described: ClassVar[Schema] = {}
+
+    def to_schema(self) -> Schema:
+        return super().to_schema() | self.described
+
+
+def documented(
+    request: type[Struct] | None,
+    response: type[Struct],
+    *,
+    events: type[Struct] | None = None,
+    errors: Iterable[int] | None = None,
+    also: Iterable[int] = (),
+) -> type[DocumentedOperation]:
+    """Describe a route.
+
+    Args:
+        request: the JSON body; None where there is none.
+        response: the body of a 200.
+        events: what each event of a stream holds, where the route can stream.
+        errors: statuses with an error body; by default those that any such route can answer.
+        also: further statuses that answer with ``response``.
+    """
+    content = {JSON: {"schema": _reference(response)}}
+    if events is not None:
+        content[EVENTS] = {"schema": _reference(events)}
+    failures = errors if errors is not None else (WRITE_ERRORS if request else READ_ERRORS)
+    responses = {str(status): _answer(status, content) for status in (200, *also)}
+    responses |= {str(status): _answer(status, {JSON: {"schema": _reference(ErrorResponse)}}) for status in failures}
+    described: Schema = {"responses": responses}
+    if request is not None:
+        described["requestBody"] = {"required": True, "content": {JSON: {"schema": _reference(request)}}}
+    structs = tuple(struct for struct in (request, response, events, ErrorResponse) if struct is not None)
+    return type("DocumentedOperation", (DocumentedOperation,), {"structs": structs, "described": described})
+
+
+def _reference(struct: type[Struct]) -> Schema:
+    return {"$ref": _REFERENCE.format(name=struct.__name__)}
+
+
+def _answer(status: int, content: Schema) -> Schema:
+    return {"description": HTTPStatus(status).phrase, "content": content}
+
+
+class _Document(OpenAPI):
+    """litestar's document, with the Structs of its documented operations."""
+
+    def to_schema(self) -> Schema:
+        document = super().to_schema()
+        structs = dict.fromkeys(struct for operation in self._operations() for struct in operation.structs)
+        _, schemas = msgspec.json.schema_components(structs, ref_template=_REFERENCE)
+        components = document.setdefault("components", {})
+        components["schemas"] = {**components.get("schemas", {}), **schemas}
+        return document
+
+    def _operations(self) -> Iterator[DocumentedOperation]:
+        for item in (self.paths or {}).values():
+            for method in _METHODS if isinstance(item, PathItem) else ():
+                operation = getattr(item, method)
+                if isinstance(operation, DocumentedOperation):
+                    yield operation
+
+
+class DocumentedConfig(OpenAPIConfig):
+    def to_openapi_schema(self) -> OpenAPI:
+        plain = super().to_openapi_schema()
+        return _Document(**{field.name: getattr(plain, field.name) for field in fields(plain)})
+
+
+def openapi_config(version: str) -> OpenAPIConfig:
+    """For ``Litestar(openapi_config=…)``: the document at ``/schema/openapi.json`` and a page to read it at ``/schema``."""
+    return DocumentedConfig(
+        title="openai-compat",
+        version=version,
+        description="One server that makes any model speak the OpenAI API.",
+        use_handler_docstrings=True,
+        components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
+        security=[{"bearer": []}, {}],
+        render_plugins=[SwaggerRenderPlugin(), JsonRenderPlugin()],
+    )

@@ -1,0 +1,41 @@
+"""Chat completions."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from litestar import Controller, Request, Response, post
+
+from openai_compat.http.endpoint import Endpoint
+from openai_compat.http.openapi import documented
+from openai_compat.http.sse import StreamTiming
+from openai_compat.protocol import RelayFacts
+from openai_compat.translate import chat
+from openai_compat.worker.runner import Runner
+from routes.answering import TextJob, stamp
+from schemas.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionRequest
+from schemas.decode import decode
+
+
+class ChatController(Controller):
+    path = "/v1/chat"
+    tags = ["Chat"]  # noqa: RUF012 -- litestar reads a plain class attribute
+
+    @post(
+        "/completions",
+        status_code=200,
+        opt={"endpoint": Endpoint(request=ChatCompletionRequest, plan=chat.plan)},
+        operation_class=documented(ChatCompletionRequest, ChatCompletion, events=ChatCompletionChunk),
+    )
+    async def create(
+        self, request: Request[Any, Any, Any], body: bytes, runner: Runner, facts: RelayFacts, timing: StreamTiming
+    ) -> Response[Any]:
+        """Answer a chat, whole or as a stream of chunks."""
+        wire = decode(body, ChatCompletionRequest)
+        domain = chat.to_request(wire, facts)
+        meta = stamp(chat.ID_PREFIX, facts)
+        job = TextJob(runner=runner, facts=facts, verb=chat.verb_of(domain), request=domain)
+        if domain.stream:
+            return await job.streamed(chat.ChatStream.of(wire, meta), timing)
+        return await job.whole(request, partial(chat.to_response, meta=meta))

@@ -1,0 +1,40 @@
+"""Legacy completions."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from litestar import Controller, Request, Response, post
+
+from openai_compat.http.endpoint import Endpoint
+from openai_compat.http.openapi import documented
+from openai_compat.http.sse import StreamTiming
+from openai_compat.protocol import RelayFacts
+from openai_compat.translate import completions
+from openai_compat.worker.runner import Runner
+from routes.answering import TextJob, stamp
+from schemas.completions import Completion, CompletionRequest
+from schemas.decode import decode
+
+
+class CompletionController(Controller):
+    path = "/v1/completions"
+    tags = ["Completions"]  # noqa: RUF012 -- litestar reads a plain class attribute
+
+    @post(
+        status_code=200,
+        opt={"endpoint": Endpoint(request=CompletionRequest, plan=completions.plan)},
+        operation_class=documented(CompletionRequest, Completion, events=Completion),
+    )
+    async def create(
+        self, request: Request[Any, Any, Any], body: bytes, runner: Runner, facts: RelayFacts, timing: StreamTiming
+    ) -> Response[Any]:
+        """Continue prompts, whole or as a stream."""
+        wire = decode(body, CompletionRequest)
+        domain = completions.to_request(wire, facts)
+        meta = stamp(completions.ID_PREFIX, facts)
+        job = TextJob(runner=runner, facts=facts, verb="generate_text", request=domain)
+        if domain.stream:
+            return await job.streamed(completions.CompletionStream.of(wire, meta), timing)
+        return await job.whole(request, partial(completions.to_response, meta=meta))
