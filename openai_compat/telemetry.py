@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from asyncio import CancelledError
-from uuid import uuid4
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Message, Receive, Scope, Send
 
 from openai_compat.http.errors import send_error
+from openai_compat.http.request_id import HEADER, request_id_of
 from openai_compat.metrics import UNMATCHED, Metrics
 from openai_compat.sizes import format_size
 
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _CLIENT_GONE = 499
 _QUIET_PATHS = frozenset({"/health/live", "/health/ready", "/metrics"})
 _access = logging.getLogger("openai_compat.access")
 _logger = logging.getLogger("openai_compat.http")
-
-
-def new_request_id() -> str:
-    return f"req_{uuid4().hex}"
 
 
 class Telemetry:
@@ -78,7 +72,7 @@ class _Exchange:
 
     def __init__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         self.began = time.perf_counter()
-        self.request_id = _request_id(scope)
+        self.request_id = request_id_of(scope["headers"])
         self.status: int | None = None
         self.first_byte: float | None = None
         self.sent = 0
@@ -109,7 +103,7 @@ class _Exchange:
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         milliseconds = int((time.perf_counter() - self.began) * 1000)
-        return [(b"x-request-id", self.request_id.encode()), (b"openai-processing-ms", str(milliseconds).encode())]
+        return [(HEADER, self.request_id.encode()), (b"openai-processing-ms", str(milliseconds).encode())]
 
     def _count(self, size: int) -> None:
         if size and self.first_byte is None:
@@ -160,14 +154,6 @@ class _Exchange:
         }
 
 
-def _request_id(scope: HTTPScope) -> str:
-    """The client's own, if it is of a harmless form; else a new one."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            return value.decode("ascii")
-    return new_request_id()
-
-
 def _without_ours(headers: object) -> list[tuple[bytes, bytes]]:
     """A relayed answer brings the replica's own id along; the client must see one only."""
-    return [(name, value) for name, value in headers if name.lower() not in (b"x-request-id", b"openai-processing-ms")]  # type: ignore[attr-defined]
+    return [(name, value) for name, value in headers if name.lower() not in (HEADER, b"openai-processing-ms")]  # type: ignore[attr-defined]

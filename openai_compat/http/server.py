@@ -1,0 +1,96 @@
+"""Running an application on a TCP port until a signal ends it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from litestar import Litestar
+
+from openai_compat.http.guard import GuardedProtocol
+
+_BACKLOG = 2048
+_KEEP_ALIVE = 75
+"""Seconds; longer than the pools of the usual clients and proxies keep a connection, so that they are the ones to close it."""
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+class ListenError(Exception):
+    """The address cannot be listened on; the message is one line for the person who started the server."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind and listen. Port 0 takes any free one. Raises ``ListenError``."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (OSError, UnicodeError):
+        raise ListenError(f"Cannot listen on '{host}': there is no such host name or address.") from None
+    listener = socket.socket(family, kind, proto)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ListenError(_reason(error, host, port)) from None
+    return listener
+
+
+def base_url(listener: socket.socket) -> str:
+    """Where a client on this machine finds the API."""
+    host, port = listener.getsockname()[:2]
+    host = _WILDCARDS.get(host, host)
+    return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
+
+
+def run(app: Litestar, listener: socket.socket, *, grace: float, on_ready: Callable[[], None]) -> None:
+    """Serve until SIGINT or SIGTERM; then finish what runs, for ``grace`` seconds at most. A second SIGINT ends at once.
+
+    ``on_ready`` is called once requests are answered.
+    """
+    # uvicorn raises the signal again when it has finished: that is to end this function, and not the process.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _Server(uvicorn_config(app, grace=grace), on_ready).run(sockets=[listener])
+    except KeyboardInterrupt:
+        return
+
+
+def uvicorn_config(app: Litestar, *, grace: float, protocol: type[GuardedProtocol] = GuardedProtocol) -> uvicorn.Config:
+    """How uvicorn runs here: no header of a proxy is believed, and logging is left alone."""
+    return uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=max(1, round(grace)),
+    )
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+
+def _reason(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {port} on {host} is in use. Choose another with --port or PORT."
+    if error.errno == errno.EACCES:
+        return f"Port {port} may not be listened on by this user. Choose one above 1023."
+    return f"Cannot listen on {host}, port {port}: {os.strerror(error.errno or 0).lower()}."
