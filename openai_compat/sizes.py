@@ -13,7 +13,7 @@ _UNITS = {
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z%]*)\s*", re.IGNORECASE)
 
 
-def parse_size(value: int | str, *, whole: int | None = None) -> int:
+def parse_size(value: int | str, whole: int | None = None) -> int:
     """Bytes. ``whole`` is what a percentage is a share of; without it percentages are refused.
 
     Raises ``ValueError`` with a message fit for the configuration's author.

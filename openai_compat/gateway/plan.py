@@ -1,0 +1,55 @@
+"""Which models must go so that another fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from openai_compat.gateway.budget import Budget, Placement
+from openai_compat.gateway.slot import Phase, Slot
+
+
+def shortage(budget: Budget, placement: Placement, slots: Iterable[Slot]) -> dict[str, int]:
+    """Bytes missing by account, once those that are ending already are gone."""
+    ending = [budget.held(slot.model_id) for slot in slots if slot.phase is Phase.UNLOADING]
+    return {
+        account: size - budget.free(account) - sum(held.get(account, 0) for held in ending)
+        for account, size in placement.amounts.items()
+    }
+
+
+def victims(budget: Budget, placement: Placement, slots: Sequence[Slot]) -> list[Slot]:
+    """The models to end, the longest unused first: those already asked to end, then idle ones, then busy ones.
+
+    Fewer than enough are returned when the rest is pinned or still loading.
+    """
+    missing = shortage(budget, placement, slots)
+    order = sorted(
+        (slot for slot in slots if slot.evictable), key=lambda slot: (not slot.draining, bool(slot.leases), slot.last_used)
+    )
+    chosen: list[Slot] = []
+    for slot in order:
+        if _helps(budget, slot, missing):
+            chosen.append(slot)
+            missing = _less(budget, slot, missing, 1)
+    return _spare(budget, chosen, missing)
+
+
+def _helps(budget: Budget, slot: Slot, missing: dict[str, int]) -> bool:
+    held = budget.held(slot.model_id)
+    return any(size > 0 and held.get(account, 0) > 0 for account, size in missing.items())
+
+
+def _less(budget: Budget, slot: Slot, missing: dict[str, int], sign: int) -> dict[str, int]:
+    held = budget.held(slot.model_id)
+    return {account: size - sign * held.get(account, 0) for account, size in missing.items()}
+
+
+def _spare(budget: Budget, chosen: list[Slot], missing: dict[str, int]) -> list[Slot]:
+    """Let live whom a later, larger choice has made needless; the most recently used is spared first."""
+    kept = list(chosen)
+    for slot in reversed(chosen):
+        without = _less(budget, slot, missing, -1)
+        if all(size <= 0 for size in without.values()):
+            kept.remove(slot)
+            missing = without
+    return kept

@@ -1,0 +1,213 @@
+"""A replica is anything that answers OpenAI HTTP: here a worker process behind a Unix socket, or an application in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+import aiohttp
+from msgspec import Struct
+from multidict import CIMultiDict
+from yarl import URL
+
+Headers = list[tuple[bytes, bytes]]
+Message = MutableMapping[str, Any]
+ASGIApp = Callable[
+    [MutableMapping[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
+]
+# Below the worker's own keep-alive time (uvicorn: 5 s), so that it never closes a connection that we are about to use.
+_KEEP_ALIVE = 3.0
+_CONNECT_TIMEOUT = 5.0
+_READ_BUFFER = 1 << 16
+_BASE = URL("http://worker")
+
+
+class NotBegun(Exception):
+    """The replica could not be reached: the request has not begun there and may go elsewhere."""
+
+
+class ReplicaLost(Exception):
+    """The replica broke off; how far the request came is not known."""
+
+
+class Call(Struct, frozen=True):
+    """One request for a replica. ``target`` is the path with its query."""
+
+    method: str
+    target: str
+    headers: Headers
+    body: bytes
+
+
+class Answer(Protocol):
+    """The answer of a replica. ``chunks`` raises ``ReplicaLost`` when it breaks off."""
+
+    status: int
+    headers: Headers
+
+    def chunks(self) -> AsyncIterator[bytes]: ...
+
+
+class Replica(Protocol):
+    """Leaving the context before the answer's end closes the connection, which cancels the work."""
+
+    def forward(self, call: Call) -> AbstractAsyncContextManager[Answer]: ...
+
+    async def close(self) -> None: ...
+
+
+class _HTTPAnswer:
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.status = response.status
+        self.headers: Headers = list(response.raw_headers)
+        self._content = response.content
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._content.iter_any():
+                yield chunk
+        except (aiohttp.ClientError, OSError) as error:
+            raise ReplicaLost from error
+
+
+class WorkerReplica:
+    """A worker process, reached over the Unix socket at ``path``."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._session: aiohttp.ClientSession | None = None
+
+    @contextlib.asynccontextmanager
+    async def forward(self, call: Call) -> AsyncIterator[Answer]:
+        response = await self._send(call)
+        try:
+            yield _HTTPAnswer(response)
+        finally:
+            # After the end of the answer this changes nothing: the connection went back to the pool then.
+            response.close()
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def _send(self, call: Call) -> aiohttp.ClientResponse:
+        headers = CIMultiDict((k.decode("latin-1"), v.decode("latin-1")) for k, v in call.headers)
+        try:
+            return await self._open().request(
+                call.method, _BASE.join(URL(call.target, encoded=True)), headers=headers, data=call.body, allow_redirects=False
+            )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, FileNotFoundError) as error:
+            raise NotBegun from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise ReplicaLost from error
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(path=self._path, limit=0, keepalive_timeout=_KEEP_ALIVE),
+                timeout=aiohttp.ClientTimeout(total=None, connect=_CONNECT_TIMEOUT),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                skip_auto_headers=("User-Agent", "Accept-Encoding", "Accept"),
+                read_bufsize=_READ_BUFFER,
+            )
+        return self._session
+
+
+class _InlineAnswer:
+    """What an application in this process sends, as it sends it."""
+
+    def __init__(self, start: Message, messages: asyncio.Queue[Message | None]) -> None:
+        self.status: int = start["status"]
+        self.headers: Headers = [(bytes(k), bytes(v)) for k, v in start.get("headers", ())]
+        self._messages = messages
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        while (message := await self._messages.get()) is not None:
+            if body := message.get("body"):
+                yield body
+            if not message.get("more_body"):
+                return
+        raise ReplicaLost
+
+
+class InlineReplica:
+    """The worker's application in this process, called with the body replayed."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    @contextlib.asynccontextmanager
+    async def forward(self, call: Call) -> AsyncIterator[Answer]:
+        messages: asyncio.Queue[Message | None] = asyncio.Queue(maxsize=1)
+        left = asyncio.Event()
+        task = asyncio.get_running_loop().create_task(self._run(call, messages, left))
+        try:
+            start = await messages.get()
+            if start is None:
+                raise ReplicaLost
+            yield _InlineAnswer(start, messages)
+        finally:
+            await _leave(task, messages, left)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    async def _run(self, call: Call, messages: asyncio.Queue[Message | None], left: asyncio.Event) -> None:
+        body: list[Message] = [{"type": "http.request", "body": call.body, "more_body": False}]
+
+        async def receive() -> Message:
+            if body:
+                return body.pop()
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            if not left.is_set():
+                await messages.put(message)
+
+        try:
+            await self._app(_scope(call), receive, send)
+        finally:
+            if not left.is_set():
+                await messages.put(None)
+
+
+async def _leave(task: asyncio.Task[None], messages: asyncio.Queue[Message | None], left: asyncio.Event) -> None:
+    """Tell the application that nobody listens any more, and let it finish in its own time."""
+    left.set()
+    while not messages.empty():
+        messages.get_nowait()
+    if not task.done():
+        task.add_done_callback(_observe)
+        await asyncio.sleep(0)
+    else:
+        _observe(task)
+
+
+def _observe(task: asyncio.Task[None]) -> None:
+    """The application has answered or reported its own errors; nothing is left to tell."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _scope(call: Call) -> dict[str, Any]:
+    path, _, query = call.target.partition("?")
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": call.method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode("latin-1"),
+        "query_string": query.encode("latin-1"),
+        "root_path": "",
+        "headers": [*call.headers, (b"content-length", str(len(call.body)).encode())],
+        "client": None,
+        "server": None,
+        "state": {},
+    }

@@ -1,0 +1,343 @@
+"""Which models are in memory: loads them, ends them when others need the room, and never while they work.
+
+Every change (a lease ended, a process gone, a load asked for) leads to ``plan``, which looks at the wanted loads in the order
+of asking and does what can be done now. Nothing else decides about memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Protocol
+
+import msgspec
+
+from handlers.types import Analysis, ModelSpec
+from openai_compat.config import Config
+from openai_compat.errors import APIError, ModelUnavailable
+from openai_compat.gateway.budget import Budget, Placement
+from openai_compat.gateway.launcher import Launcher
+from openai_compat.gateway.plan import victims
+from openai_compat.gateway.slot import Lease, Phase, Slot
+from openai_compat.protocol import Done, Heartbeat, Memory, Progress, Ready, Status
+from openai_compat.sizes import format_size, parse_size
+
+logger = logging.getLogger(__name__)
+_KILL_MARGIN = 15.0  # seconds a worker gets beyond its own grace before it is killed
+
+
+class Facts(Protocol):
+    """The part of the catalog that is needed here; both may read files."""
+
+    def spec(self, model_id: str) -> ModelSpec: ...
+
+    def analysis(self, model_id: str) -> Analysis: ...
+
+
+class Residents:
+    """The models' slots and the memory that they share. ``changed`` is called after every change of a slot."""
+
+    def __init__(
+        self, config: Config, catalog: Facts, launcher: Launcher, budget: Budget, changed: Callable[[Slot], None]
+    ) -> None:
+        self._config = config
+        self._catalog = catalog
+        self._launcher = launcher
+        self.budget = budget
+        self._changed = changed
+        self.slots = {model_id: Slot(model_id, model) for model_id, model in config.models.items()}
+        self._wanted: dict[str, Slot] = {}  # loads that wait for room, in the order of asking
+        self._preparing: set[str] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing = False
+
+    async def close(self) -> None:
+        """Begin nothing more. The workers are the launcher's to end."""
+        self._closing = True
+        for slot in self.slots.values():
+            slot.stop_timer()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def forget(self, slot: Slot) -> None:
+        """Drop a load that has not begun and that nobody waits for any more."""
+        if not slot.waiters and not slot.settings.preload and slot.model_id in self._wanted:
+            del self._wanted[slot.model_id]
+            self.plan()
+
+    # ------------------------------------------------------------ leases
+
+    def grant(self, slot: Slot, request_id: str) -> Lease:
+        if slot.worker is None:
+            raise ModelUnavailable(f"The model '{slot.model_id}' is not loaded.", retry_after=1)
+        slot.last_used = asyncio.get_running_loop().time()
+        return slot.grant(slot.worker, request_id, self)
+
+    def _grant_waiting(self, slot: Slot) -> None:
+        self._wanted.pop(slot.model_id, None)
+        waiters, slot.waiters = slot.waiters, []
+        for waiter in waiters:
+            if not waiter.lease.done():
+                waiter.lease.set_result(self.grant(slot, waiter.request_id))
+
+    def lease_ended(self, lease: Lease, served: bool) -> None:
+        slot = lease.slot
+        slot.leases.pop(lease.request_id, None)
+        slot.last_used = asyncio.get_running_loop().time()
+        if served:
+            slot.failures = 0
+        if not slot.leases and slot.phase is Phase.READY:
+            self._rest(slot)
+        if self._wanted:
+            self.plan()
+
+    def replica_lost(self, slot: Slot) -> None:
+        """It cannot be reached, so it is as good as dead; make that true before another one is started."""
+        if slot.phase is Phase.READY and slot.worker is not None:
+            self._enter(slot, Phase.UNLOADING)
+            slot.worker.kill()
+
+    def _rest(self, slot: Slot) -> None:
+        if not slot.settings.pin:
+            slot.start_timer(self._expired)
+
+    def _expired(self, slot: Slot) -> None:
+        if slot.evictable and not slot.leases:
+            logger.info("%s was not used for %.0f s", slot.model_id, slot.settings.idle_timeout)
+            self._evict(slot)
+
+    # ------------------------------------------------------------ who gets the room
+
+    def want(self, slot: Slot) -> None:
+        """Queue a load, unless it is queued or under way."""
+        under_way = slot.phase is Phase.LOADING or slot.model_id in self._preparing or slot.model_id in self._wanted
+        if not under_way and not self._closing:
+            self._preparing.add(slot.model_id)
+            self._spawn(self._prepare(slot))
+
+    async def _prepare(self, slot: Slot) -> None:
+        try:
+            slot.spec, slot.estimate, slot.floor = await asyncio.to_thread(self._read, slot)
+        except APIError as error:
+            self._reject(slot, error)
+        except Exception as error:
+            logger.error("the files of %s could not be read", slot.model_id, exc_info=error)
+            self._reject(slot, ModelUnavailable(f"The files of the model '{slot.model_id}' could not be read."))
+        else:
+            self._wanted[slot.model_id] = slot
+        finally:
+            self._preparing.discard(slot.model_id)
+        self.plan()
+
+    def _read(self, slot: Slot) -> tuple[ModelSpec, int, int]:
+        """The model's spec, the bytes it is thought to take, and the bytes that the operator says it takes (or 0)."""
+        spec = self._catalog.spec(slot.model_id)
+        if slot.settings.memory is not None:
+            size = parse_size(slot.settings.memory)
+            return spec, size, size
+        return spec, self._catalog.analysis(slot.model_id).load_bytes, 0
+
+    def plan(self) -> None:
+        if self._closing:
+            return
+        claimed: set[str] = set()  # accounts that somebody earlier in the queue waits for
+        asked_to_end: set[str] = set()
+        for slot in tuple(self._wanted.values()):
+            if slot.phase in (Phase.READY, Phase.UNLOADING):
+                continue
+            placement = self._choose(slot)
+            if placement is None or claimed & placement.amounts.keys():
+                claimed |= placement.amounts.keys() if placement else set()
+            elif self.budget.fits(placement):
+                self._begin(slot, placement)
+            else:
+                claimed |= placement.amounts.keys()
+                asked_to_end |= self._make_room(placement)
+        self._apply(asked_to_end)
+
+    def _choose(self, slot: Slot) -> Placement | None:
+        """A device for the model, in the order of its setting; rejects a model that fits nowhere."""
+        unmovable = self._unmovable()
+        tried: list[Placement] = []
+        for group in self.budget.devices_for(slot.settings.device):
+            placements = self.budget.placements(slot.model_id, group, slot.estimate, slot.floor)
+            tried += placements
+            if allowed := [p for p in placements if self.budget.allowed(p, unmovable)]:
+                return next((p for p in allowed if self.budget.fits(p)), allowed[0])
+        self._reject(slot, self.budget.refusal(slot.model_id, tried, unmovable))
+        return None
+
+    def _unmovable(self) -> dict[str, int]:
+        totals: dict[str, int] = {}
+        for slot in self.slots.values():
+            if slot.settings.pin:
+                for account, size in self.budget.held(slot.model_id).items():
+                    totals[account] = totals.get(account, 0) + size
+        return totals
+
+    def _make_room(self, placement: Placement) -> set[str]:
+        """End idle models, or name those that must take no new requests until they are idle."""
+        chosen = victims(self.budget, placement, tuple(self.slots.values()))
+        if any(slot.leases for slot in chosen):
+            return {slot.model_id for slot in chosen if slot.leases or slot.draining}
+        for slot in chosen:
+            self._evict(slot)
+        return set()
+
+    def _apply(self, asked_to_end: set[str]) -> None:
+        """From now on new requests for these models queue behind the load that needs their room; the others serve again."""
+        for slot in self.slots.values():
+            slot.draining = slot.model_id in asked_to_end
+            if slot.serves and slot.waiters:
+                self._grant_waiting(slot)
+
+    # ------------------------------------------------------------ the life of a worker
+
+    def _begin(self, slot: Slot, placement: Placement) -> None:
+        del self._wanted[slot.model_id]
+        self.budget.reserve(slot.model_id, placement.amounts)
+        slot.device = placement.device
+        slot.progress = Progress("starting")
+        slot.error = None
+        self._enter(slot, Phase.LOADING)
+        self._spawn(self._load(slot))
+
+    async def _load(self, slot: Slot) -> None:
+        try:
+            ready = await self._launch(slot)
+        except TimeoutError:
+            limit = slot.settings.max_load_time
+            await self._load_failed(
+                slot, ModelUnavailable(f"The model '{slot.model_id}' took longer than {limit:g} s to load.")
+            )
+        except APIError as error:
+            await self._load_failed(slot, error)
+        else:
+            self._loaded(slot, ready)
+
+    async def _launch(self, slot: Slot) -> Ready:
+        if slot.spec is None:
+            raise ModelUnavailable(f"The model '{slot.model_id}' is not known.")
+        spec = msgspec.structs.replace(slot.spec, device=slot.device)
+        async with asyncio.timeout(slot.settings.max_load_time):
+            slot.worker = await self._launcher.launch(
+                slot.model_id, spec, slot.settings.environment, partial(self._heard, slot)
+            )
+            return await slot.worker.ready()
+
+    def _loaded(self, slot: Slot, ready: Ready) -> None:
+        if slot.worker is None:
+            return
+        self._correct(slot, ready.memory)
+        slot.progress = Progress("")
+        slot.stopping = False
+        self._enter(slot, Phase.READY)
+        self._spawn(self._outlive(slot))
+        self._grant_waiting(slot)
+        if not slot.leases:
+            self._rest(slot)
+        self.plan()
+
+    async def _load_failed(self, slot: Slot, error: APIError) -> None:
+        logger.warning("%s was not loaded: %s", slot.model_id, error.message)
+        if slot.worker is not None:
+            await slot.worker.stop(0)
+        self._vacate(slot)
+        slot.failures += 1
+        pause = self._back_off(slot, slot.failures)
+        slot.error = error.message
+        self._enter(slot, Phase.FAILED)
+        if error.retry_after is None:
+            error.retry_after = pause
+        slot.refuse(error)
+        self.plan()
+
+    async def _outlive(self, slot: Slot) -> None:
+        """Wait for the worker's end, asked for or not, and clear up."""
+        if slot.worker is None:
+            return
+        await slot.worker.gone.wait()
+        if not slot.stopping:
+            self._crashed(slot)
+        for lease in tuple(slot.leases.values()):
+            lease.died()
+        self._vacate(slot)
+        self._enter(slot, Phase.UNLOADED)
+        if slot.waiters:
+            self.want(slot)
+        self.plan()
+
+    def _crashed(self, slot: Slot) -> None:
+        """One crash after serving is followed by a reload at once; a second without an answer in between is held back."""
+        logger.error("the worker of %s died", slot.model_id)
+        slot.error = "Its process died."
+        slot.failures += 1
+        if slot.failures > 1:
+            pause = self._back_off(slot, slot.failures - 1)
+            slot.refuse(ModelUnavailable(f"The model '{slot.model_id}' keeps failing.", retry_after=pause))
+
+    def _evict(self, slot: Slot) -> None:
+        if slot.worker is not None:
+            slot.stopping = True
+            slot.stop_timer()
+            self._enter(slot, Phase.UNLOADING)
+            self._spawn(slot.worker.stop(self._config.server.shutdown_grace + _KILL_MARGIN))
+
+    def _vacate(self, slot: Slot) -> None:
+        slot.worker = None
+        slot.draining = False
+        slot.stop_timer()
+        slot.progress = Progress("")
+        self.budget.release(slot.model_id)
+
+    def _heard(self, slot: Slot, message: Status) -> None:
+        match message:
+            case Progress():
+                slot.progress = message
+                self._changed(slot)
+            case Done(request_id):
+                if lease := slot.leases.get(request_id):
+                    lease.done()
+            case Heartbeat(memory=memory):
+                self._correct(slot, memory)
+                slot.heartbeat(message)
+            case _:
+                pass
+
+    def _correct(self, slot: Slot, memory: Memory) -> None:
+        self.budget.correct(slot.model_id, slot.device, memory, slot.floor)
+
+    def _reject(self, slot: Slot, error: APIError) -> None:
+        """Nothing was tried, so nothing is held back: the next request is judged anew."""
+        self._wanted.pop(slot.model_id, None)
+        logger.warning("%s is not loaded: %s", slot.model_id, error.message)
+        slot.error = error.message
+        if slot.phase is Phase.UNLOADED:
+            self._enter(slot, Phase.FAILED)
+        slot.refuse(error)
+
+    def _back_off(self, slot: Slot, failures: int) -> float:
+        """Let no new attempt begin for a while; returns the seconds, which double with each failure."""
+        workers = self._config.workers
+        pause: float = min(workers.restart_backoff * 2 ** min(failures - 1, 30), workers.restart_backoff_max)
+        slot.retry_at = asyncio.get_running_loop().time() + pause
+        return pause
+
+    def _enter(self, slot: Slot, phase: Phase) -> None:
+        slot.phase = phase
+        held = ", ".join(f"{format_size(size)} on {name}" for name, size in self.budget.held(slot.model_id).items())
+        logger.info("%s is %s%s", slot.model_id, phase.value, f" ({held})" if held else "")
+        self._changed(slot)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("the pool failed", exc_info=error)

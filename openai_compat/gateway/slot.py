@@ -1,0 +1,209 @@
+"""One model's place in the pool, and the leases on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Protocol
+
+from msgspec import Struct
+
+from handlers.types import ModelSpec
+from openai_compat.config import Model
+from openai_compat.errors import APIError
+from openai_compat.gateway.launcher import Worker
+from openai_compat.gateway.replica import Replica
+from openai_compat.protocol import Heartbeat, Progress
+
+# Heartbeats without a request in them after which it is over though nobody said so: the first may have been under way already.
+_MISSES = 2
+
+
+class Phase(StrEnum):
+    UNLOADED = "unloaded"
+    LOADING = "loading"
+    READY = "ready"
+    UNLOADING = "unloading"
+    FAILED = "failed"
+
+
+class ModelState(Struct, frozen=True, kw_only=True):
+    """How a model stands. ``memory`` is bytes reserved by account (``host``, ``cuda:0`` …); ``done`` and ``total`` are bytes.
+
+    ``active`` are requests being answered, ``waiting`` those that wait for the model.
+    """
+
+    model_id: str
+    state: str
+    stage: str = ""
+    done: int = 0
+    total: int = 0
+    memory: dict[str, int] = {}
+    device: str = ""
+    active: int = 0
+    waiting: int = 0
+    error: str | None = None
+
+
+class Keeper(Protocol):
+    """Whoever must know that a lease is over, or that its replica cannot be reached."""
+
+    def lease_ended(self, lease: Lease, served: bool) -> None: ...
+
+    def replica_lost(self, slot: Slot) -> None: ...
+
+
+class Lease:
+    """The right to send one request to a replica, and the duty not to stop it meanwhile.
+
+    It lasts until the consumer has left *and* the worker has nothing of the request any more. Used as a context manager it
+    is left at the end of the block.
+    """
+
+    def __init__(self, slot: Slot, worker: Worker, request_id: str, keeper: Keeper) -> None:
+        self.slot = slot
+        self.worker = worker
+        self.request_id = request_id
+        self._keeper = keeper
+        self._left = False
+        self._done = False
+        self._over = False
+        self._misses = 0
+
+    @property
+    def replica(self) -> Replica:
+        return self.worker.replica
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """The consumer wants nothing more of it."""
+        self._left = True
+        self._settle(served=True)
+
+    def abandon(self) -> None:
+        """The request was never sent, so the worker will never say that it is done."""
+        self._left = self._done = True
+        self._settle(served=False)
+
+    def discard(self) -> None:
+        """The replica could not be reached at all."""
+        self._keeper.replica_lost(self.slot)
+        self.abandon()
+
+    def done(self) -> None:
+        """The worker has nothing of the request any more."""
+        self._done = True
+        self._settle(served=True)
+
+    def died(self) -> None:
+        """The worker is gone."""
+        self._left = self._done = True
+        self._settle(served=False)
+
+    def missed(self) -> None:
+        """A heartbeat came without this request among the running ones."""
+        if self._left:
+            self._misses += 1
+            self._done = self._misses >= _MISSES
+            self._settle(served=True)
+
+    def _settle(self, served: bool) -> None:
+        if self._left and self._done and not self._over:
+            self._over = True
+            self._keeper.lease_ended(self, served)
+
+
+class Waiter(Struct, frozen=True, eq=False):
+    """Somebody who waits for a model."""
+
+    request_id: str
+    lease: asyncio.Future[Lease]
+
+    @property
+    def granted(self) -> bool:
+        """Whether a lease was given, which somebody must then end."""
+        return self.lease.done() and not self.lease.cancelled() and self.lease.exception() is None
+
+
+class Slot:
+    """What the pool keeps of one model. It is changed by the pool only, on the event loop."""
+
+    def __init__(self, model_id: str, settings: Model) -> None:
+        self.model_id = model_id
+        self.settings = settings
+        self.phase = Phase.UNLOADED
+        self.worker: Worker | None = None
+        self.spec: ModelSpec | None = None
+        self.estimate = 0
+        self.floor = 0
+        self.device = ""
+        self.progress = Progress("")
+        self.leases: dict[str, Lease] = {}
+        self.waiters: list[Waiter] = []
+        self.draining = False
+        self.stopping = False
+        self.last_used = 0.0
+        self.failures = 0
+        self.retry_at = 0.0
+        self.error: str | None = None
+        self.idle_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def serves(self) -> bool:
+        """Whether a new request may go to it now."""
+        return self.phase is Phase.READY and not self.draining
+
+    @property
+    def evictable(self) -> bool:
+        return self.phase is Phase.READY and not self.settings.pin
+
+    def grant(self, worker: Worker, request_id: str, keeper: Keeper) -> Lease:
+        """A lease under ``request_id``, made unique: clients may use one id for several requests at once."""
+        unique, number = request_id, 1
+        while unique in self.leases:
+            number += 1
+            unique = f"{request_id}.{number}"
+        lease = self.leases[unique] = Lease(self, worker, unique, keeper)
+        self.stop_timer()
+        return lease
+
+    def heartbeat(self, message: Heartbeat) -> None:
+        active = frozenset(message.active)
+        for lease in [lease for request_id, lease in self.leases.items() if request_id not in active]:
+            lease.missed()
+
+    def refuse(self, error: APIError) -> None:
+        """Tell everyone who waits."""
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            if not waiter.lease.done():
+                waiter.lease.set_exception(error)
+
+    def start_timer(self, expired: Callable[[Slot], None]) -> None:
+        self.stop_timer()
+        self.idle_timer = asyncio.get_running_loop().call_later(self.settings.idle_timeout, expired, self)
+
+    def stop_timer(self) -> None:
+        if self.idle_timer is not None:
+            self.idle_timer.cancel()
+            self.idle_timer = None
+
+    def state(self, memory: dict[str, int]) -> ModelState:
+        return ModelState(
+            model_id=self.model_id,
+            state=self.phase.value,
+            stage=self.progress.stage,
+            done=self.progress.done,
+            total=self.progress.total,
+            memory=memory,
+            device=self.device,
+            active=len(self.leases),
+            waiting=len(self.waiters),
+            error=self.error,
+        )
