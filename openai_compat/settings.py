@@ -1,0 +1,140 @@
+"""Reading the configuration: defaults, then the file, then the environment, then the command line; the last one wins.
+
+Every mistake is a ``ConfigError`` of one line that names the setting and where it was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from openai_compat.auth import hash_key, is_key_hash, is_loopback
+from openai_compat.config import Config
+from openai_compat.defaults import DEFAULT_MODELS
+from openai_compat.layers import ConfigError, Layer, Place, decode, dotted, environment_layer, file_layer, merge
+from openai_compat.sizes import parse_size
+
+CONFIG_VARIABLE = "OPENAI_COMPAT_CONFIG"
+KEY_VARIABLE = "OPENAI_COMPAT_API_KEY"
+__all__ = ["ConfigError", "check_exposure", "find_file", "load"]
+
+
+def find_file(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """``--config``, else ``$OPENAI_COMPAT_CONFIG``, else ``openai-compat/config.toml`` in the user's configuration folder.
+
+    The current directory is not looked at: what a server loads must not depend on where it is started.
+    """
+    if explicit is not None:
+        return explicit
+    if named := environ.get(CONFIG_VARIABLE):
+        return Path(named)
+    home = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME") or Path.home(), ".config")
+    usual = Path(home, "openai-compat", "config.toml")
+    return usual if usual.is_file() else None
+
+
+def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Config:
+    """The configuration in force. ``flags`` are dotted settings; those that are None were not given. Raises ``ConfigError``."""
+    found = find_file(path, environ)
+    layers = [file_layer(found)] if found else []
+    if not merge(layers)[0].get("models"):
+        layers.insert(0, _default_models())
+    layers.append(_port_layer(environ))
+    layers.append(environment_layer(environ, Config, merge(layers)[0], reserved={CONFIG_VARIABLE, KEY_VARIABLE}))
+    layers.append(_key_layer(environ, merge(layers)[0]))
+    layers.append(_flag_layer(flags or {}))
+    values, place = merge(layers)
+    config = decode(Config, values, place)
+    _check_values(config, place)
+    return config
+
+
+def check_exposure(config: Config) -> None:
+    """Refuse to serve other machines without a key. Raises ``ConfigError``."""
+    if not config.auth.keys and not is_loopback(config.server.host):
+        raise ConfigError(
+            f"server.host is {config.server.host}, which other machines can reach, and there is no API key: "
+            f"set {KEY_VARIABLE} or auth.keys, or listen on 127.0.0.1"
+        )
+
+
+def _default_models() -> Layer:
+    """Offered as soon as the file names no model of its own."""
+    return Layer({"models": msgspec.to_builtins(DEFAULT_MODELS)}, lambda _: "default models")
+
+
+def _port_layer(environ: Mapping[str, str]) -> Layer:
+    """``PORT``, which many hosts set."""
+    text = environ.get("PORT", "")
+    if text and not text.isdecimal():
+        raise ConfigError(f"PORT: expected a number, got '{text}'")
+    values = {"server": {"port": int(text)}} if text else {}
+    return Layer(values, lambda _: "PORT")
+
+
+def _key_layer(environ: Mapping[str, str], so_far: Mapping[str, Any]) -> Layer:
+    """A plain key from the environment joins the configured ones; only its hash goes further."""
+    key = environ.get(KEY_VARIABLE, "").strip()
+    if not key:
+        return Layer({}, lambda _: KEY_VARIABLE)
+    section = so_far.get("auth")
+    configured = section.get("keys", ()) if isinstance(section, dict) else ()
+    known = configured if isinstance(configured, list | tuple) else ()
+    return Layer({"auth": {"keys": [*known, hash_key(key)]}}, lambda _: KEY_VARIABLE)
+
+
+def _flag_layer(flags: Mapping[str, Any]) -> Layer:
+    values: dict[str, Any] = {}
+    for name, value in flags.items():
+        section, _, key = name.partition(".")
+        if value is not None:
+            values.setdefault(section, {})[key] = value
+    return Layer(values, lambda path: "--" + path[-1].replace("_", "-"))
+
+
+def _check_values(config: Config, place: Place) -> None:
+    """What types cannot say."""
+    for number, key in enumerate(config.auth.keys):
+        if not is_key_hash(key):
+            raise _mistake(
+                place,
+                ("auth", "keys"),
+                f"key {number + 1} is not of the form sha256:<64 hex digits>; make one with 'openai-compat key'",
+            )
+    for path, size, shared in _sizes(config):
+        try:
+            parse_size(size, 1 if shared else None)
+        except ValueError as error:
+            raise _mistake(place, path, str(error)) from None
+    for alias, target in config.aliases.items():
+        _check_alias(config, alias, target, place)
+
+
+def _check_alias(config: Config, alias: str, target: str, place: Place) -> None:
+    if alias in config.models:
+        raise _mistake(place, ("aliases", alias), "a model has this id already")
+    if target not in config.models and target.rpartition(":")[0] not in config.models:
+        known = ", ".join(config.models)
+        raise _mistake(place, ("aliases", alias), f"there is no model '{target}'. Models: {known}")
+
+
+def _sizes(config: Config) -> list[tuple[tuple[str, ...], int | str, bool]]:
+    """Every size with its path, and whether it may be a share of the machine."""
+    memory = config.memory
+    found: list[tuple[tuple[str, ...], int | str, bool]] = [
+        (("server", "max_body"), config.server.max_body, False),
+        (("memory", "host"), memory.host, True),
+        (("memory", "device"), memory.device, True),
+    ]
+    found += [(("memory", "devices", name), size, True) for name, size in memory.devices.items()]
+    found += [
+        (("models", name, "memory"), model.memory, False) for name, model in config.models.items() if model.memory is not None
+    ]
+    return found
+
+
+def _mistake(place: Place, path: tuple[str, ...], text: str) -> ConfigError:
+    return ConfigError(f"{place(path)}: {dotted(path)}: {text}")
