@@ -101,11 +101,11 @@ class Voice:
         return t.TextDelta(index=self.index, text=text, logprobs=logprobs)
 
     def _logprob(self, word: str) -> tuple[t.TokenLogprob, ...]:
-        """The word is certain; its rivals are less so, each half as likely as the one before."""
+        """The word is certain, and each rival a little less likely than the one before."""
         if self._logprobs is None:
             return ()
         names = [word, *(f"{word.strip()}{i}" for i in range(1, self._logprobs))][: self._logprobs]
-        top = tuple(t.TopLogprob(token=name, logprob=-float(i), token_bytes=name.encode()) for i, name in enumerate(names))
+        top = tuple(t.TopLogprob(token=name, logprob=0.0 - i, token_bytes=name.encode()) for i, name in enumerate(names))
         offset = sum(map(len, self._said)) + len(self._echo)
         return (t.TokenLogprob(token=word, logprob=0.0, token_bytes=word.encode(), top=top, text_offset=offset),)
 

@@ -1,0 +1,147 @@
+"""Loading a causal language model of transformers from a local snapshot: safetensors only, no code of the repository."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from handlers import placement
+from handlers import types as t
+from handlers.chat_template import ChatTemplate
+from handlers.decoding.params import Defaults
+from handlers.decoding.vocabulary import Vocabulary
+from openai_compat.errors import InsufficientMemory, ModelUnavailable
+
+_LOCAL = {"local_files_only": True, "trust_remote_code": False}
+_READ = 64 << 20
+_TEMPLATE_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
+_UNKNOWN_CONTEXT = 4096
+
+
+class CausalLM(Struct, frozen=True, kw_only=True):
+    """A loaded model and what its files say about using it; ``context_length`` in tokens."""
+
+    model: Any
+    vocabulary: Vocabulary
+    template: ChatTemplate | None
+    defaults: Defaults
+    context_length: int
+    vocab_size: int
+    bos: int | None
+    threads: int
+
+
+def load(spec: t.ModelSpec, report: t.LoadReport) -> CausalLM:
+    """Raises ``ModelUnavailable`` with a reason a client may read, ``InsufficientMemory`` where the device is full."""
+    with _typed_errors(spec):
+        tokenizer, config = _tokenizer_and_config(spec, report)
+        vocabulary = Vocabulary(tokenizer)
+        template = _template(tokenizer)
+        model = _model(spec, config, report)
+        report("measuring threads")
+        return CausalLM(
+            model=model,
+            vocabulary=vocabulary,
+            template=template,
+            defaults=_take_defaults(model, tokenizer),
+            context_length=_context_length(spec, model, tokenizer),
+            vocab_size=model.get_output_embeddings().weight.shape[0],
+            bos=tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id,
+            threads=_threads(spec, model),
+        )
+
+
+@contextmanager
+def _typed_errors(spec: t.ModelSpec) -> Iterator[None]:
+    import torch
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise InsufficientMemory(f"There is not enough memory to load '{spec.id}'.") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError) as error:
+        raise ModelUnavailable(f"The files of '{spec.id}' could not be loaded.") from error
+
+
+def _tokenizer_and_config(spec: t.ModelSpec, report: t.LoadReport) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoTokenizer
+
+    report("reading the tokenizer")
+    return AutoTokenizer.from_pretrained(spec.path, **_LOCAL), AutoConfig.from_pretrained(spec.path, **_LOCAL)
+
+
+def _model(spec: t.ModelSpec, config: Any, report: t.LoadReport) -> Any:
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    device = placement.device_of(spec)
+    dtype = placement.dtype_of(spec, str(config.dtype or "float32").removeprefix("torch."), device)
+    total = _read_ahead(spec, report)
+    report("placing the weights", total, total)
+    model, info = AutoModelForCausalLM.from_pretrained(
+        spec.path, config=config, dtype=dtype, device_map={"": device}, use_safetensors=True, output_loading_info=True, **_LOCAL
+    )
+    if info["missing_keys"] or info["mismatched_keys"]:
+        raise ModelUnavailable(f"Weights of '{spec.id}' are missing or have the wrong shape.")
+    return model.eval()
+
+
+def _read_ahead(spec: t.ModelSpec, report: t.LoadReport) -> int:
+    """Read the weights once into the page cache, since the loader itself tells nobody how far it is; their bytes."""
+    files = sorted(Path(spec.path).glob("*.safetensors"))
+    done, total = 0, sum(file.stat().st_size for file in files)
+    for file in files:
+        with file.open("rb", buffering=0) as weights:
+            while block := weights.read(_READ):
+                done += len(block)
+                report("reading the weights", done, total)
+    return total
+
+
+def _template(tokenizer: Any) -> ChatTemplate | None:
+    source = tokenizer.chat_template
+    if isinstance(source, dict):
+        source = source.get("default") or next(iter(source.values()), None)
+    if not source:
+        return None
+    tokens = {name: str(getattr(tokenizer, name)) for name in _TEMPLATE_TOKENS if getattr(tokenizer, name, None)}
+    return ChatTemplate(source, tokens)
+
+
+def _take_defaults(model: Any, tokenizer: Any) -> Defaults:
+    """Read the model's wishes, then clear them: ``generate()`` would mix them into every request by itself."""
+    from transformers import GenerationConfig
+
+    wishes = model.generation_config
+    ends = wishes.eos_token_id if isinstance(wishes.eos_token_id, list) else [wishes.eos_token_id]
+    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+    found = {name: getattr(wishes, name, None) for name in names}
+    model.generation_config = GenerationConfig()
+    eos = frozenset(number for number in [*ends, tokenizer.eos_token_id] if number is not None)
+    return Defaults(eos_ids=eos, **{name: value for name, value in found.items() if value is not None})
+
+
+def _context_length(spec: t.ModelSpec, model: Any, tokenizer: Any) -> int:
+    """The configured length, within what the model was made for."""
+    made_for = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if not made_for:
+        made_for = tokenizer.model_max_length if tokenizer.model_max_length < 1 << 30 else _UNKNOWN_CONTEXT
+    return min(made_for, spec.context_length or made_for)
+
+
+def _threads(spec: t.ModelSpec, model: Any) -> int:
+    import torch
+
+    token = torch.zeros((1, 1), dtype=torch.long, device=model.device)
+
+    def step() -> None:
+        with torch.inference_mode():
+            model(input_ids=token)
+
+    return placement.set_threads(spec, step) if model.device.type == "cpu" else 1

@@ -1,0 +1,141 @@
+"""From a text request to token ids: which text the model continues, and how it becomes tokens.
+
+A client's words never become control tokens in a rendered chat: where a message holds the text of one (``<|im_end|>``), it is
+encoded as plain text. Plain prompts are the client's own business and may hold them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from handlers import types as t
+from handlers.chat_template import ChatTemplate
+from handlers.conversation import PLAIN_STOPS, render
+from handlers.decoding.engine import Prompt
+from handlers.decoding.vocabulary import Vocabulary
+from handlers.modes import last_user
+from openai_compat.errors import ContextLengthExceeded, InvalidRequest
+
+RAW_MODE = "complete"
+_OPEN, _CLOSE = "\ue000", "\ue001"
+
+
+class PromptBuilder:
+    """Makes prompts for one model. ``context_length`` is in tokens, ``bos`` begins a prompt that would be empty."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, template: ChatTemplate | None, *, context_length: int, bos: int | None = None
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._tokenizer = vocabulary.tokenizer
+        self._template = template
+        self._context_length = context_length
+        self._bos = bos
+        control = "|".join(map(re.escape, vocabulary.special_texts)) or "(?!)"
+        self._control = re.compile(control)
+        self._marked = re.compile(f"{_OPEN}({control}){_CLOSE}")
+
+    def build(self, request: t.TextRequest) -> tuple[Prompt, ...]:
+        """One prompt a conversation or plain prompt. Raises ``ContextLengthExceeded`` and ``InvalidRequest``."""
+        if is_raw(request):
+            prompts = request.prompts if request.messages is None else (self._continued(request.messages),)
+            return tuple(self._plain(prompt, request) for prompt in prompts or ())
+        if request.messages is not None:
+            return (self._chat(request.messages, request),)
+        return tuple(self._chat((_as_message(prompt),), request) for prompt in request.prompts or ())
+
+    def extra_stops(self, request: t.TextRequest) -> tuple[str, ...]:
+        """Where a chat without a template ends an answer."""
+        return PLAIN_STOPS if self._template is None and not is_raw(request) else ()
+
+    def _continued(self, messages: tuple[t.Message, ...]) -> str:
+        where = last_user(messages)
+        if where is None:
+            raise InvalidRequest("There is no user message with text to continue.", param="messages")
+        return messages[where].text
+
+    def _chat(self, messages: tuple[t.Message, ...], request: t.TextRequest) -> Prompt:
+        marked = tuple(self._mark(message) for message in messages)
+        system = self._mark_text(request.system_prompt or "")
+        text = render(self._template, marked, system, dict(request.template_options))
+        self._check_size(text, request)
+        head, *rest = self._marked.split(text)
+        ids = self._encode(head, start=self._template is None)
+        for i, piece in enumerate(rest):
+            ids += self._encode_inert(piece) if i % 2 == 0 else self._encode(piece)
+        return self._prompt(ids, self._marked.sub(r"\1", text), request)
+
+    def _plain(self, prompt: t.Prompt, request: t.TextRequest) -> Prompt:
+        if not isinstance(prompt, str):
+            return self._prompt(list(prompt), self._tokenizer.decode(list(prompt)), request)
+        self._check_size(prompt, request)
+        return self._prompt(self._encode(prompt, start=True), prompt, request)
+
+    def _prompt(self, ids: list[int], text: str, request: t.TextRequest) -> Prompt:
+        if not ids and self._bos is None:
+            raise InvalidRequest("The prompt is empty, and this model has no token to begin with.", param=request.prompt_param)
+        ids = ids or [self._bos or 0]
+        return Prompt(ids=tuple(ids), text=text, limit=self._fit(len(ids), request))
+
+    def _fit(self, count: int, request: t.TextRequest) -> int:
+        """How many tokens an answer may have: what was asked for, else what the context has left."""
+        asked = request.sampling.max_tokens
+        needed = 1 if asked is None else asked
+        if count + needed > self._context_length:
+            raise ContextLengthExceeded(
+                prompt_tokens=count, max_tokens=needed, context_length=self._context_length, param=request.prompt_param
+            )
+        return self._context_length - count if asked is None else asked
+
+    def _check_size(self, text: str, request: t.TextRequest) -> None:
+        """Refuse what cannot fit by its bytes alone, before the tokenizer spends seconds on it."""
+        least = len(text.encode(errors="replace")) // self._vocabulary.longest
+        if least > self._context_length:
+            self._fit(least, request)
+
+    def _encode(self, text: str, *, start: bool = False) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=start)) if text or start else []
+
+    def _encode_inert(self, text: str) -> list[int]:
+        """A control token's text in pieces that are none."""
+        ids = self._encode(text[:1]) + self._encode(text[1:])
+        if self._vocabulary.special.isdisjoint(ids):
+            return ids
+        return [number for letter in text for number in self._encode(letter)]
+
+    def _mark(self, message: t.Message) -> t.Message:
+        if not any(self._control.search(text) for text in _strings(message)):
+            return message
+        parts = tuple(t.TextPart(text=self._mark_text(p.text)) if isinstance(p, t.TextPart) else p for p in message.parts)
+        calls = tuple(
+            t.ToolCall(id=call.id, name=self._mark_text(call.name), arguments=self._mark_text(call.arguments))
+            for call in message.tool_calls
+        )
+        return t.Message(
+            role=message.role,
+            parts=parts,
+            tool_calls=calls,
+            tool_call_id=message.tool_call_id,
+            name=self._mark_text(message.name or "") or None,
+            reasoning=self._mark_text(message.reasoning or "") or None,
+        )
+
+    def _mark_text(self, text: str) -> str:
+        return self._control.sub(lambda match: f"{_OPEN}{match[0]}{_CLOSE}", text)
+
+
+def is_raw(request: t.TextRequest) -> bool:
+    """Whether the text is continued as it is: in the mode ``complete``, and for prompts without a mode."""
+    return request.mode == RAW_MODE or (request.mode in (None, "auto") and request.messages is None)
+
+
+def _as_message(prompt: t.Prompt) -> t.Message:
+    if not isinstance(prompt, str):
+        raise InvalidRequest("This mode needs prompts of text, not of token ids.", param="prompt")
+    return t.Message(role="user", parts=(t.TextPart(text=prompt),))
+
+
+def _strings(message: t.Message) -> list[Any]:
+    calls = [text for call in message.tool_calls for text in (call.name, call.arguments)]
+    return [message.text, message.name or "", message.reasoning or "", *calls]
