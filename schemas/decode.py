@@ -62,7 +62,7 @@ def _invalid(message: str) -> InvalidRequest:
         param = f"{path}.{missing['field']}" if path else missing["field"]
         return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
     if not path:
-        return InvalidRequest(f"The request body must be a JSON object. {_explain(fault)}".rstrip(), code="invalid_json")
+        return InvalidRequest(f"The request body must be a JSON object: {_explain(fault)}", code="invalid_json")
     subject = f"key in '{path}'" if place and place["key"] else f"'{path}'"
     code = "invalid_type" if _TYPE.match(fault) else "invalid_value"
     what = "type" if code == "invalid_type" else "value"

@@ -1,0 +1,113 @@
+import base64
+
+import pytest
+
+from openai_compat.errors import InvalidRequest, UnsupportedParameter
+from openai_compat.translate import attachments
+from openai_compat.translate.attachments import to_audio, to_image
+from schemas.messages import ImageUrl, InputAudio
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(40))
+IMAGES = {
+    "png": PNG,
+    "jpeg": b"\xff\xd8\xff\xe0" + bytes(20),
+    "gif": b"GIF89a" + bytes(20),
+    "webp": b"RIFF\x10\x00\x00\x00WEBPVP8 " + bytes(20),
+}
+SOUNDS = {
+    "wav": b"RIFF\x10\x00\x00\x00WAVEfmt " + bytes(20),
+    "flac": b"fLaC" + bytes(20),
+    "ogg": b"OggS" + bytes(20),
+    "mp3": b"ID3\x04" + bytes(20),
+    "m4a": b"\x00\x00\x00\x20ftypM4A " + bytes(20),
+}
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@pytest.mark.parametrize("data", IMAGES.values(), ids=IMAGES)
+def test_the_four_formats_are_known_by_their_first_bytes(data):
+    assert to_image(f"data:image/png;base64,{b64(data)}", "p").data == data
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"data:image/png;base64,{b64(PNG)}",
+        f"data:;base64,{b64(PNG)}",
+        f"data:application/octet-stream;name=a.png;base64,{b64(PNG)}",
+        f"data:image/jpg;charset=utf-8;BASE64,{b64(PNG)}",
+        f"DATA:image/png;base64,{b64(PNG)}",
+        f"data:image/png;base64,{b64(PNG).rstrip('=')}",
+        f"data:image/png;base64,{base64.urlsafe_b64encode(PNG).decode()}",
+        f"data:image/png;base64,{base64.encodebytes(PNG).decode()}",
+        "data:image/png," + "".join(f"%{byte:02x}" for byte in PNG),
+    ],
+)
+def test_a_data_url_is_read_however_its_header_is_written(url):
+    assert to_image(url, "p").data == PNG
+    assert to_image(ImageUrl(url=url), "p").data == PNG
+
+
+def test_the_detail_is_kept():
+    url = f"data:image/png;base64,{b64(PNG)}"
+    assert to_image(ImageUrl(url=url, detail="low"), "p").detail == "low"
+    assert to_image(url, "p").detail == "auto"
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.org/a.png", "http://127.0.0.1/", "file:///etc/passwd", "/etc/passwd", "", "a.png"]
+)
+def test_nothing_is_fetched(url):
+    with pytest.raises(UnsupportedParameter) as caught:
+        to_image(url, "messages[0].content[0].image_url")
+    assert caught.value.param == "messages[0].content[0].image_url"
+    assert not url or url not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "data:image/png;base64",
+        "data:image/png;base64,!!!!",
+        "data:image/png;base64,ü",
+        "data:image/png;base64,A",
+        f"data:image/png;base64,{b64(b'<svg/>')}",
+        "data:image/png;base64,",
+    ],
+)
+def test_what_is_no_picture_is_refused(url):
+    with pytest.raises(InvalidRequest) as caught:
+        to_image(url, "p")
+    assert caught.value.param == "p"
+
+
+def test_a_picture_has_a_largest_size(monkeypatch):
+    monkeypatch.setattr(attachments, "MAX_IMAGE_BYTES", len(PNG) - 1)
+    with pytest.raises(InvalidRequest, match="larger"):
+        to_image(f"data:image/png;base64,{b64(PNG)}", "p")
+
+
+@pytest.mark.parametrize("format", SOUNDS)
+def test_a_recording_is_known_by_its_first_bytes_and_not_by_its_name(format):
+    part = to_audio(InputAudio(data=b64(SOUNDS[format]), format="pcm16"), "p")
+    assert (part.data, part.format) == (SOUNDS[format], format)
+
+
+def test_a_recording_may_be_a_data_url():
+    assert to_audio(InputAudio(data=f"data:audio/wav;base64,{b64(SOUNDS['wav'])}"), "p").format == "wav"
+
+
+def test_what_is_no_recording_is_refused():
+    for data in ("", "!!!", b64(b"hello")):
+        with pytest.raises(InvalidRequest) as caught:
+            to_audio(InputAudio(data=data), "p")
+        assert caught.value.param == "p"
+
+
+def test_a_recording_has_a_largest_size(monkeypatch):
+    monkeypatch.setattr(attachments, "MAX_AUDIO_BYTES", 5)
+    with pytest.raises(InvalidRequest, match="larger"):
+        to_audio(InputAudio(data=b64(SOUNDS["wav"])), "p")

@@ -1,0 +1,134 @@
+"""Rule 1, first half: every key that a client can know is in the schemas and on the page."""
+
+import json
+import re
+import typing
+from pathlib import Path
+
+import msgspec
+import pytest
+from openai.types import chat as sdk
+from openai.types import completion_create_params
+from openai.types.chat import completion_create_params as chat_create_params
+
+from schemas import messages
+from schemas.chat import ChatCompletionRequest
+from schemas.common import StreamOptions
+from schemas.completions import CompletionRequest
+from schemas.messages import ChatMessage
+
+HERE = Path(__file__).parent
+PAGE = (HERE.parents[1] / "docs" / "compatibility.md").read_text()
+PUBLISHED = json.loads((HERE / "published.json").read_text())["request_keys"]
+OUTCOMES = {"Honoured", "Partly", "Refused", "No effect"}
+PARTS = (
+    messages.TextContent,
+    messages.ImageContent,
+    messages.AudioContent,
+    messages.FileContent,
+    messages.RefusalContent,
+)
+
+
+def keys_of(params: type) -> set[str]:
+    return set(typing.get_type_hints(params))
+
+
+def names_of(*structs: type) -> set[str]:
+    return {field.encode_name for struct in structs for field in msgspec.structs.fields(struct)}
+
+
+def documented(heading: str) -> dict[str, str]:
+    """Field → outcome, of the tables between a heading and the next one of its rank or above."""
+    rank = heading.split(" ")[0]
+    section = PAGE.split(f"\n{heading}\n")[1]
+    section = re.split(rf"\n#{{1,{len(rank)}}} ", section)[0]
+    return dict(re.findall(r"^\| `([a-z_]+)` \| ([A-Za-z ]+?) \|", section, re.MULTILINE))
+
+
+CHAT = "## `POST /v1/chat/completions`"
+LEGACY = "## `POST /v1/completions`"
+SDK_MESSAGES = [
+    sdk.ChatCompletionSystemMessageParam,
+    sdk.ChatCompletionDeveloperMessageParam,
+    sdk.ChatCompletionUserMessageParam,
+    sdk.ChatCompletionAssistantMessageParam,
+    sdk.ChatCompletionToolMessageParam,
+    sdk.ChatCompletionFunctionMessageParam,
+]
+SDK_PARTS = [
+    sdk.ChatCompletionContentPartTextParam,
+    sdk.ChatCompletionContentPartImageParam,
+    sdk.ChatCompletionContentPartInputAudioParam,
+    sdk.ChatCompletionContentPartRefusalParam,
+    sdk.chat_completion_content_part_param.File,
+]
+
+KNOWN = {
+    "chat, SDK": (
+        keys_of(chat_create_params.CompletionCreateParamsNonStreaming)
+        | keys_of(chat_create_params.CompletionCreateParamsStreaming),
+        names_of(ChatCompletionRequest),
+        CHAT,
+    ),
+    "chat, published": (set(PUBLISHED["CreateChatCompletionRequest"]), names_of(ChatCompletionRequest), CHAT),
+    "completions, SDK": (
+        keys_of(completion_create_params.CompletionCreateParamsNonStreaming)
+        | keys_of(completion_create_params.CompletionCreateParamsStreaming),
+        names_of(CompletionRequest),
+        LEGACY,
+    ),
+    "stream options, SDK": (
+        keys_of(sdk.ChatCompletionStreamOptionsParam),
+        names_of(StreamOptions),
+        "### `stream_options`",
+    ),
+    "stream options, published": (
+        set(PUBLISHED["ChatCompletionStreamOptions"]),
+        names_of(StreamOptions),
+        "### `stream_options`",
+    ),
+    "messages, SDK": (set().union(*map(keys_of, SDK_MESSAGES)), names_of(ChatMessage), "### Messages"),
+    "messages, published": (
+        {key for name, keys in PUBLISHED.items() if name.endswith("Message") for key in keys},
+        names_of(ChatMessage),
+        "### Messages",
+    ),
+    "parts, SDK": (set().union(*map(keys_of, SDK_PARTS)) - {"type"}, names_of(*PARTS), "### Content parts"),
+    "parts, published": (
+        {key for name, keys in PUBLISHED.items() if "ContentPart" in name for key in keys} - {"type"},
+        names_of(*PARTS),
+        "### Content parts",
+    ),
+}
+
+
+@pytest.mark.parametrize("source", KNOWN)
+def test_every_known_key_is_in_the_schema(source):
+    known, schema, _ = KNOWN[source]
+    assert len(known) > 1
+    assert known - schema == set()
+
+
+@pytest.mark.parametrize("source", KNOWN)
+def test_every_known_key_is_on_the_compatibility_page(source):
+    known, _, heading = KNOWN[source]
+    assert known - set(documented(heading)) == set()
+
+
+@pytest.mark.parametrize(
+    ("struct", "heading"),
+    [(ChatCompletionRequest, CHAT), (StreamOptions, "### `stream_options`"), (ChatMessage, "### Messages")],
+)
+def test_every_key_of_ours_is_on_the_page(struct, heading):
+    assert names_of(struct) - set(documented(heading)) == set()
+
+
+def test_every_key_of_a_legacy_completion_is_on_the_page():
+    shared = set(documented("### Beyond OpenAI"))
+    assert names_of(CompletionRequest) - set(documented(LEGACY)) <= shared
+
+
+def test_the_page_knows_four_outcomes():
+    tables = [documented(heading) for heading in {heading for _, _, heading in KNOWN.values()}]
+    assert {outcome for table in tables for outcome in table.values()} == OUTCOMES
