@@ -52,3 +52,37 @@ def completion_request(completion_body, facts):
 @pytest.fixture(scope="session")
 def published() -> dict:
     return json.loads((Path(__file__).parents[2] / "schemas" / "published.json").read_text())["schemas"]
+
+
+def _problems(value, schema, schemas, where="$"):
+    """What is wrong with ``value`` by the part of OpenAPI 3 that the published schemas use."""
+    if value is None and schema.get("nullable"):
+        return
+    if "$ref" in schema:
+        yield from _problems(value, schemas[schema["$ref"].rpartition("/")[2]], schemas, where)
+        return
+    for key in ("anyOf", "oneOf"):
+        if key in schema and not any(not list(_problems(value, option, schemas, where)) for option in schema[key]):
+            yield f"{where}: {value!r} is none of {key}"
+    kinds = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list, "object": dict}
+    kinds["null"] = type(None)
+    if "type" in schema and not isinstance(value, kinds[schema["type"]]):
+        yield f"{where}: {value!r} is no {schema['type']}"
+        return
+    if "enum" in schema and value not in schema["enum"]:
+        yield f"{where}: {value!r} is not one of {schema['enum']}"
+    if isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _problems(item, schema.get("items", {}), schemas, f"{where}[{number}]")
+    if isinstance(value, dict):
+        yield from (f"{where}.{key} is missing" for key in schema.get("required", ()) if key not in value)
+        rest = schema.get("additionalProperties")
+        for key, item in value.items():
+            inner = schema.get("properties", {}).get(key, rest if isinstance(rest, dict) else {})
+            yield from _problems(item, inner, schemas, f"{where}.{key}")
+
+
+@pytest.fixture(scope="session")
+def problems(published):
+    """``problems(value, "CreateCompletionResponse")``: a list, empty for an answer that keeps to the published schema."""
+    return lambda value, name: list(_problems(value, published[name], published))
