@@ -1,4 +1,4 @@
-"""A replica is anything that answers OpenAI HTTP: here a worker process behind a Unix socket, or an application in this process."""
+"""A replica is anything that answers OpenAI HTTP: a worker process behind a Unix socket, or an application in this process."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A small server that has imported the heavy libraries once and forks a worker from itself on demand.
 
 It reads one ``Launch`` as JSON a line on standard input, forks, and writes ``Forked`` and later ``Exited`` lines on standard
-output. The end of its input means that the gateway is gone, and it ends. It stays single-threaded, so that a fork copies no lock that
-nobody will ever release, and it never initialises CUDA, which does not survive a fork.
+output. The end of its input means that the gateway is gone, and it ends. It stays single-threaded, so that a fork copies no
+lock that nobody will ever release, and it never initialises CUDA, which does not survive a fork.
 """
 
 from __future__ import annotations

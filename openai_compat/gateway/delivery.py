@@ -1,0 +1,112 @@
+"""The way of an answer from a replica to the client, and the watch for the client's leaving."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from types import TracebackType
+from typing import Any
+
+from litestar.types import Receive, Send
+
+from openai_compat.errors import APIError, Cancelled, error_event
+from openai_compat.gateway.replica import Headers
+
+logger = logging.getLogger(__name__)
+# Of one hop only, or said by the gateway itself.
+_DROPPED = frozenset(
+    {b"connection", b"date", b"keep-alive", b"proxy-authenticate", b"server", b"trailer", b"transfer-encoding", b"upgrade"}
+)
+_ENDS = (b"\n\n", b"\r\n\r\n")
+_LONGEST_PART = 1 << 16  # bytes of an unfinished event that are held back
+
+
+class Delivery:
+    """One answer on its way. Of a stream of events only whole ones are sent (up to a size), so that a failure
+    can follow as one more event.
+
+    ``ttfb``, the seconds from ``began`` (monotonic) to the first byte of the body, is left in ``state``.
+    """
+
+    def __init__(self, send: Send, state: dict[str, Any], began: float) -> None:
+        self._send = send
+        self._state = state
+        self._began = began
+        self._started = False
+        self._events = False
+        self._part = b""
+        self._unfinished = False  # whether a too long event was sent in part
+
+    async def start(self, status: int, headers: Headers) -> None:
+        kept = []
+        for name, value in headers:
+            lower = name.lower()
+            if lower not in _DROPPED and not lower.startswith(b"x-oc-"):
+                kept.append((lower, value))
+                self._events = self._events or (lower == b"content-type" and value.startswith(b"text/event-stream"))
+        self._started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": kept})
+
+    async def pass_on(self, chunk: bytes) -> None:
+        if self._events and (self._part or self._unfinished or not chunk.endswith(_ENDS)):
+            chunk = self._whole_events(chunk)
+        if chunk:
+            if "ttfb" not in self._state:
+                self._state["ttfb"] = time.monotonic() - self._began
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def end(self) -> None:
+        await self._send({"type": "http.response.body", "body": self._part, "more_body": False})
+
+    async def fail(self, error: APIError) -> None:
+        """Say what happened in the way that is still possible. Raises ``error`` when nothing was sent yet."""
+        if not self._started:
+            raise error
+        if not self._events:
+            # Returning without the end of the body makes the server close the connection, which is what the client must see.
+            logger.warning("an answer was broken off: %s", error.message)
+            return
+        gap = b"\n\n" if self._unfinished else b""
+        await self._send({"type": "http.response.body", "body": gap + error_event(error), "more_body": False})
+
+    def _whole_events(self, chunk: bytes) -> bytes:
+        data = self._part + chunk
+        cut = max(data.rfind(end) + len(end) if end in data else 0 for end in _ENDS)
+        self._unfinished = len(data) - cut > _LONGEST_PART or (self._unfinished and not cut)
+        if self._unfinished:
+            cut = len(data)
+        self._part = data[cut:]
+        return data[:cut]
+
+
+class ClientWatch:
+    """Cancels the task that entered it when the client leaves, and turns that into ``Cancelled``."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._task: asyncio.Task[Any] | None = None
+        self._ear: asyncio.Task[None] | None = None
+        self.client_gone = False
+
+    async def __aenter__(self) -> ClientWatch:
+        self._task = asyncio.current_task()
+        self._ear = asyncio.get_running_loop().create_task(self._listen())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._ear is not None:
+            self._ear.cancel()
+        if self.client_gone and self._task is not None:
+            self._task.uncancel()
+            if kind is asyncio.CancelledError:
+                raise Cancelled from error
+
+    async def _listen(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.client_gone = True
+        if self._task is not None:
+            self._task.cancel()

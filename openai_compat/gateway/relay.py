@@ -1,0 +1,185 @@
+"""The gateway's answer to a request for a model: check it without the model, get a replica, copy bytes.
+
+    body → decode → plan → resolve → capability and mode → lease → forward → copy
+
+A request may go to a second replica only when it has not begun at the first. After the first byte of an answer a failure is an
+error event of the stream, and a broken connection where the answer is no stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any, Protocol
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
+from msgspec import Struct
+
+from handlers.types import Analysis
+from openai_compat.config import Server
+from openai_compat.errors import (
+    APIError,
+    Cancelled,
+    DeadlineExceeded,
+    UnsupportedCapability,
+    UnsupportedMode,
+    WorkerDied,
+)
+from openai_compat.gateway.body import read_json_body
+from openai_compat.gateway.delivery import ClientWatch, Delivery
+from openai_compat.gateway.replica import Call, Headers, NotBegun, ReplicaLost
+from openai_compat.gateway.slot import Lease
+from openai_compat.http.endpoint import Endpoint
+from openai_compat.http.request_id import request_id_of
+from openai_compat.protocol import ASCII, RelayFacts, is_private
+from openai_compat.sizes import parse_size
+from schemas.decode import decode
+
+logger = logging.getLogger(__name__)
+_ATTEMPTS = 2
+# Of one hop only, about the body's encoding (undone here), or a secret that a replica has no use for.
+_DROPPED = frozenset(
+    {
+        b"accept-encoding", b"authorization", b"connection", b"content-encoding", b"content-length", b"cookie", b"expect",
+        b"host", b"keep-alive", b"proxy-authorization", b"proxy-connection", b"te", b"trailer", b"transfer-encoding",
+        b"upgrade", b"x-api-key", b"x-request-id",
+    }
+)  # fmt: skip
+
+
+class Target(Protocol):
+    """What a model's name means."""
+
+    @property
+    def model_id(self) -> str: ...
+    @property
+    def mode(self) -> str | None: ...
+    @property
+    def public_name(self) -> str: ...
+
+
+class Names(Protocol):
+    """The part of the catalog that a request needs."""
+
+    def resolve(self, name: str) -> Target: ...
+
+    def analysis(self, model_id: str) -> Analysis: ...
+
+
+class Leases(Protocol):
+    """The part of the pool that a request needs."""
+
+    async def acquire(self, model_id: str, *, wait: float | None = None, request_id: str = ...) -> Lease: ...
+
+
+class _Order(Struct, frozen=True):
+    """A request that passed every check: where it goes, and what travels with it. ``deadline`` is on the monotonic clock."""
+
+    target: Target
+    body: bytes
+    request_id: str
+    deadline: float
+
+
+class Relay:
+    """ASGI middleware for routes whose handler declares ``opt["endpoint"]``; the others pass through."""
+
+    def __init__(self, app: ASGIApp, *, pool: Leases, catalog: Names, server: Server) -> None:
+        self.app = app
+        self._pool = pool
+        self._catalog = catalog
+        self._timeout = server.request_timeout
+        self._max_body = parse_size(server.max_body)
+        self._analyses: dict[str, Analysis] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = _endpoint_of(scope)
+        if endpoint is None or scope["type"] != ScopeType.HTTP:
+            await self.app(scope, receive, send)
+            return
+        began = time.monotonic()
+        delivery = Delivery(send, scope["state"], began)
+        watch = ClientWatch(receive)
+        try:
+            async with asyncio.timeout(self._timeout):
+                body = await read_json_body(scope["headers"], receive, self._max_body)
+                async with watch:
+                    await self._answer(scope, await self._check(scope, body, endpoint, began), delivery)
+        except TimeoutError:
+            await delivery.fail(DeadlineExceeded(f"The request took longer than {self._timeout:g} seconds.", retry=False))
+        except Cancelled:
+            if not watch.client_gone:
+                raise
+
+    async def _check(self, scope: HTTPScope, body: bytes, endpoint: Endpoint, began: float) -> _Order:
+        """Everything that can be refused without the model."""
+        request: Any = decode(body, endpoint.request)
+        verb = endpoint.plan(request)
+        target = self._catalog.resolve(request.model)
+        scope["state"]["model"] = target.model_id
+        analysis = self._analyses.get(target.model_id) or await self._analyse(target.model_id)
+        if verb not in analysis.capabilities:
+            message = f"The model '{target.public_name}' does not support this: it cannot {verb.replace('_', ' ')}."
+            raise UnsupportedCapability(message, param="model")
+        mode = getattr(request, "mode", None) or target.mode
+        if mode is not None and mode not in analysis.modes:
+            raise UnsupportedMode(mode, analysis.modes)
+        request_id = scope["state"].get("request_id") or request_id_of(scope["headers"])
+        return _Order(target, body, request_id, began + self._timeout)
+
+    async def _analyse(self, model_id: str) -> Analysis:
+        """The first look at a model reads files."""
+        analysis = self._analyses[model_id] = await asyncio.to_thread(self._catalog.analysis, model_id)
+        return analysis
+
+    async def _answer(self, scope: HTTPScope, order: _Order, delivery: Delivery) -> None:
+        for _ in range(_ATTEMPTS):
+            with await self._pool.acquire(order.target.model_id, request_id=order.request_id) as lease:
+                try:
+                    await self._copy(_call(scope, order, lease), lease, delivery)
+                    return
+                except NotBegun:
+                    logger.warning("the worker of %s could not be reached", order.target.model_id)
+                    lease.discard()
+                except ReplicaLost:
+                    await delivery.fail(_died(order))
+                    return
+        raise _died(order)
+
+    async def _copy(self, call: Call, lease: Lease, delivery: Delivery) -> None:
+        async with lease.replica.forward(call) as answer:
+            await delivery.start(answer.status, answer.headers)
+            async for chunk in answer.chunks():
+                await delivery.pass_on(chunk)
+            await delivery.end()
+
+
+def _endpoint_of(scope: Scope) -> Endpoint | None:
+    handler = scope.get("route_handler")
+    endpoint = None if handler is None else handler.opt.get("endpoint")
+    return endpoint if isinstance(endpoint, Endpoint) else None
+
+
+def _died(order: _Order) -> APIError:
+    message = f"The process of the model '{order.target.public_name}' ended while it worked on the request."
+    return WorkerDied(message, retry_after=1)
+
+
+def _call(scope: HTTPScope, order: _Order, lease: Lease) -> Call:
+    facts = RelayFacts(
+        request_id=lease.request_id,
+        model=order.target.model_id,
+        public_model=order.target.public_name,
+        mode=order.target.mode,
+        deadline=max(0.0, order.deadline - time.monotonic()),
+    )
+    headers: Headers = [
+        (name, value) for name, value in scope["headers"] if name not in _DROPPED and not is_private(name.decode(ASCII))
+    ]
+    headers += [(name.encode(ASCII), value.encode(ASCII)) for name, value in facts.to_headers().items()]
+    query = scope["query_string"]
+    path = scope.get("raw_path") or scope["path"].encode()
+    target = path.partition(b"?")[0] + (b"?" + query if query else b"")
+    return Call(scope["method"], target.decode(ASCII), headers, order.body)
