@@ -49,7 +49,12 @@ class Budget:
         self._held.pop(owner, None)
 
     def correct(self, owner: str, device: str, memory: Memory, floor: int = 0) -> None:
-        """Replace the estimate by the most that was seen so far. ``floor`` is what the operator said it takes."""
+        """Replace the estimate by the most that was seen so far; a measurement of nothing says nothing.
+
+        ``floor`` is what the operator said it takes.
+        """
+        if memory.host <= 0 and not memory.devices:
+            return
         seen = self._measured.setdefault(owner, {}).setdefault(device, {})
         for account, size in {HOST: memory.host, **memory.devices}.items():
             seen[account] = max(size, seen.get(account, 0))

@@ -18,7 +18,7 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from msgspec import Struct
 
 from handlers.types import Analysis
-from openai_compat.config import Server
+from openai_compat.config import Config
 from openai_compat.errors import (
     APIError,
     Cancelled,
@@ -84,21 +84,29 @@ class _Order(Struct, frozen=True):
 
 
 class Relay:
-    """ASGI middleware for routes whose handler declares ``opt["endpoint"]``; the others pass through."""
+    """Answers on routes whose handler declares ``opt["endpoint"]``. ``middleware`` is what an application takes."""
 
-    def __init__(self, app: ASGIApp, *, pool: Leases, catalog: Names, server: Server) -> None:
-        self.app = app
-        self._pool = pool
+    def __init__(self, config: Config, catalog: Names, pool: Leases) -> None:
         self._catalog = catalog
-        self._timeout = server.request_timeout
-        self._max_body = parse_size(server.max_body)
+        self._pool = pool
+        self._timeout = config.server.request_timeout
+        self._max_body = parse_size(config.server.max_body)
         self._analyses: dict[str, Analysis] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = _endpoint_of(scope)
-        if endpoint is None or scope["type"] != ScopeType.HTTP:
-            await self.app(scope, receive, send)
-            return
+    def middleware(self, app: ASGIApp) -> ASGIApp:
+        """``app`` with the relay in front of it; routes that declare no endpoint pass through."""
+
+        async def relayed(scope: Scope, receive: Receive, send: Send) -> None:
+            endpoint = _endpoint_of(scope)
+            if endpoint is None or scope["type"] != ScopeType.HTTP:
+                await app(scope, receive, send)
+            else:
+                await self.serve(scope, receive, send, endpoint)
+
+        return relayed
+
+    async def serve(self, scope: HTTPScope, receive: Receive, send: Send, endpoint: Endpoint) -> None:
+        """Answer one request. Raises the typed error of one that could not be begun."""
         began = time.monotonic()
         delivery = Delivery(send, scope["state"], began)
         watch = ClientWatch(receive)
