@@ -6,6 +6,8 @@ from functools import partial
 from typing import Any
 
 from litestar import Controller, Request, Response, post
+from litestar.di import NamedDependency
+from litestar.params import RawBody
 
 from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.openapi import documented
@@ -20,7 +22,7 @@ from schemas.decode import decode
 
 class ChatController(Controller):
     path = "/v1/chat"
-    tags = ["Chat"]  # noqa: RUF012 -- litestar reads a plain class attribute
+    tags = ("Chat",)
 
     @post(
         "/completions",
@@ -29,7 +31,12 @@ class ChatController(Controller):
         operation_class=documented(ChatCompletionRequest, ChatCompletion, events=ChatCompletionChunk),
     )
     async def create(
-        self, request: Request[Any, Any, Any], body: bytes, runner: Runner, facts: RelayFacts, timing: StreamTiming
+        self,
+        request: Request[Any, Any, Any],
+        body: RawBody,
+        runner: NamedDependency[Runner],
+        facts: NamedDependency[RelayFacts],
+        timing: NamedDependency[StreamTiming],
     ) -> Response[Any]:
         """Answer a chat, whole or as a stream of chunks."""
         wire = decode(body, ChatCompletionRequest)

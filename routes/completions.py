@@ -6,6 +6,8 @@ from functools import partial
 from typing import Any
 
 from litestar import Controller, Request, Response, post
+from litestar.di import NamedDependency
+from litestar.params import RawBody
 
 from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.openapi import documented
@@ -20,7 +22,7 @@ from schemas.decode import decode
 
 class CompletionController(Controller):
     path = "/v1/completions"
-    tags = ["Completions"]  # noqa: RUF012 -- litestar reads a plain class attribute
+    tags = ("Completions",)
 
     @post(
         status_code=200,
@@ -28,7 +30,12 @@ class CompletionController(Controller):
         operation_class=documented(CompletionRequest, Completion, events=Completion),
     )
     async def create(
-        self, request: Request[Any, Any, Any], body: bytes, runner: Runner, facts: RelayFacts, timing: StreamTiming
+        self,
+        request: Request[Any, Any, Any],
+        body: RawBody,
+        runner: NamedDependency[Runner],
+        facts: NamedDependency[RelayFacts],
+        timing: NamedDependency[StreamTiming],
     ) -> Response[Any]:
         """Continue prompts, whole or as a stream."""
         wire = decode(body, CompletionRequest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol, runtime_checkable
 
 from litestar import Controller, Response, get
+from litestar.di import NamedDependency
 
 from openai_compat.http.openapi import documented
 from schemas.health import Health
@@ -20,7 +21,7 @@ class Readiness(Protocol):
 
 class HealthController(Controller):
     path = "/health"
-    tags = ["Health"]  # noqa: RUF012 -- litestar reads a plain class attribute
+    tags = ("Health",)
 
     @get("/live", operation_class=documented(None, Health), sync_to_thread=False)
     def live(self) -> Health:
@@ -28,7 +29,7 @@ class HealthController(Controller):
         return Health()
 
     @get("/ready", operation_class=documented(None, Health, also=(503,)), sync_to_thread=False)
-    def ready(self, readiness: Readiness) -> Response[Health]:
+    def ready(self, readiness: NamedDependency[Readiness]) -> Response[Health]:
         """Requests can be answered; 503 while they cannot."""
         health = readiness.health()
         return Response(health, status_code=200 if health.status == "ok" else 503)

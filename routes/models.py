@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from litestar import Controller, get
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 
 from openai_compat.http.openapi import documented
 from schemas.models import Model, ModelList
@@ -24,14 +26,14 @@ class Directory(Protocol):
 
 class ModelController(Controller):
     path = "/v1/models"
-    tags = ["Models"]  # noqa: RUF012 -- litestar reads a plain class attribute
+    tags = ("Models",)
 
     @get(operation_class=documented(None, ModelList), sync_to_thread=False)
-    def list(self, directory: Directory) -> ModelList:
+    def list(self, directory: NamedDependency[Directory]) -> ModelList:
         """List the models."""
         return ModelList(data=tuple(directory.list()))
 
     @get("/{model_id:path}", operation_class=documented(None, Model), sync_to_thread=False)
-    def retrieve(self, directory: Directory, model_id: Path) -> Model:
+    def retrieve(self, directory: NamedDependency[Directory], model_id: FromPath[Path]) -> Model:
         """Describe one model; its id may hold slashes and colons."""
         return directory.get(model_id.as_posix().removeprefix("/"))

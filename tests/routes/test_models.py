@@ -1,0 +1,70 @@
+import pytest
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.testing import TestClient
+from openai.types import Model as SDKModel
+
+from openai_compat.errors import ModelNotFound
+from openai_compat.http.errors import exception_handlers
+from routes.models import ModelController
+from schemas.models import Model
+
+IDS = ["small", "org/name", "org/name:Q4", "org/name@main:code"]
+
+
+class Shelf:
+    def list(self) -> list[Model]:
+        return [Model(id=id, created=1_790_000_000, modes=("chat",)) for id in IDS]
+
+    def get(self, id: str) -> Model:
+        for model in self.list():
+            if model.id == id:
+                return model
+        raise ModelNotFound(id, ("small",))
+
+
+@pytest.fixture
+def client():
+    shelf = Provide(lambda: Shelf(), sync_to_thread=False)
+    app = Litestar(
+        [ModelController], dependencies={"directory": shelf}, exception_handlers=exception_handlers, logging_config=None
+    )
+    with TestClient(app) as client:
+        yield client
+
+
+def test_the_models_are_listed_in_their_order(client):
+    data = client.get("/v1/models").json()
+    assert data["object"] == "list"
+    assert [model["id"] for model in data["data"]] == IDS
+    for model in data["data"]:
+        SDKModel.model_validate(model, strict=True)
+
+
+@pytest.mark.parametrize("id", IDS)
+@pytest.mark.parametrize("encoded", [False, True])
+def test_an_id_with_slashes_and_colons_is_found_encoded_or_not(client, id, encoded):
+    path = id.replace("/", "%2F").replace(":", "%3A").replace("@", "%40") if encoded else id
+    answer = client.get(f"/v1/models/{path}")
+    assert (answer.status_code, answer.json()["id"]) == (200, id)
+
+
+def test_a_model_has_what_openai_says_and_what_we_add(client):
+    assert client.get("/v1/models/small").json() == {
+        "id": "small",
+        "object": "model",
+        "created": 1_790_000_000,
+        "owned_by": "openai-compat",
+        "capabilities": [],
+        "modes": ["chat"],
+        "context_length": None,
+        "aliases": [],
+        "state": "unloaded",
+    }
+
+
+def test_an_unknown_model_is_a_404_with_near_names(client):
+    answer = client.get("/v1/models/smal")
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (404, "model_not_found", "model")
+    assert "small" in error["message"]
