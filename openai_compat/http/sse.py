@@ -25,6 +25,7 @@ from openai_compat.http.disconnect import gone
 
 logger = logging.getLogger(__name__)
 
+PAUSE_SECONDS = 0.01
 PING = b": ping\n\n"
 MEDIA_TYPE = "text/event-stream; charset=utf-8"
 HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -61,6 +62,7 @@ class _Delivery:
         self._headers = headers
         self._started = False
         self._last_write = 0.0
+        self._last_pause = 0.0
         self._turn = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,9 +80,13 @@ class _Delivery:
             await _close(self._events)
 
     async def _pump(self, send: Send) -> None:
+        """Events that are all there already would keep the loop, and the ear, from their turn: hence the pauses."""
         try:
             async for event in self._events:
                 await self._write(send, event)
+                if self._last_write - self._last_pause > PAUSE_SECONDS:
+                    await asyncio.sleep(0)
+                    self._last_pause = self._last_write
         except Exception as error:
             if not self._started:
                 raise

@@ -20,8 +20,8 @@ PATIENCE = 20.0  # seconds after which a test gives up, never what it expects
 class Scripted(BaseHandler):
     """Repeats the words of its prompt. Some words are orders:
 
-    ``hold`` waits, checking as a model does between steps, until the test opens ``gate``; ``stuck`` waits without looking; ``raise``
-    raises ``failure``; ``flood`` emits megabytes.
+    ``hold`` waits, checking as a model does between steps, until the test opens ``gate``; ``stuck`` waits without looking;
+    ``raise`` raises ``failure``; ``flood`` emits megabytes.
     """
 
     def __init__(self, spec: ModelSpec | None = None) -> None:
