@@ -1,0 +1,96 @@
+"""The two compositions: the gateway, and the app of a worker. Parts are put together here and nowhere else."""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import version
+from typing import Any
+
+from litestar import Litestar, Request
+from litestar.di import Provide
+from litestar.types import ASGIApp, ControllerRouterHandler
+
+from openai_compat.auth import Authentication
+from openai_compat.config import Config
+from openai_compat.directory import GatewayDirectory, GatewayReadiness
+from openai_compat.gateway.catalog import Catalog
+from openai_compat.gateway.pool import Pool
+from openai_compat.gateway.relay import Relay
+from openai_compat.gateway.supervisor import Supervisor
+from openai_compat.http.errors import exception_handlers
+from openai_compat.http.openapi import openapi_config
+from openai_compat.http.sse import StreamTiming
+from openai_compat.inline import InlineLauncher
+from openai_compat.limits import BodyLimit
+from openai_compat.metrics import Metrics
+from openai_compat.protocol import RelayFacts
+from openai_compat.sizes import parse_size
+from openai_compat.telemetry import Telemetry
+from openai_compat.worker.runner import Runner
+from routes.chat import ChatController
+from routes.completions import CompletionController
+from routes.health import HealthController
+from routes.metrics import MetricsController
+from routes.models import ModelController
+
+# What a model answers: the same routes in the gateway, which relays them, and in a worker, which runs them.
+MODEL_ROUTES: tuple[ControllerRouterHandler, ...] = (ChatController, CompletionController)
+GATEWAY_ROUTES: tuple[ControllerRouterHandler, ...] = (ModelController, HealthController, MetricsController)
+
+
+def create_gateway(config: Config) -> ASGIApp:
+    """The whole server as an ASGI application; nothing is loaded or started before its lifespan begins."""
+    catalog = Catalog(config)
+    timing = StreamTiming(first_byte_timeout=config.server.first_byte_timeout, ping_interval=config.server.ping_interval)
+    launcher = InlineLauncher(timing) if config.server.inline else Supervisor(config)
+    pool = Pool(config, catalog, launcher)
+    metrics = Metrics(pool.states)
+    relay = Relay(config, catalog, pool)
+    app = Litestar(
+        route_handlers=[*MODEL_ROUTES, *GATEWAY_ROUTES],
+        middleware=[relay.middleware],
+        dependencies={
+            "directory": given(GatewayDirectory(config, catalog, pool)),
+            "readiness": given(GatewayReadiness(config, pool)),
+            "metrics_registry": given(metrics.registry),
+            **model_dependencies(None, timing),
+        },
+        exception_handlers=exception_handlers,
+        openapi_config=openapi_config(version("openai-compat")),
+        on_startup=[pool.start],
+        on_shutdown=[pool.close],
+        **plain(),
+    )
+    limited = BodyLimit(app, max_body=parse_size(config.server.max_body))
+    return Telemetry(Authentication(limited, keys=config.auth.keys), metrics=metrics)
+
+
+def create_worker(runner: Runner, *, model_id: str, timing: StreamTiming) -> Litestar:
+    """The app of one model: what a worker process serves on its socket."""
+    logging.getLogger(__name__).debug("%s is served", model_id)
+    return Litestar(
+        route_handlers=[*MODEL_ROUTES],
+        dependencies=model_dependencies(runner, timing),
+        exception_handlers=exception_handlers,
+        openapi_config=None,
+        **plain(),
+    )
+
+
+def plain() -> dict[str, Any]:
+    """Logging is ours, and so is the limit on bodies, which stands in front of the app."""
+    return {"logging_config": None, "request_max_body_size": None}
+
+
+def model_dependencies(runner: Runner | None, timing: StreamTiming) -> dict[str, Provide]:
+    """What a model's routes take. The gateway has no runner: its relay answers before they are reached."""
+    return {"runner": given(runner), "timing": given(timing), "facts": Provide(read_facts, sync_to_thread=False)}
+
+
+def read_facts(request: Request[Any, Any, Any]) -> RelayFacts:
+    return RelayFacts.from_headers(request.headers)
+
+
+def given(value: object) -> Provide:
+    """A dependency that is the same for every request."""
+    return Provide(lambda: value, sync_to_thread=False)

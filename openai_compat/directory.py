@@ -1,0 +1,54 @@
+"""What the gateway's own routes ask: the models as they are listed, and whether the server is ready."""
+
+from __future__ import annotations
+
+from openai_compat.config import Config
+from openai_compat.gateway.catalog import Catalog, CatalogEntry
+from openai_compat.gateway.pool import Pool
+from schemas.health import Health
+from schemas.models import Model
+
+
+class GatewayDirectory:
+    """``routes.models.Directory`` over the catalog's facts and the pool's states."""
+
+    def __init__(self, config: Config, catalog: Catalog, pool: Pool) -> None:
+        self._aliases = config.aliases
+        self._catalog = catalog
+        self._pool = pool
+
+    def list(self) -> list[Model]:
+        states = {state.model_id: state.state for state in self._pool.states()}
+        models = [self._model(entry, entry.id, states) for entry in self._catalog.models()]
+        return models + [self.get(alias) for alias in self._aliases]
+
+    def get(self, id: str) -> Model:
+        """By id, alias or ``id:mode``; the answer carries the name that was asked for. Raises ``ModelNotFound``."""
+        target = self._catalog.resolve(id)
+        states = {state.model_id: state.state for state in self._pool.states()}
+        return self._model(self._catalog.entry(target.model_id), target.public_name, states)
+
+    def _model(self, entry: CatalogEntry, name: str, states: dict[str, str]) -> Model:
+        return Model(
+            id=name,
+            created=entry.created,
+            owned_by=entry.owned_by,
+            capabilities=tuple(entry.capabilities),
+            modes=entry.modes,
+            context_length=entry.context_length,
+            aliases=tuple(alias for alias, model_id in self._aliases.items() if model_id == entry.id),
+            state=states.get(entry.id, "unloaded") if entry.available else "unavailable",
+        )
+
+
+class GatewayReadiness:
+    """``routes.health.Readiness``: ready once every model that is to be preloaded is in memory."""
+
+    def __init__(self, config: Config, pool: Pool) -> None:
+        self._preload = frozenset(model_id for model_id, model in config.models.items() if model.preload)
+        self._pool = pool
+
+    def health(self) -> Health:
+        states = {state.model_id: state.state for state in self._pool.states()}
+        waiting = any(states[model_id] != "ready" for model_id in self._preload)
+        return Health(status="loading" if waiting else "ok", models=states)
