@@ -38,7 +38,7 @@ class EchoHandler(BaseHandler):
     modes = {  # noqa: RUF012 -- declared as ClassVar by the base
         "auto": t.Mode(description="Chooses chat, complete or multimodal by what the request holds."),
         "chat": t.Mode(description="Repeats the last user text.", requires="messages"),
-        "complete": t.Mode(description="Repeats the prompt.", requires="text"),
+        "complete": t.Mode(description="Repeats the prompt."),
         "multimodal": t.Mode(description="Names the pictures and sounds it was given.", requires="messages"),
         "shout": t.Mode(
             description="Repeats the text between exclamation marks.",

@@ -16,7 +16,7 @@ TEXT_MODES: dict[str, Mode] = {
     ),
     "complete": Mode(
         description="Raw continuation of the prompt, or of the last user text; no chat template, no system prompt.",
-        requires="text",
+        requires="any",
         output="the text that follows",
     ),
     "instruct": Mode(
