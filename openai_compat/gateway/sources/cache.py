@@ -85,8 +85,11 @@ class Snapshot:
             shutil.rmtree(self.final)
         stage.rename(self.final)
         sync(self.final.parent)
-        shutil.rmtree(self.downloads, ignore_errors=True)
         return manifest
+
+    def discard_downloads(self) -> None:
+        """Remove what is of no use once the snapshot is placed."""
+        shutil.rmtree(self.downloads, ignore_errors=True)
 
 
 def snapshot_of(root: Path, model: Model) -> Snapshot:

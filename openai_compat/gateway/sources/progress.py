@@ -63,7 +63,7 @@ class PullProgress:
             return
         self._said, self._last_line = (step.model, step.stage), now
         share = f" {step.file}, {step.done * 100 // step.total} % of {step.total / 1e6:.0f} MB" if step.total else ""
-        self._console.print(f"{step.model}: {WORDS[step.stage]}{share}", highlight=False, markup=False)
+        self._console.print(f"{step.model}: {WORDS[step.stage]}{share}", highlight=False, markup=False, soft_wrap=True)
 
     def _put_away(self) -> None:
         if self._bar is not None:

