@@ -111,7 +111,9 @@ def _keys(text: str) -> Keys:
     return tuple(next(filter(None, part), "") for part in parts)
 
 
-def environment_layer(environ: Mapping[str, str], root: type[Struct], so_far: Mapping[str, Any], reserved: set[str]) -> Layer:
+def environment_layer(
+    environ: Mapping[str, str], root: type[Struct], so_far: Mapping[str, Any], reserved: frozenset[str]
+) -> Layer:
     """``OPENAI_COMPAT_SERVER__PORT=9000`` and its like; an empty variable is one that is not set.
 
     A model is named with everything but letters and digits as ``_``: ``OPENAI_COMPAT_MODELS__MY_MODEL__PRELOAD=true``.
@@ -214,8 +216,8 @@ def _convert(value: Any, kind: Any, where: str, *, strict: bool = True) -> Any:
 def _expected(kind: Any, message: str) -> str:
     if get_origin(kind) is Literal:
         return f"expected one of {', '.join(map(str, get_args(kind)))}"
-    text = message.partition(", got")[0].partition(" - at")[0].replace("`", "").replace("object", "table").replace("array", "list")
-    return text[:1].lower() + text[1:]
+    text = message.partition(", got")[0].partition(" - at")[0].replace("`", "")
+    return (text[:1].lower() + text[1:]).replace("object", "table").replace("array", "list")
 
 
 def _shown(value: Any) -> str:

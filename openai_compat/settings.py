@@ -19,6 +19,7 @@ from openai_compat.sizes import parse_size
 
 CONFIG_VARIABLE = "OPENAI_COMPAT_CONFIG"
 KEY_VARIABLE = "OPENAI_COMPAT_API_KEY"
+_RESERVED = frozenset({CONFIG_VARIABLE, KEY_VARIABLE, "OPENAI_COMPAT_CACHE_DIR"})
 __all__ = ["ConfigError", "check_exposure", "find_file", "load"]
 
 
@@ -43,7 +44,7 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
     if not merge(layers)[0].get("models"):
         layers.insert(0, _default_models())
     layers.append(_port_layer(environ))
-    layers.append(environment_layer(environ, Config, merge(layers)[0], reserved={CONFIG_VARIABLE, KEY_VARIABLE}))
+    layers.append(environment_layer(environ, Config, merge(layers)[0], reserved=_RESERVED))
     layers.append(_key_layer(environ, merge(layers)[0]))
     layers.append(_flag_layer(flags or {}))
     values, place = merge(layers)
@@ -116,7 +117,8 @@ def _check_values(config: Config, place: Place) -> None:
 def _check_alias(config: Config, alias: str, target: str, place: Place) -> None:
     if alias in config.models:
         raise _mistake(place, ("aliases", alias), "a model has this id already")
-    if target not in config.models and target.rpartition(":")[0] not in config.models:
+    named = config.models.keys() | (config.aliases.keys() - {alias})
+    if target not in named and target.rpartition(":")[0] not in named:
         known = ", ".join(config.models)
         raise _mistake(place, ("aliases", alias), f"there is no model '{target}'. Models: {known}")
 

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 
 import uvicorn
-from litestar import Litestar
+from litestar.types import ASGIApp
 
 from openai_compat.http.guard import GuardedProtocol
 
@@ -47,7 +47,7 @@ def base_url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
 
 
-def run(app: Litestar, listener: socket.socket, *, grace: float, on_ready: Callable[[], None]) -> None:
+def run(app: ASGIApp, listener: socket.socket, *, grace: float, on_ready: Callable[[], None]) -> None:
     """Serve until SIGINT or SIGTERM; then finish what runs, for ``grace`` seconds at most. A second SIGINT ends at once.
 
     ``on_ready`` is called once requests are answered.
@@ -60,7 +60,7 @@ def run(app: Litestar, listener: socket.socket, *, grace: float, on_ready: Calla
         return
 
 
-def uvicorn_config(app: Litestar, *, grace: float, protocol: type[GuardedProtocol] = GuardedProtocol) -> uvicorn.Config:
+def uvicorn_config(app: ASGIApp, *, grace: float, protocol: type[GuardedProtocol] = GuardedProtocol) -> uvicorn.Config:
     """How uvicorn runs here: no header of a proxy is believed, and logging is left alone."""
     return uvicorn.Config(
         app,

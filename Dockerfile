@@ -1,0 +1,19 @@
+# The server listens on every interface of the container, so it starts only with a key: docker run -e OPENAI_COMPAT_API_KEY=...
+FROM python:3.11-slim
+
+WORKDIR /app
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY openai_compat openai_compat
+COPY handlers handlers
+COPY routes routes
+COPY schemas schemas
+RUN pip install --no-cache-dir -c constraints.txt . \
+    && useradd --create-home --uid 10001 server \
+    && install -d -o server -g server /models
+
+USER 10001
+ENV OPENAI_COMPAT_SERVER__HOST=0.0.0.0 OPENAI_COMPAT_SERVER__CACHE_DIR=/models
+VOLUME /models
+EXPOSE 8000
+HEALTHCHECK --start-period=5m CMD ["python", "-P", "-c", "import os; from urllib.request import urlopen; urlopen('http://127.0.0.1:' + (os.environ.get('PORT') or '8000') + '/health/live', timeout=3)"]
+CMD ["openai-compat", "serve"]

@@ -1,0 +1,66 @@
+# What can be done with this project; `make` lists it. Everything is installed into .venv and nowhere else.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CONFIG := $(wildcard config.toml)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help serve install dev test test-slow check image-lint unit-lint bench clean
+
+help: ## List what can be made
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | while IFS='|' read -r name what; do \
+		printf '  make %-12s %s\n' "$$name" "$$what"; done
+
+serve: install ## Install what is missing, fetch the models and serve them on 127.0.0.1:8000 (PORT=... for another port)
+	@$(BIN)/openai-compat serve $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
+
+install: $(VENV)/.installed ## Install the server into .venv
+
+dev: $(VENV)/.installed-dev ## Install what tests and checks need, too
+
+test: dev ## Run the tests
+	HF_HUB_OFFLINE=1 $(BIN)/pytest $(ARGS)
+
+test-slow: dev ## Run the tests that take longer than ten seconds
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -m slow $(ARGS)
+
+check: dev image-lint unit-lint ## Check style, types, the Dockerfile and the systemd unit
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+image-lint: dev ## Check the Dockerfile
+	$(BIN)/hadolint Dockerfile
+
+unit-lint: ## Check the systemd unit, where systemd is installed
+	@if command -v systemd-analyze >/dev/null; then \
+		echo "systemd-analyze verify deploy/openai-compat.service"; \
+		copy=$$(mktemp -d)/openai-compat.service; \
+		sed 's|^ExecStart=[^ ]*|ExecStart=/bin/true|' deploy/openai-compat.service > "$$copy"; \
+		systemd-analyze verify --man=no "$$copy"; \
+	else echo "no systemd here: the unit is not checked"; fi
+
+bench: dev ## Run the benchmarks
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python -P "$$file" || exit 1; done
+
+clean: ## Remove what was installed and built here
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; name one with 'make PYTHON=python3.x ...'"; exit 1; }
+	@echo "Creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing the server and what it needs into $(VENV): some minutes the first time"
+	@$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing what tests and checks need"
+	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
