@@ -15,7 +15,7 @@ from openai_compat.http.sse import StreamTiming
 from openai_compat.protocol import RelayFacts
 from openai_compat.translate import chat
 from openai_compat.worker.runner import Runner
-from routes.answering import TextJob, stamp
+from routes.answering import stamp, streamed, whole
 from schemas.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionRequest
 from schemas.decode import decode
 
@@ -42,7 +42,7 @@ class ChatController(Controller):
         wire = decode(body, ChatCompletionRequest)
         domain = chat.to_request(wire, facts)
         meta = stamp(chat.ID_PREFIX, facts)
-        job = TextJob(runner=runner, facts=facts, verb=chat.verb_of(domain), request=domain)
+        submit = partial(runner.submit, chat.verb_of(domain), domain, request_id=facts.request_id, deadline=facts.deadline)
         if domain.stream:
-            return await job.streamed(chat.ChatStream.of(wire, meta), timing)
-        return await job.whole(request, partial(chat.to_response, meta=meta))
+            return await streamed(submit, chat.ChatStream.of(wire, meta), timing)
+        return await whole(request, submit, partial(chat.to_response, meta=meta))

@@ -15,7 +15,7 @@ from openai_compat.http.sse import StreamTiming
 from openai_compat.protocol import RelayFacts
 from openai_compat.translate import completions
 from openai_compat.worker.runner import Runner
-from routes.answering import TextJob, stamp
+from routes.answering import stamp, streamed, whole
 from schemas.completions import Completion, CompletionRequest
 from schemas.decode import decode
 
@@ -41,7 +41,7 @@ class CompletionController(Controller):
         wire = decode(body, CompletionRequest)
         domain = completions.to_request(wire, facts)
         meta = stamp(completions.ID_PREFIX, facts)
-        job = TextJob(runner=runner, facts=facts, verb="generate_text", request=domain)
+        submit = partial(runner.submit, "generate_text", domain, request_id=facts.request_id, deadline=facts.deadline)
         if domain.stream:
-            return await job.streamed(completions.CompletionStream.of(wire, meta), timing)
-        return await job.whole(request, partial(completions.to_response, meta=meta))
+            return await streamed(submit, completions.CompletionStream.of(wire, meta), timing)
+        return await whole(request, submit, partial(completions.to_response, meta=meta))
