@@ -77,7 +77,7 @@ def test_a_pinned_model_stays_and_what_cannot_fit_beside_it_is_refused(arena):
 def test_a_model_that_can_never_fit_is_refused_at_once_with_both_numbers(arena):
     async def scenario():
         async with arena({"huge": {"memory": "3GiB"}}, host=1024 * MIB) as world:
-            with pytest.raises(InsufficientMemory, match=r"needs 3 GiB on host.*budget.*1 GiB") as caught:
+            with pytest.raises(InsufficientMemory, match=r"needs 3.0 GiB on host.*budget.*1.0 GiB") as caught:
                 await world.pool.acquire("huge")
             assert caught.value.retry is False
             assert world.starts("huge") == 0
