@@ -1,0 +1,72 @@
+"""An event stream is cut at events only, however the bytes arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from openai_compat.errors import WorkerDied
+from openai_compat.gateway.delivery import Delivery
+
+STREAM = b'data: {"a": 1}\n\n: ping\n\ndata: {"b": 2}\n\ndata: [DONE]\n\n'
+
+
+def deliver(chunks, *, fail=False, media_type=b"text/event-stream"):
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def scenario():
+        delivery = Delivery(send, {}, 0.0)
+        await delivery.start(200, [(b"Content-Type", media_type)])
+        for chunk in chunks:
+            await delivery.pass_on(chunk)
+        await (delivery.fail(WorkerDied("It died.")) if fail else delivery.end())
+
+    asyncio.run(scenario())
+    return [message["body"] for message in sent[1:]]
+
+
+@pytest.mark.parametrize("size", range(1, len(STREAM) + 1))
+def test_every_write_ends_with_an_event_and_nothing_is_lost(size):
+    bodies = deliver([STREAM[at : at + size] for at in range(0, len(STREAM), size)])
+    assert b"".join(bodies) == STREAM
+    assert all(body.endswith(b"\n\n") for body in bodies[:-1])
+
+
+@pytest.mark.parametrize("cut", range(len(STREAM)))
+def test_an_error_after_a_cut_anywhere_is_an_event_of_its_own(cut):
+    events = b"".join(deliver([STREAM[:cut]], fail=True)).split(b"\n\n")
+    assert json.loads(events[-2].removeprefix(b"data: "))["error"]["code"] == "worker_died"
+    assert all(event + b"\n\n" in STREAM for event in events[:-2])
+
+
+def test_windows_line_ends_are_understood():
+    bodies = deliver([b"data: 1\r\n", b"\r\ndata: 2\r\n\r\n"])
+    assert b"".join(bodies) == b"data: 1\r\n\r\ndata: 2\r\n\r\n"
+
+
+def test_an_event_longer_than_is_held_back_is_passed_on_and_an_error_after_it_stands_alone():
+    long = b"data: " + b"x" * 200_000
+    bodies = deliver([long, b"y"], fail=True)
+    assert bodies[0] == long
+    assert bodies[-1].startswith(b'\n\ndata: {"error"')
+
+
+def test_other_answers_are_not_looked_at():
+    assert deliver([b"ab", b"c"], media_type=b"audio/mpeg") == [b"ab", b"c", b""]
+
+
+def test_a_broken_answer_that_is_no_stream_is_left_unfinished():
+    assert deliver([b"ab"], media_type=b"audio/mpeg", fail=True) == [b"ab"]
+
+
+def test_a_failure_before_the_first_byte_is_raised():
+    async def send(message):
+        raise AssertionError(message)
+
+    with pytest.raises(WorkerDied):
+        asyncio.run(Delivery(send, {}, 0.0).fail(WorkerDied("It died.")))
