@@ -85,7 +85,8 @@ def _as_text(entry: dict[str, Any]) -> dict[str, Any]:
         return {"role": "user", "content": f"<tool_response>\n{entry['content']}\n</tool_response>"}
     calls = [json.dumps(call["function"], ensure_ascii=False) for call in entry.get("tool_calls", ())]
     content = "\n".join(filter(None, [entry["content"], *(f"<tool_call>{call}</tool_call>" for call in calls)]))
-    return {"role": entry["role"], "content": content}
+    kept = {name: value for name, value in entry.items() if name not in ("tool_calls", "tool_call_id")}
+    return {**kept, "content": content}
 
 
 def _plain(dialogue: Dialogue) -> Dialogue:

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import io
+import struct
+import threading
+import time
+import wave
+import zlib
+
+import pytest
+
+from handlers import types as t
+from handlers.echo import EchoHandler
+from openai_compat.errors import APIError, Cancelled, ContextLengthExceeded, InvalidRequest, ModelUnavailable
+
+
+def echo(**fields) -> EchoHandler:
+    handler = EchoHandler(t.ModelSpec(id="echo", path="", kind="echo", **fields))
+    handler.load_model(lambda stage, done=0, total=0: None)
+    return handler
+
+
+def say(text: str, **sampling) -> t.TextRequest:
+    message = t.Message(role="user", parts=(t.TextPart(text=text),))
+    return t.TextRequest(messages=(message,), sampling=t.Sampling(**sampling))
+
+
+def test_it_repeats_the_last_user_text_word_by_word(collector) -> None:
+    ctx = collector()
+    result = echo().generate_text(say("one  two\nthree"), ctx)
+    assert result.choices[0].text == "one  two\nthree"
+    assert [d.text for d in ctx.deltas] == ["one  ", "two\n", "three"]
+    assert result.usage == t.Usage(prompt_tokens=3, completion_tokens=3)
+    assert result.choices[0].finish_reason == "stop"
+
+
+def test_each_prompt_and_choice_has_its_own_number(collector) -> None:
+    request = t.TextRequest(prompts=("a b", "c", (1, 2)), sampling=t.Sampling(n=2))
+    result = echo().generate_text(request, collector())
+    assert [(c.index, c.text) for c in result.choices] == [(0, "a b"), (1, "a b"), (2, "c"), (3, "c"), (4, "1 2"), (5, "1 2")]
+
+
+def test_choices_are_spoken_in_turns(collector) -> None:
+    ctx = collector()
+    echo().generate_text(say("a b", n=2), ctx)
+    assert [d.index for d in ctx.deltas] == [0, 1, 0, 1]
+
+
+def test_it_honours_max_tokens_and_stops(collector) -> None:
+    cut = echo().generate_text(say("a b c", max_tokens=2), collector()).choices[0]
+    assert (cut.text, cut.finish_reason) == ("a b ", "length")
+    ctx = collector()
+    stopped = echo().generate_text(say("one two three", stop=("o th",)), ctx).choices[0]
+    assert (stopped.text, stopped.finish_reason) == ("one tw", "stop")
+    assert ctx.text() == "one tw"
+    none = echo().generate_text(say("a", max_tokens=0), collector()).choices[0]
+    assert (none.text, none.finish_reason) == ("", "length")
+
+
+def test_it_gives_logprobs_and_echo(collector) -> None:
+    request = t.TextRequest(prompts=("a b",), echo=True, sampling=t.Sampling(logprobs=2))
+    ctx = collector()
+    choice = echo().generate_text(request, ctx).choices[0]
+    assert choice.text == ctx.text() == "a ba b"
+    assert [(token.token, token.text_offset) for token in choice.logprobs] == [("a ", 3), ("b", 5)]
+    assert [len(token.top) for token in choice.logprobs] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "finish"),
+    [
+        ("a b [[tokens=5]]", "a b a b a ", "stop"),
+        ("x [[answer=Hello you]]", "Hello you", "stop"),
+        ("x [[finish=length]]", "x", "length"),
+        ("x [[answer=]]", "", "stop"),
+        ("see [[this]]", "see [[this]]", "stop"),
+    ],
+)
+def test_directives_in_the_text_are_followed_and_not_repeated(collector, text: str, answer: str, finish: str) -> None:
+    choice = echo().generate_text(say(text), collector()).choices[0]
+    assert (choice.text, choice.finish_reason) == (answer, finish)
+
+
+def test_options_of_the_model_are_the_script_and_directives_win(collector) -> None:
+    handler = echo(options={"answer": "fixed", "tokens": 2})
+    assert handler.generate_text(say("x"), collector()).choices[0].text == "fixed fixed "
+    assert handler.generate_text(say("x [[tokens=1]]"), collector()).choices[0].text == "fixed "
+
+
+@pytest.mark.parametrize("directive", ["tokens=many", "speed=1", "tokens=999999999", "delay=nan", "finish=maybe"])
+def test_a_wrong_directive_is_a_client_error_and_a_wrong_option_the_model_s(directive: str, collector) -> None:
+    with pytest.raises(InvalidRequest):
+        echo().generate_text(say(f"x [[{directive}]]"), collector())
+    name, value = directive.split("=")
+    with pytest.raises(ModelUnavailable):
+        echo(options={name: value})
+
+
+def test_it_fails_after_as_many_tokens_as_it_is_told(collector) -> None:
+    ctx = collector()
+    with pytest.raises(APIError) as caught:
+        echo().generate_text(say("a b c d [[fail_after=2]]"), ctx)
+    assert caught.value.code == "scripted_failure"
+    assert ctx.text() == "a b "
+
+
+def test_delays_are_kept_before_each_token(collector) -> None:
+    start = time.monotonic()
+    echo().generate_text(say("a b c [[delay=0.05]] [[first_delay=0.1]]"), collector())
+    assert time.monotonic() - start >= 0.25
+
+
+def test_a_long_delay_ends_soon_after_the_request_is_cancelled(collector) -> None:
+    gone = threading.Event()
+    ctx = collector()
+
+    def check() -> None:
+        if gone.is_set():
+            raise Cancelled
+
+    ctx.check = check
+    threading.Timer(0.1, gone.set).start()
+    start = time.monotonic()
+    with pytest.raises(Cancelled):
+        echo().generate_text(say("a [[delay=3600]]"), ctx)
+    assert time.monotonic() - start < 5
+
+
+def test_a_context_length_is_enforced(collector) -> None:
+    handler = echo(context_length=5)
+    handler.generate_text(say("a b c", max_tokens=2), collector())
+    with pytest.raises(ContextLengthExceeded) as caught:
+        handler.generate_text(say("a b c", max_tokens=3), collector())
+    assert caught.value.param == "messages"
+    with pytest.raises(ContextLengthExceeded):
+        handler.generate_text(say("a b c d e"), collector())
+
+
+def test_hostile_text_takes_linear_time(collector) -> None:
+    for text in (" " * 2_000_000, "[[a=" * 100_000):
+        start = time.monotonic()
+        echo().generate_text(say(text, max_tokens=1), collector())
+        assert time.monotonic() - start < 10
+
+
+def test_pictures_are_real_and_named_in_a_chat(collector) -> None:
+    picture = t.Message(role="user", parts=(t.TextPart(text="what is"), t.ImagePart(data=b"one")))
+    other = t.Message(role="user", parts=(t.TextPart(text="what is"), t.ImagePart(data=b"two")))
+    answers = {echo().process_multimodal(t.TextRequest(messages=(m,)), collector()).choices[0].text for m in (picture, other)}
+    assert len(answers) == 2
+    assert all(answer.startswith("what is picture-") for answer in answers)
+
+
+def test_a_picture_is_a_valid_png_of_the_size_asked_for(collector) -> None:
+    result = echo().generate_image(t.ImageRequest(prompt="cat", width=20, height=10, n=2), collector())
+    data = result.items[0].data
+    assert len(result.items) == 2
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    assert struct.unpack(">II", data[16:24]) == (20, 10)
+    pixels = data[data.index(b"IDAT") + 4 : data.index(b"IEND") - 8]
+    assert len(zlib.decompress(pixels)) == 10 * (1 + 3 * 20)
+    other = echo().generate_image(t.ImageRequest(prompt="dog", width=20, height=10), collector())
+    assert other.items[0].data != data
+
+
+def test_speech_is_a_valid_recording_streamed_in_pieces(collector) -> None:
+    ctx = collector()
+    data = echo().generate_audio(t.SpeechRequest(text="one two three " * 20), ctx).items[0].data
+    with wave.open(io.BytesIO(data)) as sound:
+        assert sound.getnframes() / sound.getframerate() == pytest.approx(3.0)
+    assert len(ctx.deltas) > 1
+    assert b"".join(d.data for d in ctx.deltas) == data
+
+
+def test_a_video_is_a_sequence_of_boxes_that_hold_its_frames(collector) -> None:
+    data = echo().generate_video(t.VideoRequest(prompt="sea", seconds=2, width=32, height=16), collector()).items[0].data
+    boxes, at = {}, 0
+    while at < len(data):
+        size, kind = struct.unpack(">I4s", data[at : at + 8])
+        boxes[kind] = data[at + 8 : at + size]
+        at += size
+    assert list(boxes) == [b"ftyp", b"mdat", b"moov"]
+    assert boxes[b"mdat"].count(b"\x89PNG") == 8
+    table = data.index(b"stco") + 12
+    first = struct.unpack(">I", data[table : table + 4])[0]
+    assert data[first : first + 4] == b"\x89PNG"
+
+
+def test_embeddings_are_unit_vectors_equal_for_equal_texts(collector) -> None:
+    result = echo().embed_text(t.EmbedRequest(texts=("a", "b", "a"), dimensions=8), collector())
+    first, second, third = result.vectors
+    assert first == third != second
+    assert sum(value * value for value in first) == pytest.approx(1.0)
+    assert result.usage.prompt_tokens == 3
+    pair = echo().embed_multimodal(t.EmbedRequest(texts=("a",), images=(b"x",)), collector())
+    assert len(pair.vectors) == 1
+    assert pair.vectors != echo().embed_image(t.EmbedRequest(images=(b"x",)), collector()).vectors
+
+
+def test_a_recording_is_transcribed_or_classified(collector) -> None:
+    ctx = collector()
+    text = echo().process_audio(t.AudioTaskRequest(audio=b"x" * 64_000, task="transcribe", prompt="hi"), ctx)
+    assert text.text.startswith("hi recording-")
+    assert (text.duration, ctx.text()) == (2.0, text.text)
+    labels = echo().process_audio(t.AudioTaskRequest(audio=b"x", task="classify"), collector()).labels
+    assert labels[0].label.startswith("recording-")
+
+
+def test_a_picture_gets_the_labels_it_is_offered(collector) -> None:
+    request = t.ImageTaskRequest(image=b"x", task="classify", labels=("cat", "dog"))
+    assert [label.label for label in echo().process_image(request, collector()).labels] == ["cat", "dog"]
+
+
+def test_its_facts_need_no_files() -> None:
+    spec = t.ModelSpec(id="echo", path="", kind="echo", context_length=7)
+    analysis = EchoHandler.analyze(spec)
+    assert set(analysis.capabilities) == set(t.VERBS)
+    assert analysis.context_length == 7
+    assert EchoHandler.validate_model_files(spec) == ()
