@@ -7,6 +7,7 @@ lock that nobody will ever release, and it never initialises CUDA, which does no
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -14,7 +15,7 @@ import selectors
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 import msgspec
@@ -132,16 +133,36 @@ def preload(modules: Sequence[str]) -> Preloaded:
     """Import ``modules``; those that cannot be are named with the reason, and a worker that needs one says so itself."""
     started = time.monotonic()
     missing: dict[str, str] = {}
+    with _single_threaded_blas():
+        _import("numpy", missing)
     for name in modules:
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            missing[name] = str(error)
+        _import(name, missing)
     if _cuda_initialised():
         raise RuntimeError("a preloaded module initialised CUDA: workers forked from here could not use it")
     gc.collect()
     gc.freeze()
     return Preloaded(time.monotonic() - started, _threads(), missing)
+
+
+def _import(name: str, missing: dict[str, str]) -> None:
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        missing[name] = str(error)
+
+
+@contextlib.contextmanager
+def _single_threaded_blas() -> Iterator[None]:
+    """numpy's own BLAS starts its threads when it is imported; torch's is another, and keeps what the operator set."""
+    name = "OPENBLAS_NUM_THREADS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def _cuda_initialised() -> bool:
