@@ -32,7 +32,7 @@ HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
 class StreamTiming(Struct, frozen=True, kw_only=True):
-    """Seconds until an answer is begun without its first event, and seconds of silence before each ping."""
+    """Seconds until an answer is begun without its first event, and seconds of silence before each ping (0: no pings)."""
 
     first_byte_timeout: float = 5.0
     ping_interval: float = 15.0
@@ -61,13 +61,12 @@ class _Delivery:
         self._timing = timing
         self._headers = headers
         self._started = False
-        self._last_write = 0.0
-        self._last_pause = 0.0
-        self._turn = asyncio.Lock()
+        self._clock = asyncio.get_running_loop().time
+        self._last_write = self._clock()
+        self._writing: asyncio.Event | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises the typed error of a stream that failed before it began."""
-        self._last_write = asyncio.get_running_loop().time()
         pump = asyncio.ensure_future(self._pump(send))
         ear = asyncio.ensure_future(gone(receive))
         heart = asyncio.ensure_future(self._beat(send))
@@ -81,12 +80,13 @@ class _Delivery:
 
     async def _pump(self, send: Send) -> None:
         """Events that are all there already would keep the loop, and the ear, from their turn: hence the pauses."""
+        paused = self._last_write
         try:
             async for event in self._events:
                 await self._write(send, event)
-                if self._last_write - self._last_pause > PAUSE_SECONDS:
+                if self._last_write - paused > PAUSE_SECONDS:
                     await asyncio.sleep(0)
-                    self._last_pause = self._last_write
+                    paused = self._last_write
         except Exception as error:
             if not self._started:
                 raise
@@ -96,22 +96,28 @@ class _Delivery:
         await self._write(send, b"", more=False)
 
     async def _write(self, send: Send, body: bytes, *, more: bool = True) -> None:
-        async with self._turn:
-            if not self._started:
-                self._started = True
-                await send({"type": "http.response.start", "status": 200, "headers": self._headers})
-            await send({"type": "http.response.body", "body": body, "more_body": more})
-            self._last_write = asyncio.get_running_loop().time()
+        """One write; pump and heart take turns, without the price of a lock as long as they do not meet."""
+        while self._writing is not None:
+            await self._writing.wait()
+        self._writing = turn = asyncio.Event()
+        if not self._started:
+            self._started = True
+            await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+        await send({"type": "http.response.body", "body": body, "more_body": more})
+        self._last_write = self._clock()
+        self._writing = None
+        turn.set()
 
     async def _beat(self, send: Send) -> None:
         """Begin the answer when its first event is late; then break every silence of ``ping_interval``."""
-        clock = asyncio.get_running_loop().time
         while True:
             patience = self._timing.ping_interval if self._started else self._timing.first_byte_timeout
-            silence = clock() - self._last_write
+            if self._started and not patience:
+                return
+            silence = self._clock() - self._last_write
             if silence < patience:
                 await asyncio.sleep(patience - silence)
-            elif self._turn.locked():
+            elif self._writing is not None:
                 await asyncio.sleep(patience)
             else:
                 await self._write(send, PING)

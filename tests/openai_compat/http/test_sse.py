@@ -201,6 +201,23 @@ def test_silence_in_the_middle_is_broken_by_pings(live, in_time):
     in_time(scenario())
 
 
+def test_without_an_interval_there_are_no_pings_after_the_one_that_begins_the_answer(live, in_time):
+    async def events():
+        await asyncio.sleep(0.1)
+        yield b"data: 1\n\n"
+        await asyncio.sleep(0.1)
+
+    async def scenario():
+        timing = StreamTiming(first_byte_timeout=0, ping_interval=0)
+        async with live(app_of(events, timing)) as server:
+            wire = await server.connect()
+            wire.send("POST", "/stream")
+            await wire.head()
+            assert await wire.chunks() == [PING, b"data: 1\n\n"]
+
+    in_time(scenario())
+
+
 def test_a_busy_stream_is_not_pinged(live, in_time):
     async def events():
         for _ in range(50):
