@@ -2,9 +2,10 @@
 
     python benchmarks/sse_cost.py [--events 20000] [--rounds 5]
 
-The server is a process of its own (uvicorn, httptools, uvloop, a Unix socket); its CPU time is read before and after each stream,
-and the best of the rounds counts. Every stream carries the same events of about 200 bytes, made one a turn of the event loop as
-a model makes tokens. ``asgi`` sends them with nothing around and is the floor; it is not told when its client leaves.
+The server is a process of its own (uvicorn, httptools, uvloop, a Unix socket); its CPU time is read before and after each
+stream, and the best of the rounds counts. Every stream carries the same events of about 200 bytes, made one a turn of the
+event loop as a model makes tokens. ``asgi`` sends them with nothing around and is the floor; it is not told when its client
+leaves.
 """
 
 from __future__ import annotations

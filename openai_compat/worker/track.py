@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 from openai_compat.protocol import PREFIX, RelayFacts
 from openai_compat.worker.status import Ledger
 
-App = Callable[[MutableMapping[str, Any], Callable[..., Any], Callable[..., Any]], Awaitable[None]]
+App = Callable[[Any, Any, Any], Awaitable[None]]  # the servers and frameworks around each have their own types for ASGI
 FACTS = (PREFIX + "facts").encode()
 
 
@@ -21,7 +21,7 @@ class Track:
         self._app = app
         self._ledger = ledger
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         request_id = _request_id(scope["headers"]) if scope["type"] == "http" else None
         if request_id is None:
             await self._app(scope, receive, send)
