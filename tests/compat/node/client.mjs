@@ -1,0 +1,66 @@
+// Drives the openai npm package against a server; prints one JSON line of what a caller saw.
+// Usage: node client.mjs BASE_URL MODEL SCENARIO
+import OpenAI from "openai";
+
+const [baseURL, model, scenario] = process.argv.slice(2);
+const client = new OpenAI({ baseURL, apiKey: "none", maxRetries: 0 });
+const messages = [{ role: "user", content: "What is the capital of France?" }];
+const chat = { model, messages, max_tokens: 16, temperature: 0 };
+
+async function collect(stream) {
+  const seen = { text: "", ids: new Set(), finishes: [], roles: [], usage: [], chunks: 0 };
+  for await (const chunk of stream) {
+    seen.chunks += 1;
+    seen.ids.add(chunk.id);
+    if (chunk.usage) seen.usage.push({ choices: chunk.choices, total: chunk.usage.total_tokens });
+    for (const choice of chunk.choices) {
+      if (choice.delta.role) seen.roles.push(choice.delta.role);
+      seen.text += choice.delta.content ?? "";
+      if (choice.finish_reason) seen.finishes.push(choice.finish_reason);
+    }
+  }
+  return { ...seen, ids: seen.ids.size };
+}
+
+async function failure(call) {
+  try {
+    return { raised: false, value: await call() };
+  } catch (e) {
+    return { raised: true, name: e.constructor.name, status: e.status ?? null, message: e.message, code: e.code ?? null,
+             param: e.param ?? null, type: e.type ?? null, requestID: e.requestID ?? null };
+  }
+}
+
+const scenarios = {
+  whole: async () => {
+    const answer = await client.chat.completions.create(chat);
+    return { text: answer.choices[0].message.content, finish: answer.choices[0].finish_reason, model: answer.model,
+             usage: answer.usage, requestID: answer._request_id };
+  },
+  stream: async () => collect(await client.chat.completions.create({ ...chat, stream: true })),
+  streamUsage: async () =>
+    collect(await client.chat.completions.create({ ...chat, stream: true, stream_options: { include_usage: true } })),
+  completion: async () => {
+    const answer = await client.completions.create({ model, prompt: "One, two, three,", max_tokens: 8, temperature: 0 });
+    return { text: answer.choices[0].text, finish: answer.choices[0].finish_reason };
+  },
+  models: async () => {
+    const ids = [];
+    for await (const entry of client.models.list()) ids.push(entry.id);
+    return { ids, one: await client.models.retrieve(model) };
+  },
+  unknownModel: () => failure(() => client.chat.completions.create({ ...chat, model: "no-such-model" })),
+  badField: () => failure(() => client.chat.completions.create({ ...chat, temperature: 9 })),
+  streamFailure: () => {
+    const failing = [{ role: "user", content: "[[fail_after=2]] one two three" }];
+    return failure(async () => collect(await client.chat.completions.create({ ...chat, messages: failing, stream: true })));
+  },
+  abort: async () => {
+    const stream = await client.chat.completions.create({ ...chat, max_tokens: 400, stream: true });
+    let chunks = 0;
+    for await (const _ of stream) if (++chunks === 3) break;
+    return { chunks };
+  },
+};
+
+console.log(JSON.stringify(await scenarios[scenario]()));
