@@ -22,7 +22,7 @@ from openai_compat.errors import ModelUnavailable
 
 DTYPE = "bfloat16"
 DTYPE_BYTES = 2
-WATCH_INTERVAL = 0.5
+PARENT_GONE = 3
 
 Tell = Callable[[int, int], None]
 
@@ -73,7 +73,7 @@ def _end_with_parent() -> None:
     def watch() -> None:
         while os.read(sys.stdin.fileno(), 1):
             pass
-        os._exit(1)
+        os._exit(PARENT_GONE)
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -122,7 +122,7 @@ def _write(response: httpx2.Response, part: Path, begin: int, total: int, tell: 
             file.truncate(begin)
             file.seek(begin)
             tell(done, total)
-            for chunk in response.iter_raw(CHUNK):
+            for chunk in response.iter_raw():
                 file.write(chunk)
                 done += len(chunk)
                 tell(done, total)

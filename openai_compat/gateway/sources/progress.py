@@ -28,7 +28,7 @@ class PullProgress:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
         columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(compact=True))
-        self._bars = Progress(TextColumn("{task.description}"), *columns, console=self._console, transient=True)
+        self._bars = Progress(TextColumn("{task.description}", markup=False), *columns, console=self._console, transient=True)
         self._bar: tuple[tuple[str, Stage, str], TaskID] | None = None
         self._last_line = 0.0
         self._said: tuple[str, Stage] | None = None
@@ -39,7 +39,8 @@ class PullProgress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._bars.stop()
+        if self._console.is_terminal:
+            self._bars.stop()
 
     def __call__(self, step: Step) -> None:
         if self._console.is_terminal and step.stage in ("downloading", "extracting", "converting"):
