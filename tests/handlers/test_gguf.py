@@ -29,16 +29,16 @@ def write_tiny_llama(path: Path) -> None:
     writer.add_head_count_kv(2)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(8)
-    words = [chr(code) for code in range(33, 127)] + ["<s>", "</s>"]
+    words = [chr(code) for code in range(33, 127)] + ["ab", "<s>", "</s>"]
     writer.add_vocab_size(len(words))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(words)
     writer.add_token_merges(["a b"])
-    writer.add_bos_token_id(94)
-    writer.add_eos_token_id(95)
+    writer.add_bos_token_id(95)
+    writer.add_eos_token_id(96)
     writer.add_chat_template(TEMPLATE)
-    shapes = {"token_embd": (96, 32), "output_norm": (32,), "blk.0.attn_norm": (32,), "blk.0.ffn_norm": (32,)}
+    shapes = {"token_embd": (97, 32), "output_norm": (32,), "blk.0.attn_norm": (32,), "blk.0.ffn_norm": (32,)}
     shapes |= {"blk.0.attn_q": (32, 32), "blk.0.attn_k": (16, 32), "blk.0.attn_v": (16, 32), "blk.0.attn_output": (32, 32)}
     shapes |= {"blk.0.ffn_gate": (64, 32), "blk.0.ffn_up": (64, 32), "blk.0.ffn_down": (32, 64)}
     for name, shape in shapes.items():
@@ -59,7 +59,7 @@ def test_a_converted_model_loads_with_its_tokenizer_and_template(tmp_path: Path)
     write_tiny_llama(tmp_path / "m.gguf")
     command = [sys.executable, "-P", "-m", "handlers.gguf", str(tmp_path / "m.gguf"), str(tmp_path / "out")]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    total = 2 * (96 * 32 + 3 * 32 + 2 * 32 * 32 + 2 * 16 * 32 + 3 * 64 * 32)
+    total = 2 * (97 * 32 + 3 * 32 + 2 * 32 * 32 + 2 * 16 * 32 + 3 * 64 * 32)
     assert ended.stdout.splitlines() == [f"[0, {total}]", f"[{total}, {total}]"]
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names >= {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"}
@@ -76,7 +76,7 @@ def test_a_converted_model_loads_with_its_tokenizer_and_template(tmp_path: Path)
     loaded = subprocess.run(
         [sys.executable, "-P", "-c", check, str(tmp_path / "out")], capture_output=True, text=True, check=True
     )
-    assert loaded.stdout.split("\n")[-2] == "(1, 3, 96) </s>"
+    assert loaded.stdout.split("\n")[-2] == "(1, 3, 97) </s>"
 
 
 def test_a_broken_file_is_refused_before_anything_heavy_is_imported(tmp_path: Path) -> None:
