@@ -12,7 +12,7 @@ from litestar.types import ASGIApp, ControllerRouterHandler
 
 from openai_compat.auth import Authentication
 from openai_compat.config import Config
-from openai_compat.directory import GatewayDirectory, GatewayReadiness
+from openai_compat.directory import GatewayDirectory, GatewayHappenings, GatewayReadiness
 from openai_compat.gateway.catalog import Catalog
 from openai_compat.gateway.pool import Pool
 from openai_compat.gateway.relay import Relay
@@ -29,13 +29,14 @@ from openai_compat.telemetry import Telemetry
 from openai_compat.worker.runner import Runner
 from routes.chat import ChatController
 from routes.completions import CompletionController
+from routes.events import EventController
 from routes.health import HealthController
 from routes.metrics import MetricsController
 from routes.models import ModelController
 
 # What a model answers: the same routes in the gateway, which relays them, and in a worker, which runs them.
 MODEL_ROUTES: tuple[ControllerRouterHandler, ...] = (ChatController, CompletionController)
-GATEWAY_ROUTES: tuple[ControllerRouterHandler, ...] = (ModelController, HealthController, MetricsController)
+GATEWAY_ROUTES: tuple[ControllerRouterHandler, ...] = (ModelController, EventController, HealthController, MetricsController)
 
 
 def create_gateway(config: Config) -> ASGIApp:
@@ -52,6 +53,7 @@ def create_gateway(config: Config) -> ASGIApp:
         dependencies={
             "directory": given(GatewayDirectory(config, catalog, pool)),
             "readiness": given(GatewayReadiness(config, pool)),
+            "happenings": given(GatewayHappenings(pool)),
             "metrics_registry": given(metrics.registry),
             **model_dependencies(None, timing),
         },

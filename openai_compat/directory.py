@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from typing import Literal
+
 from openai_compat.config import Config
 from openai_compat.gateway.catalog import Catalog, CatalogEntry
 from openai_compat.gateway.pool import Pool
+from openai_compat.gateway.slot import ModelState, Phase
 from schemas.health import Health
-from schemas.models import Model
+from schemas.models import LoadProgress, Model, ModelEvent, ModelStatus
 
 
 class GatewayDirectory:
@@ -52,3 +56,34 @@ class GatewayReadiness:
         states = {state.model_id: state.state for state in self._pool.states()}
         waiting = any(states[model_id] != "ready" for model_id in self._preload)
         return Health(status="loading" if waiting else "ok", models=states)
+
+
+class GatewayHappenings:
+    """``routes.events.Happenings``: what the pool announces."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def events(self) -> AsyncIterator[ModelEvent]:
+        for state in self._pool.states():
+            yield model_event(state)
+        async for state in self._pool.subscribe():
+            yield model_event(state)
+
+
+def model_event(state: ModelState) -> ModelEvent:
+    """The pool's view in llama.cpp's words."""
+    progress = None
+    if state.state == Phase.LOADING:
+        value = round(min(1.0, state.done / state.total), 4) if state.total else None
+        progress = LoadProgress(stages=(state.stage,), current=state.stage, value=value)
+    return ModelEvent(model=state.model_id, data=ModelStatus(status=_STATUS[state.state], progress=progress, error=state.error))
+
+
+_STATUS: dict[str, Literal["unloaded", "loading", "loaded", "unloading", "failed"]] = {
+    Phase.UNLOADED: "unloaded",
+    Phase.LOADING: "loading",
+    Phase.READY: "loaded",
+    Phase.UNLOADING: "unloading",
+    Phase.FAILED: "failed",
+}

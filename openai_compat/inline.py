@@ -37,11 +37,13 @@ class InlineWorker:
         self.replica = InlineReplica(Track(_app(self._runner, timing), self._ledger))
 
     async def ready(self) -> Ready:
+        from openai_compat.worker.selftest import load_and_test
+
         loop = asyncio.get_running_loop()
         began = time.monotonic()
         report = ProgressReport(lambda message: _post(loop, self._listener, message))
         try:
-            await asyncio.wrap_future(self._runner.call(partial(_load, self._handler, report)))
+            await asyncio.wrap_future(self._runner.call(partial(load_and_test, self._handler, report)))
         except APIError:
             raise
         except Exception as error:
@@ -96,14 +98,6 @@ def _app(runner: Runner, timing: StreamTiming) -> Litestar:
     from openai_compat.app import create_worker
 
     return create_worker(runner, model_id=runner.handler.spec.id, timing=timing)
-
-
-def _load(handler: BaseHandler, report: ProgressReport) -> None:
-    from openai_compat.worker.selftest import self_test
-
-    handler.load_model(report)
-    report("self-test")
-    self_test(handler)
 
 
 def _post(loop: asyncio.AbstractEventLoop, listener: Callable[[Status], None], message: Status) -> None:

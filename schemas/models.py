@@ -27,3 +27,25 @@ class Model(Struct, frozen=True, kw_only=True):
 class ModelList(Struct, frozen=True, kw_only=True):
     data: tuple[Model, ...]
     object: Literal["list"] = "list"
+
+
+class LoadProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``value`` is the share done of the stage ``current``, 0 to 1, where it is known."""
+
+    stages: tuple[str, ...]
+    current: str
+    value: float | None = None
+
+
+class ModelStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    status: Literal["unloaded", "loading", "loaded", "unloading", "failed"]
+    progress: LoadProgress | None = None
+    error: str | None = None
+
+
+class ModelEvent(Struct, frozen=True, kw_only=True):
+    """One event of ``/models/sse``, as llama.cpp's server writes it."""
+
+    model: str
+    data: ModelStatus
+    event: Literal["model_status"] = "model_status"

@@ -86,13 +86,14 @@ def failure(error: BaseException) -> Failed:
 
 def _live(launch: Launch, line: StatusLine, create_app: AppFactory | None) -> int:
     from openai_compat.worker.runner import Runner
+    from openai_compat.worker.selftest import load_and_test
 
     began = time.monotonic()
     handler = _create_handler(launch)
     ledger = Ledger(line.send)
     runner = Runner(handler, on_done=ledger.settle)
     ledger.active = lambda: runner.active
-    runner.call(partial(_load, handler, ProgressReport(line.send))).result()
+    runner.call(partial(load_and_test, handler, ProgressReport(line.send))).result()
     app = (create_app or _app_factory())(runner, model_id=handler.spec.id, timing=_timing(launch))
     server = Server(Track(app, ledger), announce=lambda: line.send(_ready(handler, began)))
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as loop:
@@ -111,15 +112,6 @@ def _create_handler(launch: Launch) -> BaseHandler:
     from handlers.types import ModelSpec
 
     return registry.create(msgspec.convert(launch.spec, ModelSpec))
-
-
-def _load(handler: BaseHandler, report: ProgressReport) -> None:
-    """On the model's thread, since CUDA graphs and some libraries keep state by thread."""
-    from openai_compat.worker.selftest import self_test
-
-    handler.load_model(report)
-    report("self-test")
-    self_test(handler)
 
 
 def _timing(launch: Launch) -> StreamTiming:

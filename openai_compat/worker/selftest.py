@@ -7,7 +7,18 @@ import math
 from typing import Any
 
 from handlers.base import BaseHandler
-from handlers.types import Delta, EmbedRequest, EmbedResult, Request, Result, Sampling, TextRequest, TextResult, Verb
+from handlers.types import (
+    Delta,
+    EmbedRequest,
+    EmbedResult,
+    LoadReport,
+    Request,
+    Result,
+    Sampling,
+    TextRequest,
+    TextResult,
+    Verb,
+)
 from openai_compat.errors import ModelUnavailable
 
 logger = logging.getLogger(__name__)
@@ -24,6 +35,13 @@ class _Silent:
     def emit(self, delta: Delta) -> None: ...
 
     def check(self) -> None: ...
+
+
+def load_and_test(handler: BaseHandler, report: LoadReport) -> None:
+    """For the model's own thread, since CUDA graphs and some libraries keep state by thread."""
+    handler.load_model(report)
+    report("self-test")
+    self_test(handler)
 
 
 def self_test(handler: BaseHandler) -> None:
