@@ -82,7 +82,7 @@ class Catalog:
         return self._models[model_id]
 
     def resolve(self, name: str) -> Target:
-        """An id, an alias, or either with ``:mode`` after it; an id that holds a colon itself wins. Raises ``ModelNotFound``."""
+        """An id, an alias, or either with ``:mode`` after it; an id with a colon in it wins. Raises ``ModelNotFound``."""
         found = self._lookup(name)
         if found is None:
             raise ModelNotFound(name[:MAX_NAME], self._near(name))

