@@ -52,18 +52,18 @@ class Bars:
 
 
 class Lines:
-    """One line for each stage and file, and one every tenth of a long one."""
+    """One line for each stage and file, and one every quarter of a long one."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._said: tuple[str, str, str, int] | None = None
 
     def __call__(self, step: Step) -> None:
-        tenths = step.done * 10 // step.total if step.total else 0
-        now = (step.model, step.stage, step.file, tenths)
+        quarters = step.done * 4 // step.total if step.total else 0
+        now = (step.model, step.stage, step.file, quarters)
         if now != self._said:
             self._said = now
-            share = f" {tenths * 10}%" if step.total else ""
+            share = f" {quarters * 25}%" if step.total else ""
             self._console.print(f"{step.model}: {step.stage} {step.file}".rstrip() + share, markup=False)
 
 

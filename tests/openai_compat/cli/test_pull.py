@@ -24,9 +24,9 @@ def test_lines_are_few_and_names_are_not_markup() -> None:
     for step in PULL:
         lines(step)
     shown = output.getvalue().splitlines()
-    assert shown[:3] == ["m: resolving", "m: downloading a [1] 0%", "m: downloading a [1] 10%"]
+    assert shown[:3] == ["m: resolving", "m: downloading a [1] 0%", "m: downloading a [1] 25%"]
     assert shown[-2:] == ["m: downloading b", "m: placed"]
-    assert len(shown) == 14
+    assert len(shown) == 8
 
 
 def test_a_bar_begins_anew_with_each_file_and_ends_full() -> None:
