@@ -24,6 +24,10 @@ class ModelState(Protocol):
     def state(self) -> str: ...
     @property
     def memory(self) -> dict[str, int]: ...
+    @property
+    def active(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
 
 
 class Metrics:
@@ -76,3 +80,10 @@ class _ModelCollector(Collector):
             for device, held in model.memory.items():
                 memory.add_metric((model.model_id, device), held)
         yield memory
+        active = GaugeMetricFamily("openai_compat_model_active", "Requests that a model works on.", labels=("model",))
+        waiting = GaugeMetricFamily("openai_compat_model_waiting", "Requests that wait for a model.", labels=("model",))
+        for model in models:
+            active.add_metric((model.model_id,), model.active)
+            waiting.add_metric((model.model_id,), model.waiting)
+        yield active
+        yield waiting

@@ -56,9 +56,9 @@ async def live() -> str:
 
 
 STATES = (
-    SimpleNamespace(model_id="a", state="ready", memory={"host": 100, "cuda:0": 5}),
-    SimpleNamespace(model_id="b", state="ready", memory={}),
-    SimpleNamespace(model_id="c", state="loading", memory={"host": 7}),
+    SimpleNamespace(model_id="a", state="ready", memory={"host": 100, "cuda:0": 5}, active=2, waiting=1),
+    SimpleNamespace(model_id="b", state="ready", memory={}, active=0, waiting=0),
+    SimpleNamespace(model_id="c", state="loading", memory={"host": 7}, active=0, waiting=3),
 )
 
 
@@ -204,6 +204,8 @@ def test_the_metrics_show_the_models(client) -> None:
     assert 'openai_compat_models{state="ready"} 2.0' in response.text
     assert 'openai_compat_models{state="loading"} 1.0' in response.text
     assert 'openai_compat_model_memory_bytes{device="cuda:0",model="a"} 5.0' in response.text
+    assert 'openai_compat_model_active{model="a"} 2.0' in response.text
+    assert 'openai_compat_model_waiting{model="c"} 3.0' in response.text
 
 
 def test_two_gateways_in_one_process_do_not_share_their_counts() -> None:
