@@ -175,12 +175,11 @@ def test_the_context_is_a_limit_that_the_error_explains(client: openai.OpenAI, m
 
 
 def test_a_failure_in_the_middle_of_a_stream_is_raised(client: openai.OpenAI) -> None:
-    seen = []
     messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": "[[fail_after=2]] one two three"}]
+    events = client.chat.completions.create(model="echo", messages=messages, stream=True)
+    assert next(events).choices
     with pytest.raises(openai.APIError) as caught:
-        for chunk in client.chat.completions.create(model="echo", messages=messages, stream=True):
-            seen.append(chunk)
-    assert seen
+        list(events)
     assert caught.value.message
 
 
