@@ -15,8 +15,10 @@ SCORED_CHUNK = 64
 
 
 def can_prefill(model: Any) -> bool:
-    """Whether the model keeps its past in transformers' standard cache and nowhere else."""
-    return not model._is_stateful and model._supports_default_dynamic_cache() and not model.config.is_encoder_decoder
+    """Whether the model keeps its past in transformers' standard cache, as keys and values and nothing else."""
+    if model._is_stateful or model.config.is_encoder_decoder or not model._supports_default_dynamic_cache():
+        return False
+    return all(hasattr(layer, "batch_repeat_interleave") for layer in _empty_cache(model).layers)
 
 
 def prefill(model: Any, ids: Tensor, ctx: RunContext) -> Any:
