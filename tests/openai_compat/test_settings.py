@@ -84,6 +84,11 @@ def test_a_plain_key_of_the_environment_is_kept_as_its_hash_only(write) -> None:
     assert "sk-two" not in repr(config)
 
 
+def test_variables_with_a_meaning_of_their_own_are_no_settings() -> None:
+    environ = {**NOTHING, "OPENAI_COMPAT_CACHE_DIR": "/x", "OPENAI_COMPAT_CONFIG": "", "OPENAI_API_KEY": "y"}
+    assert load(None, environ) == load(None, NOTHING)
+
+
 def test_files_of_a_model_are_read(write) -> None:
     path = write(
         '[models.a]\nsource = "pypi:x==1"\nfiles = [{path = "p", sha256 = "s"}, {path = "q", sha256 = "t", name = "n"}]\n'

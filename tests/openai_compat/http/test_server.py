@@ -75,14 +75,19 @@ def flood() -> Flood:
 
 
 @pytest.fixture(scope="module")
-def server(flood):
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture(scope="module")
+def server(flood, metrics):
     app = Litestar(
         [length, slow, late, flood.route()],
         exception_handlers=exception_handlers,
         logging_config=None,
         request_max_body_size=None,
     )
-    app.asgi_handler = Telemetry(app.asgi_handler, metrics=Metrics())
+    app.asgi_handler = Telemetry(app.asgi_handler, metrics=metrics)
     listener = listen("127.0.0.1", 0)
     uvicorn_server = uvicorn.Server(uvicorn_config(app, grace=5, protocol=Hasty))
     thread = threading.Thread(target=uvicorn_server.run, kwargs={"sockets": [listener]})
@@ -182,9 +187,14 @@ def test_blank_lines_do_not_keep_a_connection(connection) -> None:
     assert connection.recv(100) == b""
 
 
-def test_a_body_that_stops_is_refused(connection) -> None:
+def test_a_body_that_stops_is_refused_and_counted_as_what_it_was(connection, metrics) -> None:
     connection.sendall(post_head(10) + b"abc")
     assert_refused(connection, 408, "request_timeout")
+    labels = {"route": "/length", "status": "408", "model": ""}
+    deadline = time.monotonic() + 20
+    while not metrics.registry.get_sample_value("openai_compat_requests_total", labels):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_chunked_body_that_stops_is_refused(connection) -> None:
