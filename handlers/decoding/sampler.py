@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _SEEDS = (1 << 64) - 1
-_HEAD = 1024
 
 
 class Sampler:
@@ -71,11 +70,14 @@ class Sampler:
         return logits
 
     def _draw(self, logits: Tensor) -> int:
+        """One random number looked up in the cumulated probabilities: far cheaper than a number for each token."""
         import torch
 
         probabilities = torch.softmax(logits / self._config.temperature, dim=-1)
         values, tokens = self._candidates(probabilities)
-        choice = torch.multinomial(values, 1, generator=self._generator)
+        ladder = values.cumsum(0)
+        above_zero = 1 - torch.rand(1, generator=self._generator, device=values.device)
+        choice = torch.searchsorted(ladder, above_zero * ladder[-1])
         return int(choice if tokens is None else tokens[choice])
 
     def _candidates(self, probabilities: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -84,15 +86,22 @@ class Sampler:
         if config.top_k == 0 and config.top_p >= 1.0:
             least = config.min_p * probabilities.max()
             return probabilities * (probabilities >= least), None
-        size = len(probabilities)
-        values, tokens = probabilities.topk(min(size, config.top_k or _HEAD))
-        if config.top_k == 0 and len(values) < size and float(values.sum()) < config.top_p:
-            values, tokens = probabilities.sort(descending=True)
-        total = values.sum() if config.top_k else 1.0
-        before = (values.cumsum(0) - values) / total
+        values, tokens = self._ranked(probabilities)
+        before = (values.cumsum(0) - values) / (values.sum() if config.top_k else 1.0)
         keep = (before < config.top_p) & (values >= config.min_p * values[0])
         keep[0] = True
         return values * keep, tokens
+
+    def _ranked(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """The likeliest first. Tokens below the floor weigh less than ``1 - top_p`` together: ``top_p`` never reaches them, and
+        they need no sorting."""
+        size, config = len(probabilities), self._config
+        if config.top_k:
+            return probabilities.topk(min(size, config.top_k))
+        floor = (1 - config.top_p) / (2 * size)
+        tokens = (probabilities >= floor).nonzero()[:, 0]
+        values, order = probabilities[tokens].sort(descending=True)
+        return values, tokens[order]
 
     @staticmethod
     def _bias_of(config: TextConfig, device: Any) -> tuple[Tensor, Tensor] | None:

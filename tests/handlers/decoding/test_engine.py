@@ -1,4 +1,4 @@
-"""Models that keep their past in other ways decode like the library's own loop, for one answer or several, in chunks or whole."""
+"""Models that keep their past in other ways decode like the library's own loop: one answer or several, in chunks or whole."""
 
 from __future__ import annotations
 

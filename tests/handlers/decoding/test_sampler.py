@@ -47,10 +47,20 @@ def test_top_p_counts_within_what_top_k_left() -> None:
     assert set(drawn(top_k=2, top_p=0.57)) == {0}
 
 
-def test_top_p_is_right_where_its_set_is_larger_than_the_head_that_is_looked_at_first() -> None:
+def test_top_p_is_right_for_a_large_even_set() -> None:
     even = torch.zeros(4000)
     counts = drawn(3000, even, top_p=0.9)
     assert 1024 < len(counts) <= 3600
+    assert len(drawn(10, torch.zeros(3001), top_p=0.0)) == 1
+
+
+def test_top_p_drops_a_long_tail_that_is_too_light_to_matter() -> None:
+    tail = torch.cat([LOGITS, torch.full((5000,), -20.0)])
+    assert set(drawn(400, tail, top_p=0.999)) == {0, 1, 2, 3, 4}
+
+
+def test_a_token_of_no_probability_is_never_drawn() -> None:
+    assert set(drawn(400, torch.tensor([float("-inf"), 0.0, float("-inf"), 0.0, float("-inf")]))) == {1, 3}
 
 
 def test_min_p_drops_what_is_too_unlikely_beside_the_likeliest() -> None:
