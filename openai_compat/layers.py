@@ -217,7 +217,7 @@ def _expected(kind: Any, message: str) -> str:
     if get_origin(kind) is Literal:
         return f"expected one of {', '.join(map(str, get_args(kind)))}"
     text = message.partition(", got")[0].partition(" - at")[0].replace("`", "")
-    return (text[:1].lower() + text[1:]).replace("object", "table").replace("array", "list")
+    return (text[:1].lower() + text[1:]).replace("object", "a table").replace("array", "a list")
 
 
 def _shown(value: Any) -> str:
