@@ -16,7 +16,7 @@ from handlers.decoding.stops import StopMatcher
 from handlers.modes import last_user
 
 MAX_TOKENS = 100_000
-DIRECTIVE = re.compile(r"\[\[(\w{1,32})=([^\]]{0,4096})\]\]")
+DIRECTIVE = re.compile(r"\[\[(\w{1,32})=([^\[\]]{0,4096})\]\]")
 WORD = re.compile(r"\S+\s*")
 _MEDIA: dict[type, str] = {t.ImagePart: "picture", t.AudioPart: "recording"}
 

@@ -97,7 +97,8 @@ class Sampler:
         they need no sorting."""
         size, config = len(probabilities), self._config
         if config.top_k:
-            return probabilities.topk(min(size, config.top_k))
+            values, tokens = probabilities.topk(min(size, config.top_k))
+            return values, tokens
         floor = (1 - config.top_p) / (2 * size)
         tokens = (probabilities >= floor).nonzero()[:, 0]
         values, order = probabilities[tokens].sort(descending=True)
