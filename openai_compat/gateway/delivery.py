@@ -36,6 +36,8 @@ class Delivery:
         self._started = False
         self._events = False
         self._part = b""
+        self._left = -1  # bytes still to come of an answer that announced its length
+        self._ended = False
         self._unfinished = False  # whether a too long event was sent in part
 
     async def start(self, status: int, headers: Headers) -> None:
@@ -44,7 +46,10 @@ class Delivery:
             lower = name.lower()
             if lower not in _DROPPED and not lower.startswith(b"x-oc-"):
                 kept.append((lower, value))
-                self._events = self._events or (lower == b"content-type" and value.startswith(b"text/event-stream"))
+                if lower == b"content-type":
+                    self._events = value.startswith(b"text/event-stream")
+                elif lower == b"content-length" and value.isdigit():
+                    self._left = int(value)
         self._started = True
         await self._send({"type": "http.response.start", "status": status, "headers": kept})
 
@@ -54,15 +59,21 @@ class Delivery:
         if chunk:
             if "ttfb" not in self._state:
                 self._state["ttfb"] = time.monotonic() - self._began
-            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+            self._left -= len(chunk)
+            self._ended = self._left == 0
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": not self._ended})
 
     async def end(self) -> None:
-        await self._send({"type": "http.response.body", "body": self._part, "more_body": False})
+        """Nothing more comes; an answer of announced length has ended with its last byte, in one write with it."""
+        if not self._ended:
+            await self._send({"type": "http.response.body", "body": self._part, "more_body": False})
 
     async def fail(self, error: APIError) -> None:
         """Say what happened in the way that is still possible. Raises ``error`` when nothing was sent yet."""
         if not self._started:
             raise error
+        if self._ended:
+            return
         if not self._events:
             # Returning without the end of the body makes the server close the connection, which is what the client must see.
             logger.warning("an answer was broken off: %s", error.message)

@@ -33,12 +33,13 @@ from openai_compat.gateway.replica import Call, Headers, NotBegun, ReplicaLost
 from openai_compat.gateway.slot import Lease
 from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.request_id import request_id_of
-from openai_compat.protocol import ASCII, RelayFacts, is_private
+from openai_compat.protocol import ASCII, PREFIX, RelayFacts
 from openai_compat.sizes import parse_size
 from schemas.decode import decode
 
 logger = logging.getLogger(__name__)
 _ATTEMPTS = 2
+_PRIVATE = PREFIX.encode(ASCII)  # the server gives header names in lower case
 # Of one hop only, about the body's encoding (undone here), or a secret that a replica has no use for.
 _DROPPED = frozenset(
     {
@@ -152,6 +153,7 @@ class Relay:
                     logger.warning("the worker of %s could not be reached", order.target.model_id)
                     lease.discard()
                 except ReplicaLost:
+                    lease.suspect()
                     await delivery.fail(_died(order))
                     return
         raise _died(order)
@@ -184,7 +186,7 @@ def _call(scope: HTTPScope, order: _Order, lease: Lease) -> Call:
         deadline=max(0.0, order.deadline - time.monotonic()),
     )
     headers: Headers = [
-        (name, value) for name, value in scope["headers"] if name not in _DROPPED and not is_private(name.decode(ASCII))
+        (name, value) for name, value in scope["headers"] if name not in _DROPPED and not name.startswith(_PRIVATE)
     ]
     headers += [(name.encode(ASCII), value.encode(ASCII)) for name, value in facts.to_headers().items()]
     query = scope["query_string"]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager
+from functools import lru_cache
 from typing import Any, Protocol
 
 import aiohttp
@@ -22,7 +23,6 @@ ASGIApp = Callable[
 _KEEP_ALIVE = 3.0
 _CONNECT_TIMEOUT = 5.0
 _READ_BUFFER = 1 << 16
-_BASE = URL("http://worker")
 
 
 class NotBegun(Exception):
@@ -73,6 +73,29 @@ class _HTTPAnswer:
             raise ReplicaLost from error
 
 
+class _Exchange:
+    """One request to a worker and its answer. A class, since a generator as context manager costs a request 10 µs more."""
+
+    def __init__(self, replica: WorkerReplica, call: Call) -> None:
+        self._replica = replica
+        self._call = call
+        self._response: aiohttp.ClientResponse | None = None
+
+    async def __aenter__(self) -> Answer:
+        self._response = await self._replica.send(self._call)
+        return _HTTPAnswer(self._response)
+
+    async def __aexit__(self, *_: object) -> None:
+        # After the end of the answer this changes nothing: the connection went back to the pool then.
+        if self._response is not None:
+            self._response.close()
+
+
+@lru_cache(maxsize=256)
+def _url(target: str) -> URL:
+    return URL("http://worker" + target, encoded=True)
+
+
 class WorkerReplica:
     """A worker process, reached over the Unix socket at ``path``."""
 
@@ -80,24 +103,21 @@ class WorkerReplica:
         self._path = path
         self._session: aiohttp.ClientSession | None = None
 
-    @contextlib.asynccontextmanager
-    async def forward(self, call: Call) -> AsyncIterator[Answer]:
-        response = await self._send(call)
-        try:
-            yield _HTTPAnswer(response)
-        finally:
-            # After the end of the answer this changes nothing: the connection went back to the pool then.
-            response.close()
+    def forward(self, call: Call) -> _Exchange:
+        return _Exchange(self, call)
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
 
-    async def _send(self, call: Call) -> aiohttp.ClientResponse:
-        headers = CIMultiDict((k.decode("latin-1"), v.decode("latin-1")) for k, v in call.headers)
+    async def send(self, call: Call) -> aiohttp.ClientResponse:
+        """Returns when the answer begins. Raises ``NotBegun`` or ``ReplicaLost``."""
+        headers = CIMultiDict([(name.decode("latin-1"), value.decode("latin-1")) for name, value in call.headers])
+        if self._session is not None and self._session.closed:
+            raise NotBegun
         try:
             return await self._open().request(
-                call.method, _BASE.join(URL(call.target, encoded=True)), headers=headers, data=call.body, allow_redirects=False
+                call.method, _url(call.target), headers=headers, data=call.body, allow_redirects=False
             )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, FileNotFoundError) as error:
             raise NotBegun from error
@@ -108,7 +128,7 @@ class WorkerReplica:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.UnixConnector(path=self._path, limit=0, keepalive_timeout=_KEEP_ALIVE),
-                timeout=aiohttp.ClientTimeout(total=None, connect=_CONNECT_TIMEOUT),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 skip_auto_headers=("User-Agent", "Accept-Encoding", "Accept"),

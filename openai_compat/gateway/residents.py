@@ -18,13 +18,14 @@ from handlers.types import Analysis, ModelSpec
 from openai_compat.config import Config
 from openai_compat.errors import APIError, ModelUnavailable
 from openai_compat.gateway.budget import Budget, Placement
-from openai_compat.gateway.launcher import Launcher
+from openai_compat.gateway.launcher import Launcher, Worker
 from openai_compat.gateway.plan import victims
 from openai_compat.gateway.slot import Lease, Phase, Slot
-from openai_compat.protocol import Done, Heartbeat, Memory, Progress, Ready, Status
+from openai_compat.protocol import Done, Failed, Heartbeat, Memory, Progress, Ready, Status
 from openai_compat.sizes import format_size, parse_size
 
 logger = logging.getLogger(__name__)
+_SUSPICION = 0.25  # seconds within which the status connection of a dying worker ends
 _KILL_MARGIN = 15.0  # seconds a worker gets beyond its own grace before it is killed
 
 
@@ -99,6 +100,17 @@ class Residents:
         if slot.phase is Phase.READY and slot.worker is not None:
             self._enter(slot, Phase.UNLOADING)
             slot.worker.kill()
+
+    def replica_suspected(self, slot: Slot) -> None:
+        """Let new requests wait a moment: if it is dying, its status connection ends in that time and they go to the next."""
+        if slot.serves and not self._closing:
+            slot.suspected = True
+            asyncio.get_running_loop().call_later(_SUSPICION, self._acquit, slot, slot.worker)
+
+    def _acquit(self, slot: Slot, worker: Worker | None) -> None:
+        if slot.suspected and slot.worker is worker:
+            slot.suspected = False
+            self.plan()
 
     def _rest(self, slot: Slot) -> None:
         if not slot.settings.pin:
@@ -288,7 +300,7 @@ class Residents:
 
     def _vacate(self, slot: Slot) -> None:
         slot.worker = None
-        slot.draining = False
+        slot.draining = slot.suspected = False
         slot.stop_timer()
         slot.progress = Progress("")
         self.budget.release(slot.model_id)
@@ -298,6 +310,8 @@ class Residents:
             case Progress():
                 slot.progress = message
                 self._changed(slot)
+            case Failed():
+                self.replica_lost(slot)
             case Done(request_id):
                 if lease := slot.leases.get(request_id):
                     lease.done()

@@ -53,6 +53,8 @@ class Keeper(Protocol):
 
     def replica_lost(self, slot: Slot) -> None: ...
 
+    def replica_suspected(self, slot: Slot) -> None: ...
+
 
 class Lease:
     """The right to send one request to a replica, and the duty not to stop it meanwhile.
@@ -95,6 +97,10 @@ class Lease:
         """The replica could not be reached at all."""
         self._keeper.replica_lost(self.slot)
         self.abandon()
+
+    def suspect(self) -> None:
+        """The replica broke off an answer, as it does when it dies."""
+        self._keeper.replica_suspected(self.slot)
 
     def done(self) -> None:
         """The worker has nothing of the request any more."""
@@ -147,6 +153,7 @@ class Slot:
         self.leases: dict[str, Lease] = {}
         self.waiters: list[Waiter] = []
         self.draining = False
+        self.suspected = False
         self.stopping = False
         self.last_used = 0.0
         self.failures = 0
@@ -157,7 +164,7 @@ class Slot:
     @property
     def serves(self) -> bool:
         """Whether a new request may go to it now."""
-        return self.phase is Phase.READY and not self.draining
+        return self.phase is Phase.READY and not self.draining and not self.suspected
 
     @property
     def evictable(self) -> bool:

@@ -40,6 +40,7 @@ class WorkerProcess:
         self._process: Process | None = None
         self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self._watch: asyncio.Task[None] | None = None
+        self._told = False
         self._patience = heartbeat * _SILENCE
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -65,8 +66,7 @@ class WorkerProcess:
 
     def silent(self) -> None:
         """Its status connection ended, so it is dead for us: see to it that it is."""
-        self._cancel_alarm()
-        self._fail(self._died())
+        self._lost()
         asyncio.get_running_loop().call_later(_DYING, self.kill)
 
     async def stop(self, grace: float) -> None:
@@ -84,8 +84,7 @@ class WorkerProcess:
 
     async def vanish(self) -> None:
         """There is no process, or no longer."""
-        self._cancel_alarm()
-        self._fail(self._died())
+        self._lost()
         with contextlib.suppress(OSError):
             os.unlink(self.socket)
         await self.replica.close()
@@ -95,8 +94,14 @@ class WorkerProcess:
         await process.wait()
         await self.vanish()
 
-    def _died(self) -> errors.WorkerDied:
-        return errors.WorkerDied(f"The process of the model '{self.model_id}' ended while it was loading.")
+    def _lost(self) -> None:
+        """Tell at once, since the process itself may take a while to be gone."""
+        self._cancel_alarm()
+        message = f"The process of the model '{self.model_id}' ended while it was loading."
+        self._fail(errors.WorkerDied(message))
+        if not self._told:
+            self._told = True
+            self._listener(Failed(message, errors.WorkerDied.__name__))
 
     def _fail(self, error: errors.Unavailable) -> None:
         if not self._ready.done():
