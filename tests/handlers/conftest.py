@@ -1,8 +1,7 @@
-"""A tiny Llama with random weights and a real byte-level tokenizer, saved as a snapshot that the handler loads."""
+"""Handlers, loaded."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,14 +9,6 @@ import pytest
 
 from handlers import types as t
 from handlers.transformer import TransformerHandler
-
-WORDS = ["Hello world, hello there!", "The quick brown fox jumps over the lazy dog.", "naïve café 😀 日本語 中文 emoji 🎉"]
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-VOCAB = 400
-CONTEXT = 96
 
 
 class Collector:
@@ -44,41 +35,6 @@ class Collector:
         return "".join(d.text for d in self.deltas if isinstance(d, t.TextDelta) and d.index == index)
 
 
-def save_tiny_llama(folder: Path, *, template: str | None = TEMPLATE, dtype: str = "float32") -> Path:
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB, special_tokens=special, initial_alphabet=sorted(alphabet), show_progress=False
-    )
-    tokenizer.train_from_iterator(WORDS * 50, trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    fast.chat_template = template
-    fast.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCAB,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=CONTEXT,
-        initializer_range=0.4,
-        eos_token_id=2,
-        bos_token_id=None,
-        pad_token_id=0,
-    )
-    LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(folder)
-    return folder
-
-
 def load(folder: Path, **changes: object) -> TransformerHandler:
     spec = t.ModelSpec(id="tiny", path=str(folder), kind="transformer", **{"device": "cpu", "threads": 1, **changes})
     handler = TransformerHandler(spec)
@@ -87,13 +43,13 @@ def load(folder: Path, **changes: object) -> TransformerHandler:
 
 
 @pytest.fixture(scope="session")
-def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_llama(tmp_path_factory.mktemp("tiny-llama"))
+def snapshot(tiny_llama: Path) -> Path:
+    return tiny_llama
 
 
 @pytest.fixture(scope="session")
-def base_snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_llama(tmp_path_factory.mktemp("tiny-base"), template=None)
+def base_snapshot(tmp_path_factory: pytest.TempPathFactory, saver: Callable[..., Path]) -> Path:
+    return saver(tmp_path_factory.mktemp("tiny-base"), template=None)
 
 
 @pytest.fixture(scope="session")
@@ -118,14 +74,6 @@ def loader() -> Callable[..., TransformerHandler]:
 
 
 @pytest.fixture(scope="session")
-def saver() -> Callable[..., Path]:
-    return save_tiny_llama
-
-
-@pytest.fixture(scope="session")
-def smollm2() -> TransformerHandler:
-    """The real model, where its converted snapshot is at hand."""
-    folder = os.environ.get("OPENAI_COMPAT_TEST_MODEL")
-    if not folder:
-        pytest.skip("OPENAI_COMPAT_TEST_MODEL does not name a snapshot")
-    return load(Path(folder), context_length=None)
+def smollm2(smollm2_folder: Path) -> TransformerHandler:
+    """The real model."""
+    return load(smollm2_folder, context_length=None)
