@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from handlers import placement
 from handlers import types as t
 from handlers.chat_template import ChatTemplate
-from handlers.decoding.params import Defaults
+from handlers.decoding.params import Defaults, SamplingOptions
 from handlers.decoding.vocabulary import Vocabulary
 from openai_compat.errors import InsufficientMemory, ModelUnavailable
 
@@ -47,7 +49,7 @@ def load(spec: t.ModelSpec, report: t.LoadReport) -> CausalLM:
             model=model,
             vocabulary=vocabulary,
             template=template,
-            defaults=_take_defaults(model, tokenizer),
+            defaults=_configured(spec, _take_defaults(model, tokenizer)),
             context_length=_context_length(spec, model, tokenizer),
             vocab_size=model.get_output_embeddings().weight.shape[0],
             bos=tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id,
@@ -125,6 +127,15 @@ def _take_defaults(model: Any, tokenizer: Any) -> Defaults:
     model.generation_config = GenerationConfig()
     eos = frozenset(number for number in [*ends, tokenizer.eos_token_id] if number is not None)
     return Defaults(eos_ids=eos, **{name: value for name, value in found.items() if value is not None})
+
+
+def _configured(spec: t.ModelSpec, wishes: Defaults) -> Defaults:
+    """The operator's ``options.sampling`` wins over the model's wishes. Raises ``ModelUnavailable`` naming what is wrong."""
+    try:
+        told = msgspec.convert(spec.options.get("sampling", {}), SamplingOptions)
+    except msgspec.ValidationError as error:
+        raise ModelUnavailable(f"options.sampling of '{spec.id}' cannot be used: {error}.") from error
+    return replace(wishes, **{name: value for name, value in asdict(told).items() if value is not None})
 
 
 def _context_length(spec: t.ModelSpec, model: Any, tokenizer: Any) -> int:

@@ -15,6 +15,8 @@ DEFAULT_MODELS: dict[str, Model] = {
                 sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             ),
         ),
+        # What its authors recommend; the weights' file does not say.
+        options={"sampling": {"temperature": 0.2, "top_p": 0.9}},
     ),
 }
 

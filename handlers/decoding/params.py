@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from handlers.types import TextRequest
 
@@ -52,6 +54,16 @@ class Defaults(Struct, frozen=True, kw_only=True):
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     eos_ids: frozenset[int] = frozenset()
+
+
+class SamplingOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an operator may set as a model's defaults, in its ``options.sampling``."""
+
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=0)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Meta(gt=0, le=2)] | None = None
 
 
 def effective(request: TextRequest, defaults: Defaults, extra_stops: tuple[str, ...] = ()) -> TextConfig:

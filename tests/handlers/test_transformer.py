@@ -448,3 +448,18 @@ def test_the_real_model_streams_whole_emoji(smollm2, collector) -> None:
 def test_an_unlikely_answer_has_a_finite_logprob(tiny, collector) -> None:
     choice = answer(tiny, complete(logit_bias={5: 100.0}, logprobs=0, max_tokens=1), collector()).choices[0]
     assert all(math.isfinite(token.logprob) and token.logprob < 0 for token in choice.logprobs)
+
+
+def test_an_operators_sampling_is_the_default_and_a_request_wins(snapshot: Path, loader) -> None:
+    handler = loader(snapshot, options={"sampling": {"temperature": 0.25, "top_k": 7}})
+    assert handler.get_generation_config(t.TextRequest(prompts=("a",))).temperature == 0.25
+    asked = t.TextRequest(prompts=("a",), sampling=t.Sampling(temperature=0.5))
+    assert (handler.get_generation_config(asked).temperature, handler.get_generation_config(asked).top_k) == (0.5, 7)
+
+
+@pytest.mark.parametrize("sampling", [{"temprature": 1}, {"temperature": 9}, {"top_k": "many"}])
+def test_sampling_options_that_make_no_sense_keep_the_model_from_loading(
+    snapshot: Path, loader, sampling: dict[str, object]
+) -> None:
+    with pytest.raises(ModelUnavailable, match=r"options\.sampling"):
+        loader(snapshot, options={"sampling": sampling})
