@@ -97,7 +97,7 @@ class Residents:
 
     def replica_lost(self, slot: Slot) -> None:
         """It cannot be reached, so it is as good as dead; make that true before another one is started."""
-        if slot.phase is Phase.READY and slot.worker is not None:
+        if slot.phase is Phase.READY and slot.worker is not None and not self._closing:
             self._enter(slot, Phase.UNLOADING)
             slot.worker.kill()
 
