@@ -103,6 +103,12 @@ class Arena:
         with await self.pool.acquire(model_id, request_id=f"ask-{id(script)}") as lease:
             return json.loads(b"".join([chunk async for chunk in stream(lease, **script)]))
 
+    async def ask_in_turn(self, *model_ids: str) -> None:
+        """One request after the other, each over before the next begins, as the worker sees it too."""
+        for model_id in model_ids:
+            await self.ask(model_id)
+            await self.until(lambda: not any(state.active for state in self.pool.states()))
+
 
 async def stream(lease: Lease, **script: Any) -> AsyncIterator[bytes]:
     facts = RelayFacts(request_id=lease.request_id, model="m", public_model="m")

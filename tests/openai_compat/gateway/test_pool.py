@@ -42,10 +42,7 @@ def test_two_models_that_fit_one_at_a_time_alternate_and_are_never_alive_togethe
 def test_the_longest_unused_model_goes_first(arena):
     async def scenario():
         async with arena({"a": {}, "b": {}, "c": {}}, host=250 * MIB) as world:
-            await world.ask("a")
-            await world.ask("b")
-            await world.ask("a")
-            await world.ask("c")
+            await world.ask_in_turn("a", "b", "a", "c")
             assert (world.state("a"), world.state("b"), world.state("c")) == ("ready", "unloaded", "ready")
 
     asyncio.run(scenario())
@@ -55,9 +52,7 @@ def test_no_more_models_go_than_room_is_needed(arena):
     async def scenario():
         models = {"small": {"memory": 50 * MIB}, "large": {"memory": 200 * MIB}, "new": {"memory": 150 * MIB}}
         async with arena(models, host=260 * MIB) as world:
-            await world.ask("small")
-            await world.ask("large")
-            await world.ask("new")
+            await world.ask_in_turn("small", "large", "new")
             assert (world.state("small"), world.state("large")) == ("ready", "unloaded")
 
     asyncio.run(scenario())
