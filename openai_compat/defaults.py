@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
-from openai_compat.config import Config, File, Model
+from openai_compat.config import File, Model
 
 DEFAULT_MODELS: dict[str, Model] = {
     "smollm2-135m-instruct": Model(
@@ -19,8 +17,3 @@ DEFAULT_MODELS: dict[str, Model] = {
         options={"sampling": {"temperature": 0.2, "top_p": 0.9}},
     ),
 }
-
-
-def with_defaults(config: Config) -> Config:
-    """``config``, with the default models where it has none."""
-    return config if config.models else replace(config, models=dict(DEFAULT_MODELS))

@@ -17,7 +17,6 @@ from msgspec import Struct
 from handlers import registry
 from handlers.types import Analysis, ModelSpec, Verb
 from openai_compat.config import Config, Model
-from openai_compat.defaults import with_defaults
 from openai_compat.errors import ModelNotFound, ModelUnavailable
 from openai_compat.gateway.facts import facts_of
 from openai_compat.gateway.scan import scan
@@ -67,7 +66,7 @@ class Catalog:
 
     def __init__(self, config: Config) -> None:
         self.store = ModelStore(cache_root(config.server.cache_dir))
-        self._models = with_defaults(config).models
+        self._models = config.models
         self._aliases = config.aliases
         self._known: dict[str, _Known] = {}
 

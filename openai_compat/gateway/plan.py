@@ -1,11 +1,36 @@
-"""Which models must go so that another fits."""
+"""Where a model goes, and which others must go so that it fits."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from openai_compat.gateway.budget import Budget, Placement
 from openai_compat.gateway.slot import Phase, Slot
+
+
+def choose(budget: Budget, slot: Slot, slots: Iterable[Slot]) -> Placement:
+    """A device for the model, in the order of its setting, with room now if there is one.
+
+    Raises ``InsufficientMemory`` for a model that would fit nowhere though all others but the pinned ones were gone.
+    """
+    fixed = unmovable(budget, slots)
+    tried: list[Placement] = []
+    for group in budget.devices_for(slot.settings.device):
+        placements = budget.placements(slot.model_id, group, slot.estimate, slot.floor)
+        tried += placements
+        if allowed := [p for p in placements if budget.allowed(p, fixed)]:
+            return next((p for p in allowed if budget.fits(p)), allowed[0])
+    raise budget.refusal(slot.model_id, tried, fixed)
+
+
+def unmovable(budget: Budget, slots: Iterable[Slot]) -> dict[str, int]:
+    """Bytes by account that pinned models hold."""
+    totals: Counter[str] = Counter()
+    for slot in slots:
+        if slot.settings.pin:
+            totals.update(budget.held(slot.model_id))
+    return dict(totals)
 
 
 def shortage(budget: Budget, placement: Placement, slots: Iterable[Slot]) -> dict[str, int]:

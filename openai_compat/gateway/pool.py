@@ -10,7 +10,8 @@ from openai_compat.errors import ModelLoading, ModelNotFound, ModelUnavailable, 
 from openai_compat.gateway.budget import Budget
 from openai_compat.gateway.launcher import Launcher
 from openai_compat.gateway.memory import measure_limits
-from openai_compat.gateway.residents import Facts, Residents
+from openai_compat.gateway.needs import Facts
+from openai_compat.gateway.residents import Residents
 from openai_compat.gateway.slot import Lease, ModelState, Slot, Waiter
 
 _RETRY_AFTER = 5.0  # seconds that a client who waited long enough is told to wait before it asks again

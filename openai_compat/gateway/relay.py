@@ -183,6 +183,7 @@ def _call(scope: HTTPScope, order: _Order, lease: Lease) -> Call:
         model=order.target.model_id,
         public_model=order.target.public_name,
         mode=order.target.mode,
+        cache_salt=str(scope["state"].get("key_id", "")),
         deadline=max(0.0, order.deadline - time.monotonic()),
     )
     headers: Headers = [

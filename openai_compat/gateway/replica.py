@@ -19,8 +19,8 @@ Message = MutableMapping[str, Any]
 ASGIApp = Callable[
     [MutableMapping[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
 ]
-# Below the worker's own keep-alive time (uvicorn: 5 s), so that it never closes a connection that we are about to use.
-_KEEP_ALIVE = 3.0
+# Far below the worker's own keep-alive time, so that it never closes a connection that we are about to use.
+_KEEP_ALIVE = 300.0
 _CONNECT_TIMEOUT = 5.0
 _READ_BUFFER = 1 << 16
 

@@ -8,33 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
 
 import msgspec
 
-from handlers.types import Analysis, ModelSpec
 from openai_compat.config import Config
-from openai_compat.errors import APIError, ModelUnavailable
+from openai_compat.errors import APIError, InsufficientMemory, ModelUnavailable
 from openai_compat.gateway.budget import Budget, Placement
 from openai_compat.gateway.launcher import Launcher, Worker
-from openai_compat.gateway.plan import victims
+from openai_compat.gateway.needs import Facts, read_needs
+from openai_compat.gateway.plan import choose, victims
 from openai_compat.gateway.slot import Lease, Phase, Slot
+from openai_compat.gateway.tasks import Tasks
 from openai_compat.protocol import Done, Failed, Heartbeat, Memory, Progress, Ready, Status
-from openai_compat.sizes import format_size, parse_size
+from openai_compat.sizes import format_size
 
 logger = logging.getLogger(__name__)
 _SUSPICION = 0.25  # seconds within which the status connection of a dying worker ends
 _KILL_MARGIN = 15.0  # seconds a worker gets beyond its own grace before it is killed
-
-
-class Facts(Protocol):
-    """The part of the catalog that is needed here; both may read files."""
-
-    def spec(self, model_id: str) -> ModelSpec: ...
-
-    def analysis(self, model_id: str) -> Analysis: ...
 
 
 class Residents:
@@ -51,7 +43,7 @@ class Residents:
         self.slots = {model_id: Slot(model_id, model) for model_id, model in config.models.items()}
         self._wanted: dict[str, Slot] = {}  # loads that wait for room, in the order of asking
         self._preparing: set[str] = set()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks()
         self._closing = False
 
     async def close(self) -> None:
@@ -59,9 +51,7 @@ class Residents:
         self._closing = True
         for slot in self.slots.values():
             slot.stop_timer()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.cancel()
 
     def forget(self, slot: Slot) -> None:
         """Drop a load that has not begun and that nobody waits for any more."""
@@ -128,11 +118,11 @@ class Residents:
         under_way = slot.phase is Phase.LOADING or slot.model_id in self._preparing or slot.model_id in self._wanted
         if not under_way and not self._closing:
             self._preparing.add(slot.model_id)
-            self._spawn(self._prepare(slot))
+            self._tasks.spawn(self._prepare(slot))
 
     async def _prepare(self, slot: Slot) -> None:
         try:
-            slot.spec, slot.estimate, slot.floor = await asyncio.to_thread(self._read, slot)
+            slot.spec, slot.estimate, slot.floor = await asyncio.to_thread(read_needs, self._catalog, slot)
         except APIError as error:
             self._reject(slot, error)
         except Exception as error:
@@ -143,14 +133,6 @@ class Residents:
         finally:
             self._preparing.discard(slot.model_id)
         self.plan()
-
-    def _read(self, slot: Slot) -> tuple[ModelSpec, int, int]:
-        """The model's spec, the bytes it is thought to take, and the bytes that the operator says it takes (or 0)."""
-        spec = self._catalog.spec(slot.model_id)
-        if slot.settings.memory is not None:
-            size = parse_size(slot.settings.memory)
-            return spec, size, size
-        return spec, self._catalog.analysis(slot.model_id).load_bytes, 0
 
     def plan(self) -> None:
         if self._closing:
@@ -171,24 +153,12 @@ class Residents:
         self._apply(asked_to_end)
 
     def _choose(self, slot: Slot) -> Placement | None:
-        """A device for the model, in the order of its setting; rejects a model that fits nowhere."""
-        unmovable = self._unmovable()
-        tried: list[Placement] = []
-        for group in self.budget.devices_for(slot.settings.device):
-            placements = self.budget.placements(slot.model_id, group, slot.estimate, slot.floor)
-            tried += placements
-            if allowed := [p for p in placements if self.budget.allowed(p, unmovable)]:
-                return next((p for p in allowed if self.budget.fits(p)), allowed[0])
-        self._reject(slot, self.budget.refusal(slot.model_id, tried, unmovable))
-        return None
-
-    def _unmovable(self) -> dict[str, int]:
-        totals: dict[str, int] = {}
-        for slot in self.slots.values():
-            if slot.settings.pin:
-                for account, size in self.budget.held(slot.model_id).items():
-                    totals[account] = totals.get(account, 0) + size
-        return totals
+        """A device for the model; one that fits nowhere is rejected."""
+        try:
+            return choose(self.budget, slot, self.slots.values())
+        except InsufficientMemory as error:
+            self._reject(slot, error)
+            return None
 
     def _make_room(self, placement: Placement) -> set[str]:
         """End idle models, or name those that must take no new requests until they are idle."""
@@ -215,7 +185,7 @@ class Residents:
         slot.progress = Progress("starting")
         slot.error = None
         self._enter(slot, Phase.LOADING)
-        self._spawn(self._load(slot))
+        self._tasks.spawn(self._load(slot))
 
     async def _load(self, slot: Slot) -> None:
         try:
@@ -247,7 +217,7 @@ class Residents:
         slot.progress = Progress("")
         slot.stopping = False
         self._enter(slot, Phase.READY)
-        self._spawn(self._outlive(slot))
+        self._tasks.spawn(self._outlive(slot))
         self._grant_waiting(slot)
         if not slot.leases:
             self._rest(slot)
@@ -296,7 +266,7 @@ class Residents:
             slot.stopping = True
             slot.stop_timer()
             self._enter(slot, Phase.UNLOADING)
-            self._spawn(slot.worker.stop(self._config.server.shutdown_grace + _KILL_MARGIN))
+            self._tasks.spawn(slot.worker.stop(self._config.server.shutdown_grace + _KILL_MARGIN))
 
     def _vacate(self, slot: Slot) -> None:
         slot.worker = None
@@ -345,13 +315,3 @@ class Residents:
         held = ", ".join(f"{format_size(size)} on {name}" for name, size in self.budget.held(slot.model_id).items())
         logger.info("%s is %s%s", slot.model_id, phase.value, f" ({held})" if held else "")
         self._changed(slot)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            logger.error("the pool failed", exc_info=error)

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
+import anyio
 from litestar import Request, Response
 from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Struct
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.01
 PING = b": ping\n\n"
+_FAREWELL = 2.0  # seconds that a stream of few events has to end when the server does
 MEDIA_TYPE = "text/event-stream; charset=utf-8"
 HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
@@ -132,7 +134,7 @@ async def _end(*tasks: asyncio.Task[None]) -> None:
             task.exception()
 
 
-async def _close(events: AsyncIterator[bytes]) -> None:
+async def _close(events: AsyncIterator[Any]) -> None:
     """An iterator that stands at a ``yield`` is told that nobody will ask again."""
     close = getattr(events, "aclose", None)
     if close is not None:
@@ -151,7 +153,40 @@ async def sse(
     return EventStream(events, timing or StreamTiming(), headers or {})
 
 
-def event_source(events: AsyncIterable[ServerSentEvent], *, timing: StreamTiming | None = None) -> EventSourceResponse:
-    """sse-starlette's response, for streams of few events. The handler must be annotated to return ``EventSourceResponse``."""
+def event_source(events: AsyncIterator[ServerSentEvent], *, timing: StreamTiming | None = None) -> EventSourceResponse:
+    """sse-starlette's response, for streams of few events. The handler must be annotated to return ``EventSourceResponse``.
+
+    When the server is to end, so does the stream, complete.
+    """
     interval = (timing or StreamTiming()).ping_interval
-    return EventSourceResponse(events, ping=interval, headers={"Cache-Control": "no-cache"})
+    ending = anyio.Event()
+    return EventSourceResponse(
+        _until(events, ending),
+        ping=interval,
+        headers={"Cache-Control": "no-cache"},
+        shutdown_event=ending,
+        shutdown_grace_period=_FAREWELL,
+    )
+
+
+async def _until(events: AsyncIterator[ServerSentEvent], ending: anyio.Event) -> AsyncIterator[ServerSentEvent]:
+    """``events`` until ``ending`` is set. Left early, they are cancelled where they wait or closed where they stand."""
+    end = asyncio.ensure_future(ending.wait())
+    turn: asyncio.Future[ServerSentEvent | None] | None = None
+    try:
+        while not end.done():
+            turn = asyncio.ensure_future(_next(events))
+            await asyncio.wait({turn, end}, return_when=asyncio.FIRST_COMPLETED)
+            if not turn.done() or (event := turn.result()) is None:
+                break
+            yield event
+    finally:
+        end.cancel()
+        if turn is not None and not turn.done():
+            turn.cancel()
+        else:
+            await _close(events)
+
+
+async def _next(events: AsyncIterator[ServerSentEvent]) -> ServerSentEvent | None:
+    return await anext(events, None)

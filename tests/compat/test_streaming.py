@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -63,3 +64,21 @@ def test_a_failure_after_it_is_an_error_event_without_done(http: httpx2.Client) 
     _, frames = events(http, messages=[{"role": "user", "content": "[[fail_after=2]] one two three"}])
     assert set(json.loads(frames[-1].removeprefix("data: "))) == {"error"}
     assert "data: [DONE]" not in frames
+
+
+def test_the_models_states_are_a_stream_that_ends_with_the_server(start_server: Any, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[models.small]\nsource = ""\nkind = "echo"\n')
+    running = start_server(config)
+    body = {"model": "small", "messages": [{"role": "user", "content": "hi"}]}
+    seen = []
+    with httpx2.Client(base_url=running.origin, timeout=60) as http, http.stream("GET", "/models/sse") as answer:
+        for line in answer.iter_lines():
+            if line.startswith("data: "):
+                seen.append(json.loads(line[6:])["data"]["status"])
+                if len(seen) == 1:
+                    assert httpx2.post(f"{running.base_url}/chat/completions", json=body, timeout=60).status_code == 200
+                if seen[-1] == "loaded":
+                    running.process.terminate()
+    assert seen[0] == "unloaded"
+    assert seen.index("loading") < seen.index("loaded")

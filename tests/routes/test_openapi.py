@@ -16,7 +16,7 @@ RELAYED = ["/v1/chat/completions", "/v1/completions"]
 
 @pytest.fixture(scope="module")
 def client():
-    names = ("directory", "readiness", "metrics_registry")
+    names = ("directory", "readiness", "happenings", "metrics_registry")
     dependencies = {**model_dependencies(None, StreamTiming()), **{name: given(None) for name in names}}
     app = Litestar(
         [*MODEL_ROUTES, *GATEWAY_ROUTES], dependencies=dependencies, openapi_config=openapi_config("1.2.3"), logging_config=None

@@ -146,12 +146,6 @@ def test_a_model_without_files_needs_no_scan_of_the_current_folder(tmp_path: Pat
     assert (known.spec("echo").path, known.analysis("echo").architecture) == ("", "echo")
 
 
-def test_without_models_the_default_ones_are_offered(tmp_path: Path) -> None:
-    known = catalog(tmp_path, {})
-    assert "smollm2-135m-instruct" in known.ids
-    assert [entry.available for entry in known.models()] == [False] * len(known.ids)
-
-
 def test_a_device_list_is_written_as_one_setting(tmp_path: Path) -> None:
     model = Model(source="", kind="echo", device=("cuda:0", "cuda:1"), options={"a": 1}, context_length=9)
     spec = catalog(tmp_path, {"echo": model}).spec("echo")

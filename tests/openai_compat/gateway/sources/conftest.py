@@ -199,7 +199,20 @@ class Hub:
         return entry
 
 
+def _go_online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests run with HF_HUB_OFFLINE=1, but the hubs meant here are on the loopback interface."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    _go_online(monkeypatch)
+
+
 @pytest.fixture
 def hub(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> Hub:
     monkeypatch.setenv("HF_ENDPOINT", server.url)
+    _go_online(monkeypatch)
     return Hub(server)

@@ -66,8 +66,8 @@ def test_what_the_hub_refuses_is_told_clearly(hub: Any, status: int, headers: di
     assert hub.server.url not in str(caught.value)
 
 
-def test_a_hub_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+@pytest.mark.usefixtures("no_hub")
+def test_a_hub_that_is_not_there_is_told() -> None:
     with pytest.raises(PullFailed, match="not reachable"):
         resolve(TINY, ())
 
