@@ -114,6 +114,22 @@ class ToolCall(Struct, frozen=True, kw_only=True):
     arguments: str
 
 
+class Tool(Struct, frozen=True, kw_only=True):
+    """A function that the model may call. ``parameters`` is the JSON text of a schema."""
+
+    name: str
+    description: str = ""
+    parameters: str = '{"type":"object"}'
+    strict: bool = False
+
+
+class ToolChoice(Struct, frozen=True, kw_only=True):
+    """``name`` goes with ``named`` alone."""
+
+    mode: Literal["none", "auto", "required", "named"] = "auto"
+    name: str | None = None
+
+
 class Message(Struct, frozen=True, kw_only=True):
     role: Role
     parts: tuple[Part, ...] = ()
@@ -169,6 +185,9 @@ class TextRequest(Struct, frozen=True, kw_only=True):
     stream: bool = False
     template_options: dict[str, str | int | float | bool | None] = {}
     cache_salt: str = ""
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool = True
 
     @property
     def prompt_param(self) -> str:
@@ -255,6 +274,7 @@ class Usage(Struct, frozen=True, kw_only=True):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 class TopLogprob(Struct, frozen=True, kw_only=True):
@@ -273,12 +293,23 @@ class TokenLogprob(Struct, frozen=True, kw_only=True):
     text_offset: int = 0
 
 
+class ToolCallDelta(Struct, frozen=True, kw_only=True):
+    """A piece of a call. The first one of a call has ``id`` and ``name`` and no arguments; the others hold arguments alone."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
 class TextDelta(Struct, frozen=True, kw_only=True):
     """A piece of one choice: text that is safe to show (no half code point, no beginning of a stop string)."""
 
     index: int
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
 
 
 class TextChoice(Struct, frozen=True, kw_only=True):
@@ -286,6 +317,8 @@ class TextChoice(Struct, frozen=True, kw_only=True):
     text: str
     finish_reason: FinishReason
     logprobs: tuple[TokenLogprob, ...] | None = None
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class TextResult(Struct, frozen=True, kw_only=True):

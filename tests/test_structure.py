@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted(path for name in ("openai_compat", "handlers", "routes", "schemas") for path in (ROOT / name).rglob("*.py"))
 FILE_LINES = 320
 FUNCTION_LINES = 50
-LONGER = {"handlers/types.py": 400}
+LONGER = {"handlers/types.py": 480}
 """The vocabulary of all verbs: data only, and clearer in one place."""
 
 
