@@ -168,6 +168,18 @@ class Sampling(Struct, frozen=True, kw_only=True):
 Prompt: TypeAlias = str | tuple[int, ...]
 
 
+class GrammarSpec(Struct, frozen=True, kw_only=True):
+    """What an answer must look like.
+
+    ``source`` is the text of a JSON schema, a regular expression, a JSON list of choices, or a grammar in Lark's syntax; it is
+    empty for ``json_object``. ``param`` is the client's field, for error messages.
+    """
+
+    kind: Literal["json_object", "json_schema", "regex", "choice", "grammar"]
+    source: str = ""
+    param: str = "response_format"
+
+
 class TextRequest(Struct, frozen=True, kw_only=True):
     """A chat (``messages``) or plain prompts (``prompts``: text or token ids); exactly one of them is given.
 
@@ -181,6 +193,7 @@ class TextRequest(Struct, frozen=True, kw_only=True):
     mode: str | None = None
     mode_options: dict[str, str] = {}
     system_prompt: str | None = None
+    grammar: GrammarSpec | None = None
     echo: bool = False
     stream: bool = False
     template_options: dict[str, str | int | float | bool | None] = {}
