@@ -8,6 +8,9 @@ and load nothing. A verb shows its pipeline in plain sight::
     raw = <the model>(inputs, config)
     return self.postprocess_outputs(raw, request)
 
+A verb that shares its model with other requests does not wait for the model: it submits and returns a ``Deferred``, whose
+driver is stepped by whoever called the verb.
+
 Heavy libraries are imported inside methods only.
 """
 
@@ -17,6 +20,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, TypeVar
 
 from handlers import types as t
+from handlers.deferred import Deferred
 from openai_compat.errors import UnsupportedCapability
 
 RequestT = TypeVar("RequestT", bound=t.Request)
@@ -113,7 +117,7 @@ class BaseHandler(ABC):
 
     # ------------------------------------------------------------ verbs
 
-    def generate_text(self, request: t.TextRequest, ctx: t.RunContext) -> t.TextResult:
+    def generate_text(self, request: t.TextRequest, ctx: t.RunContext) -> t.TextResult | Deferred[t.TextResult]:
         """Continue a chat or prompts; emits ``TextDelta``."""
         raise self._unsupported("generate_text")
 
@@ -137,7 +141,7 @@ class BaseHandler(ABC):
         """Transcribe, translate or classify a recording; emits ``TextDelta``."""
         raise self._unsupported("process_audio")
 
-    def process_multimodal(self, request: t.TextRequest, ctx: t.RunContext) -> t.TextResult:
+    def process_multimodal(self, request: t.TextRequest, ctx: t.RunContext) -> t.TextResult | Deferred[t.TextResult]:
         """Answer a chat with pictures or sound in it; emits ``TextDelta``."""
         raise self._unsupported("process_multimodal")
 

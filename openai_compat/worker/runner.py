@@ -1,4 +1,7 @@
-"""The one bridge between the sync world of handlers and the async world of routes: a queue and a thread for one model."""
+"""The one bridge between the sync world of handlers and the async world of routes: a queue and a thread for one model.
+
+The thread goes round: it admits queued jobs by calling their verbs, and while results are deferred it steps what drives them.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 from handlers.base import BaseHandler
+from handlers.deferred import Deferred, Driver
 from handlers.types import Request, Result, Verb
 from openai_compat.errors import APIError, DeadlineExceeded, InsufficientMemory, RateLimited, ShuttingDown
 from openai_compat.worker.job import Bridge, Job
@@ -20,11 +24,12 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 JOIN_SECONDS = 5.0
+Pending: TypeAlias = tuple[Job, Deferred[Result]]
 OUT_OF_MEMORY = frozenset({"MemoryError", "OutOfMemoryError"})
 
 
 class Runner:
-    """Runs one handler on one thread, one request after the other.
+    """Runs one handler on one thread: one request after the other, or together those whose verb returns a ``Deferred``.
 
     ``submit``, ``cancel`` and ``close`` belong to the event loop, where ``on_done`` is called too: exactly once a job, when
     neither the queue nor the thread has anything of it.
@@ -33,6 +38,7 @@ class Runner:
         handler: the model; already loaded, or loaded through ``call``.
         on_done: gets the job's request id.
         max_waiting: jobs that may wait for the thread; further ones are refused.
+        max_running: jobs whose results may be deferred at the same time.
         retry_after: seconds that a refused client is told to wait.
     """
 
@@ -42,13 +48,16 @@ class Runner:
         *,
         on_done: Callable[[str], None] | None = None,
         max_waiting: int = 256,
+        max_running: int = 64,
         retry_after: float = 1.0,
     ) -> None:
         self.handler = handler
         self.on_done = on_done
         self._max_waiting = max_waiting
+        self._max_running = max_running
         self._retry_after = retry_after
         self._queue: deque[Job | Callable[[], None]] = deque()
+        self._running: list[Pending] = []
         self._turn = threading.Condition()
         self._ending = False
         self._closing = False
@@ -148,33 +157,77 @@ class Runner:
     # ------------------------------------------------------------ the model's thread
 
     def _work(self) -> None:
-        while (item := self._next()) is not None:
+        while self._admit():
+            self._step()
+
+    def _admit(self) -> bool:
+        """Take what is queued, as far as there is room; waits only while nothing runs. False: the end."""
+        while len(self._running) < self._max_running:
+            item = self._next()
+            if item is None:
+                break
             if isinstance(item, Job):
-                self._run(item)
+                self._begin(item)
             else:
                 item()
             del item
+        return bool(self._running)
 
     def _next(self) -> Job | Callable[[], None] | None:
         with self._turn:
-            while not self._queue and not self._ending:
+            while not self._queue and not self._running and not self._ending:
                 self._turn.wait()
             return self._queue.popleft() if self._queue else None
 
-    def _run(self, job: Job) -> None:
+    def _begin(self, job: Job) -> None:
         try:
-            outcome: Result | APIError = self._infer(job)
-        except APIError as error:
-            outcome = error.with_traceback(None)
+            outcome = self._infer(job)
         except BaseException as error:
-            outcome = foreign(error)
-        job.bridge.post(partial(self._finish, job, outcome))
+            self._end(job, _known(error))
+            return
+        if isinstance(outcome, Deferred):
+            self._running.append((job, outcome))
+        else:
+            self._end(job, outcome)
 
-    def _infer(self, job: Job) -> Result:
+    def _infer(self, job: Job) -> Result | Deferred[Result]:
         job.check()
         request = self.handler.apply_mode_settings(job.request)
         self.handler.validate_inputs(request)
-        return cast(Result, getattr(self.handler, job.verb)(request, job))
+        return cast(Result | Deferred[Result], getattr(self.handler, job.verb)(request, job))
+
+    def _step(self) -> None:
+        """One step of each driver, then settle what has ended."""
+        for driver in {id(deferred.driver): deferred.driver for _, deferred in self._running}.values():
+            try:
+                driver.step()
+            except BaseException as error:
+                self._give_up(driver, _known(error))
+        self._running = [pending for pending in self._running if not self._settled(*pending)]
+
+    def _give_up(self, driver: Driver, error: APIError) -> None:
+        for job, deferred in self._running:
+            if deferred.driver is driver:
+                self._end(job, error)
+        self._running = [pending for pending in self._running if pending[1].driver is not driver]
+
+    def _settled(self, job: Job, deferred: Deferred[Result]) -> bool:
+        try:
+            outcome = deferred.poll()
+        except BaseException as error:
+            self._end(job, _known(error))
+            return True
+        if outcome is None:
+            return False
+        self._end(job, outcome)
+        return True
+
+    def _end(self, job: Job, outcome: Result | APIError) -> None:
+        job.bridge.post(partial(self._finish, job, outcome))
+
+
+def _known(error: BaseException) -> APIError:
+    return error.with_traceback(None) if isinstance(error, APIError) else foreign(error)
 
 
 def foreign(error: BaseException) -> APIError:

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from handlers.base import BaseHandler
+from handlers.deferred import complete
 from handlers.types import (
     Delta,
     EmbedRequest,
@@ -56,7 +57,7 @@ def _probe(handler: BaseHandler, verb: Verb, probe: Any) -> None:
     try:
         request = handler.apply_mode_settings(probe)
         handler.validate_inputs(request)
-        sound = _is_sound(getattr(handler, verb)(request, _Silent()))
+        sound = _is_sound(complete(getattr(handler, verb)(request, _Silent())))
     except Exception as error:
         logger.error("the self-test of %s failed", verb, exc_info=error)
         raise ModelUnavailable("The model failed its self-test.") from error
