@@ -7,10 +7,12 @@ import sys
 import msgspec
 
 from openai_compat.protocol import Launch
+from openai_compat.worker.descriptors import close_inherited
 from openai_compat.worker.process import run
 
 
 def main() -> None:
+    close_inherited()
     try:
         launch = msgspec.json.decode(sys.stdin.buffer.read(), type=Launch)
     except msgspec.DecodeError as error:

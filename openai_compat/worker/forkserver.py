@@ -21,6 +21,7 @@ from typing import NoReturn
 import msgspec
 
 from openai_compat.protocol import Exited, Forked, ForkLine, Launch, Preloaded
+from openai_compat.worker.descriptors import close_inherited
 
 # transformers loads its parts on first use only, so each is named; a worker then finds everything in place.
 PRELOAD = (
@@ -184,8 +185,9 @@ def _run_worker(launch: Launch) -> NoReturn:
     run(launch)
 
 
-def main() -> None:
-    ForkServer(_run_worker).serve(preload(PRELOAD))
+def main(run: Callable[[Launch], object] = _run_worker, modules: Sequence[str] = PRELOAD) -> None:
+    close_inherited()
+    ForkServer(run).serve(preload(modules))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from openai_compat.gateway.rundir import PREFIX, RunDirectory
 from openai_compat.gateway.status import StatusServer
@@ -157,7 +158,8 @@ def test_a_model_with_an_environment_of_its_own_is_spawned_with_it(arena):
     asyncio.run(scenario())
 
 
-def test_workers_outlive_the_fork_server_and_new_ones_are_spawned_until_it_is_back(arena):
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_workers_outlive_the_fork_server_and_new_ones_are_spawned_until_it_is_back(arena, run):
     async def scenario():
         async with arena({"a": {}, "b": {}, "c": {}}, forks=True) as world:
             pid = (await world.ask("a"))["pid"]
@@ -173,7 +175,7 @@ def test_workers_outlive_the_fork_server_and_new_ones_are_spawned_until_it_is_ba
             await world.until_state("a", "unloaded")
             assert world.starts("b") == world.starts("c") == 1
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_a_forked_worker_that_ends_is_seen_to_end(arena):
