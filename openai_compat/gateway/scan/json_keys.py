@@ -16,6 +16,8 @@ from handlers.headers import BadHeader
 
 FORBIDDEN = ("auto_map", "custom_pipeline", "trust_remote_code")
 INTERNAL = re.compile(r"_.*_internal", re.DOTALL)
+# a repository in one of these is a kernel: code that transformers fetches and runs
+IMPLEMENTATIONS = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
 MAX_BYTES = 512 * 2**20
 PARSED_BYTES = 4 * 2**20
 MAX_SUSPECT_BYTES = 64 * 2**20
@@ -56,6 +58,7 @@ def _check_tree(path: Path, tree: Any) -> None:
             continue
         if isinstance(node, dict):
             _check_keys(path, node)
+            _check_implementations(path, node)
         stack.extend(((*trail, key), child) for key, child in _children(node))
 
 
@@ -76,9 +79,18 @@ def _check_keys(path: Path, node: dict[str, Any]) -> None:
             raise BadHeader(path, f"the key {key[:80]!r} may bring code along; such models are not loaded")
 
 
+def _check_implementations(path: Path, node: dict[str, Any]) -> None:
+    """A name of an implementation, or one for each part of the model."""
+    for key in IMPLEMENTATIONS:
+        value = node.get(key)
+        names = value.values() if isinstance(value, dict) else (value,)
+        if any("/" in name for name in names if isinstance(name, str)):
+            raise BadHeader(path, f"the value of {key!r} would bring code along; such models are not loaded")
+
+
 def _suspect() -> re.Pattern[bytes]:
     """The forbidden keys, each letter as itself or as its ``\\u`` escape."""
-    words = [_spelled(word) for word in FORBIDDEN]
+    words = [_spelled(word) for word in (*FORBIDDEN, *IMPLEMENTATIONS)]
     internal = _spelled("_") + rb'[^"]{0,200}' + _spelled("_internal")
     return re.compile(b'"(?:' + b"|".join((*words, internal)) + b')"')
 

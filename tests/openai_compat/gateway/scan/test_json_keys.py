@@ -36,6 +36,19 @@ def test_internal_settings_are_forbidden_and_words_like_them_are_not(tmp_path: P
 
 
 @pytest.mark.parametrize("padding", [0, PARSED_BYTES])
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "experts_implementation"])
+def test_a_kernel_from_a_repository_is_refused_and_a_built_in_one_is_not(tmp_path: Path, key: str, padding: int) -> None:
+    def settings(value: object) -> str:
+        return json.dumps({"filler": "x" * padding, "text_config": {key: value}})
+
+    for known in ("sdpa", None, {"text_config": "eager"}):
+        check_json(write(tmp_path / "config.json", settings(known)))
+    for foreign in ("kernels-community/any", "paged|some/kernel@main", {"": "eager", "vision_config": "some/kernel:f"}):
+        with pytest.raises(BadHeader, match=key):
+            check_json(write(tmp_path / "config.json", settings(foreign)))
+
+
+@pytest.mark.parametrize("padding", [0, PARSED_BYTES])
 def test_a_vocabulary_may_hold_any_word(tmp_path: Path, padding: int) -> None:
     words = {"auto_map": 1, "_x_internal": 2}
     check_json(write(tmp_path / "tokenizer.json", json.dumps({"a": "x" * padding, "model": {"vocab": words}})))
