@@ -16,6 +16,7 @@ from msgspec import Struct
 from handlers import registry
 from handlers.types import Analysis, ModelSpec
 from openai_compat.errors import ModelUnavailable
+from openai_compat.gateway.environment import worker_environment
 
 TIMEOUT = 120
 
@@ -48,7 +49,14 @@ def _ask_outside(spec: ModelSpec) -> Facts:
         registry.resolve(spec.kind)
     command = [sys.executable, "-P", "-m", "openai_compat.gateway.facts"]
     try:
-        ended = subprocess.run(command, input=msgspec.json.encode(spec), capture_output=True, timeout=TIMEOUT, check=False)  # noqa: S603
+        ended = subprocess.run(  # noqa: S603
+            command,
+            input=msgspec.json.encode(spec),
+            capture_output=True,
+            timeout=TIMEOUT,
+            check=False,
+            env=worker_environment(os.environ),
+        )
         return msgspec.json.decode(ended.stdout, type=Facts)
     except subprocess.TimeoutExpired as error:
         raise ModelUnavailable(f"The handler of kind '{spec.kind}' gave no facts within {TIMEOUT} s.") from error

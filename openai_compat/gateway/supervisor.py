@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
 import os
 import sys
@@ -14,6 +15,7 @@ import msgspec
 from handlers.types import ModelSpec
 from openai_compat.config import Config
 from openai_compat.errors import ModelUnavailable, ShuttingDown
+from openai_compat.gateway.environment import worker_environment
 from openai_compat.gateway.processes import ForkServerClient, ForkServerDown, Process, spawn
 from openai_compat.gateway.rundir import RunDirectory
 from openai_compat.gateway.status import StatusServer
@@ -24,16 +26,6 @@ logger = logging.getLogger(__name__)
 SPAWN = (sys.executable, "-P", "-m", "openai_compat.worker")
 FORK = (sys.executable, "-P", "-m", "openai_compat.worker.forkserver")
 _KILL_MARGIN = 15.0  # seconds a worker gets beyond its own grace before it is killed
-# A worker reads local files only, and has no use for the gateway's credentials.
-_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN")
-_SETTINGS = {
-    "PYTHONSAFEPATH": "1",
-    "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-    "PYTORCH_ALLOC_CONF": "expandable_segments:True",
-}
 
 
 class Supervisor:
@@ -85,7 +77,7 @@ class Supervisor:
             raise ModelUnavailable(f"No process could be started for the model '{model_id}'.") from error
         finally:
             if worker.pid is None:
-                del self._expected[worker_id]
+                self._expected.pop(worker_id, None)
                 await worker.vanish()
         self._workers[worker] = asyncio.create_task(self._forget_when_gone(worker))
         return worker
@@ -129,16 +121,14 @@ class Supervisor:
                 logger.info("worker %s is spawned, since the fork server is down", order.worker_id)
         return await spawn(self._spawn_command, order, self._environment)
 
-    def _expect(self, worker_id: str) -> WorkerProcess | None:
-        return self._expected.pop(worker_id, None)
+    def _expect(self, worker_id: str, token: str) -> WorkerProcess | None:
+        """The worker of that id, once, and only for who knows its token: a stranger's try must not use it up."""
+        worker = self._expected.get(worker_id)
+        if worker is None or not hmac.compare_digest(worker.token.encode(), token.encode()):
+            return None
+        return self._expected.pop(worker_id)
 
     async def _forget_when_gone(self, worker: WorkerProcess) -> None:
         await worker.gone.wait()
         self._expected.pop(worker.worker_id, None)
         del self._workers[worker]
-
-
-def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of every worker and of the fork server; what the operator set stays."""
-    kept = {name: value for name, value in environment.items() if name not in _SECRETS}
-    return {**_SETTINGS, **kept, "PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1"}

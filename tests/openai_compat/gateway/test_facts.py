@@ -11,6 +11,7 @@ from handlers.types import ModelSpec
 from openai_compat.gateway.facts import facts_of
 
 PLUGIN = """
+import os
 import sys
 from handlers import types as t
 from handlers.base import BaseHandler
@@ -26,6 +27,8 @@ class Plugged(BaseHandler):
 
     @classmethod
     def analyze(cls, spec):
+        if os.environ.get("OPENAI_COMPAT_API_KEY"):
+            raise ValueError("knows the server's key")
         if spec.options.get("crash"):
             raise ValueError("inside")
         print("analysing")
@@ -61,6 +64,12 @@ def test_a_foreign_handler_is_asked_in_a_process_of_its_own() -> None:
     assert facts.analysis is not None
     assert (facts.analysis.architecture, facts.analysis.load_bytes) == ("plugged", 5)
     assert "plugged_handler" not in sys.modules
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_foreign_handler_is_not_told_the_servers_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_COMPAT_API_KEY", "secret")
+    assert facts_of(spec("plugged")).problems == ()
 
 
 @pytest.mark.usefixtures("plugin")

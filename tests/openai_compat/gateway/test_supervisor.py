@@ -18,7 +18,6 @@ import uvloop
 
 from openai_compat.gateway.rundir import PREFIX, RunDirectory
 from openai_compat.gateway.status import StatusServer
-from openai_compat.gateway.supervisor import worker_environment
 from openai_compat.protocol import Heartbeat, Hello, Memory, encode_status
 
 GATEWAY = Path(__file__).parent / "fakes" / "gateway.py"
@@ -80,8 +79,7 @@ def test_the_folder_of_a_killed_gateway_is_removed_by_the_next(tmp_path, monkeyp
 
 
 class Ear:
-    def __init__(self, token):
-        self.token = token
+    def __init__(self):
         self.messages = []
         self.ended = asyncio.Event()
 
@@ -105,8 +103,8 @@ class Ear:
 )
 def test_a_stranger_on_the_status_socket_is_hung_up_on(tmp_path, first):
     async def scenario():
-        ear = Ear("token")
-        server = StatusServer(str(tmp_path / "s"), {"w1": ear}.get)
+        ear = Ear()
+        server = StatusServer(str(tmp_path / "s"), lambda *claim: ear if claim == ("w1", "token") else None)
         await server.start()
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
         writer.write(first)
@@ -122,8 +120,8 @@ def test_a_stranger_on_the_status_socket_is_hung_up_on(tmp_path, first):
 
 def test_the_end_of_the_status_connection_is_heard_and_so_is_nonsense_on_it(tmp_path):
     async def scenario():
-        ear = Ear("token")
-        server = StatusServer(str(tmp_path / "s"), {"w1": ear}.get)
+        ear = Ear()
+        server = StatusServer(str(tmp_path / "s"), lambda *claim: ear if claim == ("w1", "token") else None)
         await server.start()
         client = socket.socket(socket.AF_UNIX)
         client.connect(str(tmp_path / "s"))
@@ -134,13 +132,6 @@ def test_the_end_of_the_status_connection_is_heard_and_so_is_nonsense_on_it(tmp_
         await server.close()
 
     asyncio.run(scenario())
-
-
-def test_workers_do_not_get_the_gateways_credentials_and_never_look_for_files_on_a_hub():
-    made = worker_environment({"HF_TOKEN": "secret", "PATH": "/bin", "HF_HUB_OFFLINE": "0", "OMP_NUM_THREADS": "1"})
-    assert "HF_TOKEN" not in made
-    assert (made["HF_HUB_OFFLINE"], made["PYTHONSAFEPATH"]) == ("1", "1")
-    assert (made["PATH"], made["OMP_NUM_THREADS"]) == ("/bin", "1")
 
 
 def test_a_model_with_an_environment_of_its_own_is_spawned_with_it(arena):
@@ -154,6 +145,20 @@ def test_a_model_with_an_environment_of_its_own_is_spawned_with_it(arena):
             }
             assert parents["a"] == os.getpid()
             assert parents["b"] == world.supervisor._fork_server.pid
+
+    asyncio.run(scenario())
+
+
+def test_a_wrong_token_does_not_use_up_a_workers_place(arena):
+    async def scenario():
+        async with arena({"a": {"options": {"hello": 0.5}}}) as world:
+            asking = asyncio.create_task(world.ask("a"))
+            await world.until(lambda: world.supervisor._expected)
+            reader, writer = await asyncio.open_unix_connection(world.supervisor._directory.socket("s"))
+            writer.write(encode_status(Hello("w1", "guessed", 1)))
+            assert await reader.read() == b""
+            writer.close()
+            assert (await asking)["facts"]["model"] == "m"
 
     asyncio.run(scenario())
 

@@ -1,9 +1,9 @@
 """A worker without a model: the status protocol, and an answer that the request's body scripts.
 
-Run with a Launch as JSON on standard input. ``spec.options`` script it: ``load`` seconds of loading, ``fail`` a message,
-``crash`` to end while loading, ``log`` a file that gets a line at start and end, ``memory`` bytes to report. A request's body
-scripts the answer: ``chunks``, ``delay`` between them, ``status``, ``hold`` to answer only when the file of that name exists,
-``linger`` to work on after a disconnect until it exists, ``silent`` for no Done.
+Run with a Launch as JSON on standard input. ``spec.options`` script it: ``hello`` seconds before the greeting, ``load`` seconds
+of loading, ``fail`` a message, ``crash`` to end while loading, ``log`` a file that gets a line at start and end, ``memory``
+bytes to report. A request's body scripts the answer: ``chunks``, ``delay`` between them, ``status``, ``hold`` to answer only
+when the file of that name exists, ``linger`` to work on after a disconnect until it exists, ``silent`` for no Done.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Worker:
         self.options = launch.spec["options"]
         self.active: set[str] = set()
         self.log("start")
+        time.sleep(self.options.get("hello", 0))
         self.line = socket.socket(socket.AF_UNIX)
         self.line.connect(launch.status_socket)
         self.say(Hello(launch.worker_id, launch.token, os.getpid()))
