@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, nodes
+from jinja2 import TemplateError, meta, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -32,6 +32,9 @@ class ChatTemplate:
         source: Jinja2, as in a tokenizer's files.
         tokens: the special tokens that templates name (``bos_token`` …).
 
+    Attributes:
+        takes_tools: whether it reads the definitions of tools; one that does not ignores them.
+
     Raises:
         ModelUnavailable: it does not compile.
     """
@@ -39,8 +42,10 @@ class ChatTemplate:
     def __init__(self, source: str, tokens: Mapping[str, str]) -> None:
         self.source = source
         self._tokens = dict(tokens)
+        environment = _environment()
         try:
-            self._template = _environment().from_string(source)
+            self.takes_tools = "tools" in meta.find_undeclared_variables(environment.parse(source))
+            self._template = environment.from_string(source)
         except (TemplateError, RecursionError) as error:
             raise ModelUnavailable("The model's chat template is broken.") from error
 
@@ -49,8 +54,10 @@ class ChatTemplate:
         """Whether tool calls and their results are rendered; a template without these words ignores them."""
         return "tool_calls" in self.source and "'tool'" in self.source.replace('"', "'")
 
-    def render(self, messages: list[dict[str, Any]], options: Mapping[str, Any]) -> str:
-        """The prompt for ``messages``.
+    def render(
+        self, messages: list[dict[str, Any]], options: Mapping[str, Any], tools: list[dict[str, Any]] | None = None
+    ) -> str:
+        """The prompt for ``messages``, with the definitions of ``tools``.
 
         Raises:
             Refusal: the template refuses this order of roles, or this role.
@@ -59,8 +66,8 @@ class ChatTemplate:
         """
         for name in options.keys() & (RESERVED | self._tokens.keys()):
             raise InvalidRequest(f"'{name}' cannot be set.", param=f"chat_template_kwargs.{name}")
-        values = {**self._tokens, **options, "tools": None, "documents": None}
-        limit = GROWTH * len(json.dumps(messages, ensure_ascii=False)) + SLACK
+        values = {**self._tokens, **options, "tools": tools or None, "documents": None}
+        limit = GROWTH * len(json.dumps([messages, tools], ensure_ascii=False)) + SLACK
         try:
             return _bounded(self._template.generate(messages=messages, add_generation_prompt=True, **values), limit)
         except Refusal:

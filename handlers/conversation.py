@@ -4,48 +4,87 @@
    empty one where the text is no JSON object). Content is text, never null.
 2. A template that does not speak of tools gets calls and results as text: ``<tool_call>{…}</tool_call>`` in the assistant's
    message, ``<tool_response>…</tool_response>`` in a user message.
-3. A template that still refuses gets the plain form: the system text in front of the first user message, and neighbours of the
-   same role joined.
-4. Without a template: ``System: …``, ``User: …``, ``Assistant: …`` paragraphs, ending in ``Assistant:``; the answer then ends
+3. Tools that may be called are handed to a template that reads them. Otherwise the system text lists them, as Hermes does, and
+   asks for calls in the form of rule 2; where a call is required, for its JSON alone.
+4. A template that refuses gets the ids of calls in nine letters, as Mistral's want them, and then the plain form: the system
+   text in front of the first user message, calls and results as text, and neighbours of the same role joined.
+5. Without a template: ``System: …``, ``User: …``, ``Assistant: …`` paragraphs, ending in ``Assistant:``; the answer then ends
    where the model writes ``User:`` by itself.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
 from handlers.chat_template import ChatTemplate, Refusal
-from handlers.types import Message, ToolCall
+from handlers.types import Message, Tool, ToolCall
 from openai_compat.errors import InvalidRequest
 
 Dialogue = list[dict[str, Any]]
+Definitions = list[dict[str, Any]]
 PLAIN_STOPS = ("\nUser:", "\nSystem:")
 _BLANK_LINE = "\n\n"
+_SHORT_ID = 9
+_TOOLS_BEFORE = "You may call these functions to help with the user's request:"
+_TOOLS_BEHIND = (
+    "For each call, write a JSON object with the function's name and arguments between these marks:\n"
+    '<tool_call>\n{"name": "<name>", "arguments": {<arguments>}}\n</tool_call>'
+)
+_TOOLS_FORCED = (
+    "Call what the request needs. Answer with the JSON alone, an object with the function's name and arguments:\n"
+    '{"name": "<name>", "arguments": {<arguments>}}'
+)
 
 
-def render(template: ChatTemplate | None, messages: tuple[Message, ...], system: str | None, options: dict[str, Any]) -> str:
-    """The prompt text. Raises ``InvalidRequest`` where the template refuses even the plain form."""
-    dialogue = _dialogue(messages, system)
+def render(
+    template: ChatTemplate | None,
+    messages: tuple[Message, ...],
+    system: str | None,
+    options: dict[str, Any],
+    tools: Definitions | None = None,
+    *,
+    forced: bool = False,
+) -> str:
+    """The prompt text. Raises ``InvalidRequest`` where the template refuses even the plain form.
+
+    Args:
+        tools: what may be called, as ``definitions`` writes it.
+        forced: the answer has to be a call.
+    """
+    takes_tools = template is not None and template.takes_tools
+    listed = tools_text(tools, forced=forced) if tools and not takes_tools else ""
+    dialogue = _dialogue(messages, system, listed)
     if template is None:
         return _paragraphs(_without_tools(dialogue))
     if not template.knows_tools:
         dialogue = _without_tools(dialogue)
-    try:
-        return template.render(dialogue, options)
-    except Refusal:
-        return _render_plain(template, _plain(dialogue), options)
+    for form in (dialogue, _with_short_ids(dialogue), _plain(dialogue)):
+        try:
+            return template.render(form, options, tools)
+        except Refusal as error:
+            refusal = error
+    raise InvalidRequest("The model's chat template refuses this order of messages.", param="messages") from refusal
 
 
-def _render_plain(template: ChatTemplate, dialogue: Dialogue, options: dict[str, Any]) -> str:
-    try:
-        return template.render(dialogue, options)
-    except Refusal as error:
-        raise InvalidRequest("The model's chat template refuses this order of messages.", param="messages") from error
+def definitions(tools: tuple[Tool, ...]) -> Definitions:
+    """The tools as clients and templates write them."""
+    return [{"type": "function", "function": _definition(tool)} for tool in tools]
 
 
-def _dialogue(messages: tuple[Message, ...], system: str | None) -> Dialogue:
-    texts = [system or "", *(message.text for message in messages if message.role == "system")]
+def tools_text(tools: Definitions, *, forced: bool) -> str:
+    """The tools in words, for a template that does not take them."""
+    listed = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    return f"{_TOOLS_BEFORE}\n<tools>\n{listed}\n</tools>\n{_TOOLS_FORCED if forced else _TOOLS_BEHIND}"
+
+
+def _definition(tool: Tool) -> dict[str, Any]:
+    return {"name": tool.name, "description": tool.description, "parameters": json.loads(tool.parameters)}
+
+
+def _dialogue(messages: tuple[Message, ...], system: str | None, listed: str) -> Dialogue:
+    texts = [system or "", *(message.text for message in messages if message.role == "system"), listed]
     merged = _BLANK_LINE.join(filter(None, texts))
     head = [{"role": "system", "content": merged}] if merged else []
     return head + [_entry(message) for message in messages if message.role != "system"]
@@ -87,6 +126,23 @@ def _as_text(entry: dict[str, Any]) -> dict[str, Any]:
     content = "\n".join(filter(None, [entry["content"], *(f"<tool_call>{call}</tool_call>" for call in calls)]))
     kept = {name: value for name, value in entry.items() if name not in ("tool_calls", "tool_call_id")}
     return {**kept, "content": content}
+
+
+def _with_short_ids(dialogue: Dialogue) -> Dialogue:
+    return [_renamed(entry) for entry in dialogue]
+
+
+def _renamed(entry: dict[str, Any]) -> dict[str, Any]:
+    changed = dict(entry)
+    if "tool_call_id" in entry:
+        changed["tool_call_id"] = _short(entry["tool_call_id"])
+    if "tool_calls" in entry:
+        changed["tool_calls"] = [{**call, "id": _short(call["id"])} for call in entry["tool_calls"]]
+    return changed
+
+
+def _short(identifier: str) -> str:
+    return hashlib.sha256(identifier.encode()).hexdigest()[:_SHORT_ID]
 
 
 def _plain(dialogue: Dialogue) -> Dialogue:

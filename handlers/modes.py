@@ -3,8 +3,8 @@
 The rules, in the order they are applied:
 
 1. A request without a mode has the mode ``auto`` where the handler has one. ``auto`` becomes ``multimodal`` if the messages
-   hold a picture or sound and the handler has that mode; ``chat`` for messages where the model has a chat template; else
-   ``complete``. Plain prompts are always ``complete``.
+   hold a picture or sound and the handler has that mode; ``chat`` for messages where the model has a chat template or tools
+   are offered; else ``complete``. Plain prompts are always ``complete``.
 2. ``mode_options`` fill the mode's variables; a name the mode does not have is refused.
 3. The input that the mode requires must be there.
 4. The template is applied to the last user text, or to each prompt; ``{input}`` stands for that text.
@@ -67,7 +67,7 @@ def _automatic(handler: BaseHandler, request: t.Request, supported: tuple[str, .
         return "auto"
     wanted = ["complete"]
     if request.messages is not None:
-        if handler._has_chat_template():
+        if handler._has_chat_template() or request.tools:
             wanted.insert(0, "chat")
         if any(not isinstance(part, t.TextPart) for message in request.messages for part in message.parts):
             wanted.insert(0, "multimodal")

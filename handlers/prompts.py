@@ -6,12 +6,13 @@ encoded as plain text. Plain prompts are the client's own business and may hold 
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 from handlers import types as t
 from handlers.chat_template import ChatTemplate
-from handlers.conversation import PLAIN_STOPS, render
+from handlers.conversation import PLAIN_STOPS, Definitions, definitions, render
 from handlers.decoding.engine import Prompt
 from handlers.decoding.vocabulary import Vocabulary
 from handlers.modes import last_user
@@ -39,6 +40,8 @@ class PromptBuilder:
     def build(self, request: t.TextRequest) -> tuple[Prompt, ...]:
         """One prompt a conversation or plain prompt. Raises ``ContextLengthExceeded`` and ``InvalidRequest``."""
         if is_raw(request):
+            if request.offers_tools:
+                raise InvalidRequest(f"The mode '{RAW_MODE}' cannot call tools.", param="tools")
             prompts = request.prompts if request.messages is None else (self._continued(request.messages),)
             return tuple(self._plain(prompt, request) for prompt in prompts or ())
         if request.messages is not None:
@@ -58,13 +61,26 @@ class PromptBuilder:
     def _chat(self, messages: tuple[t.Message, ...], request: t.TextRequest) -> Prompt:
         marked = tuple(self._mark(message) for message in messages)
         system = self._mark_text(request.system_prompt or "")
-        text = render(self._template, marked, system, dict(request.template_options))
+        text = render(
+            self._template,
+            marked,
+            system,
+            dict(request.template_options),
+            self._tools(request),
+            forced=request.must_call,
+        )
         self._check_size(text, request)
         head, *rest = self._marked.split(text)
         ids = self._encode(head, start=self._template is None)
         for i, piece in enumerate(rest):
             ids += self._encode_inert(piece) if i % 2 == 0 else self._encode(piece)
         return self._prompt(ids, self._marked.sub(r"\1", text), request)
+
+    def _tools(self, request: t.TextRequest) -> Definitions | None:
+        if not request.offers_tools:
+            return None
+        marked: Definitions = self._mark_value(definitions(request.tools))
+        return marked
 
     def _plain(self, prompt: t.Prompt, request: t.TextRequest) -> Prompt:
         if not isinstance(prompt, str):
@@ -105,11 +121,11 @@ class PromptBuilder:
         return [number for letter in text for number in self._encode(letter)]
 
     def _mark(self, message: t.Message) -> t.Message:
-        if not any(self._control.search(text) for text in _strings(message)):
+        if not message.tool_calls and not any(self._control.search(text) for text in _strings(message)):
             return message
         parts = tuple(t.TextPart(text=self._mark_text(p.text)) if isinstance(p, t.TextPart) else p for p in message.parts)
         calls = tuple(
-            t.ToolCall(id=call.id, name=self._mark_text(call.name), arguments=self._mark_text(call.arguments))
+            t.ToolCall(id=call.id, name=self._mark_text(call.name), arguments=self._mark_json(call.arguments))
             for call in message.tool_calls
         )
         return t.Message(
@@ -120,6 +136,22 @@ class PromptBuilder:
             name=self._mark_text(message.name or "") or None,
             reasoning=self._mark_text(message.reasoning or "") or None,
         )
+
+    def _mark_json(self, text: str) -> str:
+        """Looks behind the escapes, which the template will have undone."""
+        try:
+            return json.dumps(self._mark_value(json.loads(text)), ensure_ascii=False)
+        except (ValueError, RecursionError):
+            return self._mark_text(text)
+
+    def _mark_value(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._mark_text(value)
+        if isinstance(value, list):
+            return [self._mark_value(item) for item in value]
+        if isinstance(value, dict):
+            return {self._mark_text(key): self._mark_value(item) for key, item in value.items()}
+        return value
 
     def _mark_text(self, text: str) -> str:
         return self._control.sub(lambda match: f"{_OPEN}{match[0]}{_CLOSE}", text)
@@ -136,6 +168,5 @@ def _as_message(prompt: t.Prompt) -> t.Message:
     return t.Message(role="user", parts=(t.TextPart(text=prompt),))
 
 
-def _strings(message: t.Message) -> list[Any]:
-    calls = [text for call in message.tool_calls for text in (call.name, call.arguments)]
-    return [message.text, message.name or "", message.reasoning or "", *calls]
+def _strings(message: t.Message) -> list[str]:
+    return [message.text, message.name or "", message.reasoning or ""]

@@ -206,6 +206,16 @@ class TextRequest(Struct, frozen=True, kw_only=True):
     def prompt_param(self) -> str:
         return "prompt" if self.messages is None else "messages"
 
+    @property
+    def offers_tools(self) -> bool:
+        """Whether the model may call anything."""
+        return bool(self.tools) and (self.tool_choice is None or self.tool_choice.mode != "none")
+
+    @property
+    def must_call(self) -> bool:
+        """Whether the answer has to be a call."""
+        return self.offers_tools and self.tool_choice is not None and self.tool_choice.mode != "auto"
+
 
 class ImageRequest(Struct, frozen=True, kw_only=True):
     """Text to image; ``image`` and ``mask`` (encoded) make it an edit. Sizes in pixels."""

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from handlers.chat_template import ChatTemplate
-from handlers.conversation import render
-from handlers.types import Message, TextPart, ToolCall
+from handlers.conversation import definitions, render
+from handlers.types import Message, TextPart, Tool, ToolCall
 from openai_compat.errors import InvalidRequest
 
 SHOW = "{% for m in messages %}[{{ m.role }}|{{ m.content }}]{% endfor %}"
@@ -28,8 +28,8 @@ def called(arguments: str = '{"city": "Paris"}') -> tuple[Message, ...]:
     return (say("user", "how warm?"), say("assistant", tool_calls=(call,)), say("tool", "21", tool_call_id="call_1"))
 
 
-def shown(source: str | None, messages: tuple[Message, ...], system: str | None = None) -> str:
-    return render(ChatTemplate(source, {}) if source else None, messages, system, {})
+def shown(source: str | None, messages: tuple[Message, ...], system: str | None = None, **more) -> str:
+    return render(ChatTemplate(source, {}) if source else None, messages, system, {}, **more)
 
 
 def test_all_system_messages_become_one_at_the_front_after_the_mode_s() -> None:
@@ -79,3 +79,42 @@ def test_without_a_template_the_conversation_is_written_in_paragraphs() -> None:
 def test_reasoning_and_names_reach_the_template() -> None:
     source = "{{ messages[0].name }} {{ messages[0].reasoning_content }}"
     assert shown(source, (say("assistant", "x", name="Ann", reasoning="because"),)) == "Ann because"
+
+
+WEATHER = definitions((Tool(name="weather", description="How warm?", parameters='{"type": "object"}'),))
+LISTED = (
+    "You may call these functions to help with the user's request:\n<tools>\n"
+    '{"type": "function", "function": {"name": "weather", "description": "How warm?", "parameters": {"type": "object"}}}\n'
+    "</tools>\n"
+)
+
+
+def test_a_template_that_takes_tools_gets_their_definitions_and_no_words_about_them() -> None:
+    source = "{% for t in tools or [] %}({{ t.function.name }} {{ t.function.parameters.type }}){% endfor %}" + SHOW
+    assert shown(source, (say("user", "a"),), tools=WEATHER) == "(weather object)[user|a]"
+    assert shown(source, (say("user", "a"),)) == "[user|a]"
+
+
+def test_a_template_that_takes_no_tools_gets_them_at_the_end_of_the_system_text() -> None:
+    messages = (say("system", "client"), say("user", "a"))
+    text = shown(SHOW, messages, "mode", tools=WEATHER)
+    assert text.startswith(f"[system|mode\n\nclient\n\n{LISTED}")
+    assert '<tool_call>\n{"name": "<name>", "arguments": {<arguments>}}\n</tool_call>][user|a]' in text
+
+
+def test_a_required_call_is_asked_for_as_json_alone() -> None:
+    text = shown(None, (say("user", "a"),), tools=WEATHER, forced=True)
+    assert text.startswith(f"System: {LISTED}")
+    assert "<tool_call>" not in text
+    assert text.endswith("\n\nUser: a\n\nAssistant:")
+
+
+def test_ids_are_shortened_for_a_template_that_wants_nine_letters() -> None:
+    strict = (
+        "{% for m in messages %}{% for c in m.tool_calls or [] %}{% if c.id | length != 9 %}{{ raise_exception('9 letters') }}"
+        "{% endif %}[{{ c.id }}]{% endfor %}"
+        "{% if m.role == 'tool' %}[{{ m.tool_call_id }}|{{ m.content }}]{% endif %}{% endfor %}"
+    )
+    text = shown(strict, called())
+    assert text == f"[{text[1:10]}][{text[1:10]}|21]"
+    assert text[1:10].isalnum()
