@@ -9,12 +9,15 @@ from asyncio import CancelledError
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Message, Receive, Scope, Send
 
+from openai_compat.errors import APIError, ShuttingDown, error_event
 from openai_compat.http.errors import send_error
 from openai_compat.http.request_id import HEADER, request_id_of
 from openai_compat.metrics import UNMATCHED, Metrics
 from openai_compat.sizes import format_size
 
 _CLIENT_GONE = 499
+_EVENT_STREAM = b"text/event-stream"
+_EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 _QUIET_PATHS = frozenset({"/health/live", "/health/ready", "/metrics"})
 _access = logging.getLogger("openai_compat.access")
 _logger = logging.getLogger("openai_compat.http")
@@ -46,8 +49,8 @@ class Telemetry:
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except CancelledError:
-            exchange.client_gone = True
-            raise
+            # Only the end of the server cancels a request from outside; for a client who leaves, a layer inside returns.
+            await exchange.cut_off(ShuttingDown("The server is shutting down.", retry_after=1))
         except Exception as error:
             _logger.error("%s failed [%s]", scope["path"], exchange.request_id, exc_info=error)
             if exchange.status is None:
@@ -78,6 +81,8 @@ class _Exchange:
         self.sent = 0
         self.complete = False
         self.client_gone = False
+        self._events = False
+        self._whole_event = True
         self._method = scope["method"]
         self._path = scope["path"]
         self._client = (scope.get("client") or ("", 0))[0]
@@ -95,11 +100,23 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*_without_ours(message.get("headers", ())), *self._headers()]
+            headers = _without_ours(message.get("headers", ()))
+            self._events = any(name == b"content-type" and value.startswith(_EVENT_STREAM) for name, value in headers)
+            message["headers"] = [*headers, *self._headers()]
         elif message["type"] == "http.response.body":
-            self._count(len(message.get("body", b"")))
+            body = message.get("body", b"")
+            self._count(len(body))
+            self._whole_event = body.endswith(_EVENT_ENDS) if body else self._whole_event
             self.complete = not message.get("more_body", False)
         await self._send(message)
+
+    async def cut_off(self, error: APIError) -> None:
+        """End an answer in the way that is still possible; one of announced length stays incomplete, which the client sees."""
+        if self.status is None:
+            await send_error(self.send, error)
+        elif self._events and not self.complete:
+            gap = b"" if self._whole_event else b"\n\n"
+            await self.send({"type": "http.response.body", "body": gap + error_event(error), "more_body": False})
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         milliseconds = int((time.perf_counter() - self.began) * 1000)

@@ -238,3 +238,51 @@ def run(app, headers: dict[str, str] | None = None, path: str = "/") -> list[dic
     }
     asyncio.run(app(scope, receive, send))
     return sent
+
+
+async def ended_early(metrics: Metrics, *messages: dict) -> list[dict]:
+    """What goes out of an application that has sent ``messages`` and then works on when the server ends."""
+    sent: list[dict] = []
+
+    async def app(scope, receive, send) -> None:
+        for message in messages:
+            await send(message)
+        await asyncio.sleep(60)
+
+    async def send(message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/x", "headers": [], "client": None, "state": {}}
+    task = asyncio.ensure_future(Telemetry(app, metrics=metrics)(scope, None, send))
+    await asyncio.sleep(0)
+    task.cancel()
+    await task
+    return sent
+
+
+def begun(content_type: bytes) -> dict:
+    return {"type": "http.response.start", "status": 200, "headers": [(b"content-type", content_type)]}
+
+
+def piece(body: bytes) -> dict:
+    return {"type": "http.response.body", "body": body, "more_body": True}
+
+
+@pytest.mark.parametrize(("last", "gap"), [(b"data: 1\n\n", b""), (b": ping\r\n\r\n", b""), (b"data: cut", b"\n\n")])
+def test_a_stream_that_the_servers_end_cuts_off_says_so(metrics, last, gap) -> None:
+    *_, end = asyncio.run(ended_early(metrics, begun(b"text/event-stream; charset=utf-8"), piece(last)))
+    assert end["body"].startswith(gap + b'data: {"error": {"message": "The server is shutting down."')
+    assert not end["more_body"]
+
+
+def test_an_answer_that_has_not_begun_at_the_servers_end_is_a_503(metrics) -> None:
+    start, body = asyncio.run(ended_early(metrics))
+    assert start["status"] == 503
+    assert b'"code": "shutting_down"' in body["body"]
+    assert (b"retry-after", b"1") in start["headers"]
+
+
+def test_half_a_whole_answer_is_not_made_to_look_complete(metrics) -> None:
+    sent = asyncio.run(ended_early(metrics, begun(b"application/json"), piece(b'{"half": ')))
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    assert sent[-1]["more_body"]

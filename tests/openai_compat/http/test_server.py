@@ -5,11 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 
@@ -298,36 +294,3 @@ def test_an_unknown_host_is_one_clear_line() -> None:
 def test_the_url_shown_can_be_used() -> None:
     with listen("0.0.0.0", 0) as listener:
         assert base_url(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-
-
-PROGRAM = """
-import asyncio
-from litestar import Litestar, get
-from openai_compat.http.server import listen, run, base_url
-
-@get("/slow")
-async def slow() -> str:
-    print("working", flush=True)
-    await asyncio.sleep(1)
-    return "done"
-
-listener = listen("127.0.0.1", 0)
-run(Litestar([slow], logging_config=None), listener, grace=10, on_ready=lambda: print(base_url(listener), flush=True))
-print("ended", flush=True)
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_the_running_request_finish_and_then_ends_the_process_well(number) -> None:
-    with subprocess.Popen([sys.executable, "-P", "-c", PROGRAM], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            port = int(process.stdout.readline().split(":")[2].split("/")[0])
-            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-                connection.sendall(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n")
-                assert process.stdout.readline() == "working\n"
-                os.kill(process.pid, number)
-                assert read_answer(connection)[2] == b"done"
-            assert process.stdout.readline() == "ended\n"
-            assert process.wait(20) == 0
-        finally:
-            process.kill()
