@@ -14,6 +14,7 @@ from msgspec.structs import asdict, replace
 from handlers import placement
 from handlers import types as t
 from handlers.chat_template import ChatTemplate
+from handlers.decoding.kernels.weights import Packed, pack_model
 from handlers.decoding.params import Defaults, SamplingOptions
 from handlers.decoding.vocabulary import Vocabulary
 from openai_compat.errors import InsufficientMemory, ModelUnavailable
@@ -44,6 +45,7 @@ def load(spec: t.ModelSpec, report: t.LoadReport) -> CausalLM:
         vocabulary = Vocabulary(tokenizer)
         template = _template(tokenizer)
         model = _model(spec, config, report)
+        packed = pack_model(model, spec, report)
         report("measuring threads")
         return CausalLM(
             model=model,
@@ -53,7 +55,7 @@ def load(spec: t.ModelSpec, report: t.LoadReport) -> CausalLM:
             context_length=_context_length(spec, model, tokenizer),
             vocab_size=model.get_output_embeddings().weight.shape[0],
             bos=tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id,
-            threads=_threads(spec, model),
+            threads=_threads(spec, model, packed),
         )
 
 
@@ -146,7 +148,7 @@ def _context_length(spec: t.ModelSpec, model: Any, tokenizer: Any) -> int:
     return min(made_for, spec.context_length or made_for)
 
 
-def _threads(spec: t.ModelSpec, model: Any) -> int:
+def _threads(spec: t.ModelSpec, model: Any, packed: Packed | None) -> int:
     import torch
 
     token = torch.zeros((1, 1), dtype=torch.long, device=model.device)
@@ -155,4 +157,6 @@ def _threads(spec: t.ModelSpec, model: Any) -> int:
         with torch.inference_mode():
             model(input_ids=token)
 
-    return placement.set_threads(spec, step) if model.device.type == "cpu" else 1
+    if model.device.type != "cpu":
+        return 1
+    return placement.set_pool_threads(spec, packed.kernels.use_threads) if packed else placement.set_threads(spec, step)

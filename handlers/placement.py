@@ -17,6 +17,7 @@ _HALF = ("float16", "bfloat16")
 _DTYPES = ("float32", *_HALF)
 _GAIN = 1.15
 _PROBES = 3
+_POOL_MOST = 8
 
 
 def device_of(spec: ModelSpec) -> torch.device:
@@ -79,6 +80,20 @@ def set_threads(spec: ModelSpec, step: Callable[[], None]) -> int:
             break
         best, seconds = best * 2, faster
     return best
+
+
+def set_pool_threads(spec: ModelSpec, use: Callable[[int], None]) -> int:
+    """The threads of our own kernels: the configured number, else every core, up to ``_POOL_MOST``.
+
+    Their loops hand out chunks as they go, so a core that the server needs for a moment delays a step little; torch's own
+    loops get one thread beside them.
+    """
+    import torch
+
+    threads = spec.threads or min(_usable_cores(), _POOL_MOST)
+    torch.set_num_threads(1)
+    use(threads)
+    return threads
 
 
 def _usable_cores() -> int:

@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""What the served weights cost in quality: perplexity on a fixed text of 20,000 tokens against float32, each format in turn.
+
+    python benchmarks/perplexity.py MODEL_FOLDER [--formats dtype auto int8 int4] [--tokens 20000]
+
+The text is Python's own documentation of its topics, in order of their names (its sha256 is printed). ``dtype`` is the file's
+own type without packing. The rule: within 1 % (bfloat16), 2 % (8 bits), 5 % (4 bits) of float32; "auto" is held to 1 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import time
+from pydoc_data.topics import topics
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from handlers.causal_lm import load
+from handlers.types import ModelSpec
+
+ALLOWED = {"dtype": 0.01, "auto": 0.01, "int8": 0.02, "int4": 0.05}
+WINDOW = 1000
+
+
+def windows(folder: str, tokens: int) -> torch.Tensor:
+    text = "\n\n".join(topics[name] for name in sorted(topics))
+    ids = AutoTokenizer.from_pretrained(folder, local_files_only=True)(text, verbose=False).input_ids[:tokens]
+    print(f"text: sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}, {len(ids)} tokens in windows of {WINDOW}")
+    return torch.tensor(ids[: len(ids) // WINDOW * WINDOW]).view(-1, WINDOW)
+
+
+def served(folder: str, weights: str, dtype: str) -> Any:
+    spec = ModelSpec(id="measured", path=folder, kind="transformer", device="cpu", dtype=dtype, options={"weights": weights})
+    return load(spec, lambda *_: None).model
+
+
+@torch.inference_mode()
+def perplexity(model: Any, ids: torch.Tensor) -> float:
+    loss = 0.0
+    for window in ids:
+        logits = model(input_ids=window[None], use_cache=False).logits[0, :-1].float()
+        loss += torch.nn.functional.cross_entropy(logits, window[1:], reduction="sum").item()
+    return math.exp(loss / (ids.shape[0] * (WINDOW - 1)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder")
+    parser.add_argument("--formats", nargs="+", default=["dtype", "auto", "int8", "int4"], choices=sorted(ALLOWED))
+    parser.add_argument("--tokens", type=int, default=20_000)
+    args = parser.parse_args()
+    ids = windows(args.folder, args.tokens)
+    exact = perplexity(served(args.folder, "dtype", "float32"), ids)
+    print(f"float32   {exact:9.4f}", flush=True)
+    for weights in args.formats:
+        began = time.perf_counter()
+        found = perplexity(served(args.folder, weights, "auto"), ids)
+        change = found / exact - 1
+        verdict = "ok" if change <= ALLOWED[weights] else "TOO MUCH"
+        took = f"{time.perf_counter() - began:.0f} s"
+        print(f"{weights:<9} {found:9.4f}  {change:+8.3%}  allowed {ALLOWED[weights]:.0%}  {verdict}  {took}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Builds the native kernels for this very processor, once, into the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from importlib.resources import as_file, files
+from pathlib import Path
+
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-pthread")
+NEEDED = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "f16c", "fma"})
+COMPILERS = ("c++", "g++", "clang++")
+SECONDS = 120
+
+
+class NotBuilt(Exception):
+    """There are no kernels here; the message says why, in words for the log."""
+
+
+def library(folder: Path | None = None) -> Path:
+    """The compiled library, built first if need be. Raises ``NotBuilt``.
+
+    Args:
+        folder: where libraries are kept; the user's cache if None.
+    """
+    flags = _processor_flags()
+    if missing := NEEDED - flags:
+        raise NotBuilt(f"the processor lacks {', '.join(sorted(missing))}")
+    compiler = _compiler()
+    folder = folder or _cache()
+    try:
+        target = folder / f"{_key(compiler, flags)}.so"
+        _make_private(folder)
+        if not target.exists():
+            _build(compiler, target)
+        _check_owner(target)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise NotBuilt(f"compiling them failed ({type(error).__name__})") from error
+    return target
+
+
+def _processor_flags() -> frozenset[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    found = next((line for line in lines if line.startswith("flags")), "")
+    return frozenset(found.partition(":")[2].split())
+
+
+def _compiler() -> str:
+    wanted = os.environ.get("CXX")
+    for name in (wanted,) if wanted else COMPILERS:
+        if found := shutil.which(name):
+            return found
+    raise NotBuilt("there is no C++ compiler")
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "openai-compat" / "kernels"
+
+
+def _key(compiler: str, flags: frozenset[str]) -> str:
+    """Names everything that the library depends on, so that a changed one is built anew."""
+    version = subprocess.run((compiler, "--version"), capture_output=True, check=True, timeout=SECONDS).stdout  # noqa: S603
+    digest = hashlib.sha256(version)
+    for part in (platform.machine(), *FLAGS, *sorted(flags)):
+        digest.update(part.encode() + b"\0")
+    for source in sorted((files(__package__) / "source").iterdir(), key=lambda entry: entry.name):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _build(compiler: str, target: Path) -> None:
+    """Appears whole or not at all, however many processes build at once."""
+    with as_file(files(__package__) / "source") as source, tempfile.TemporaryDirectory(dir=target.parent) as name:
+        made = Path(name) / "made.so"
+        command = (compiler, *FLAGS, str(source / "api.cpp"), "-o", str(made))
+        subprocess.run(command, capture_output=True, check=True, timeout=SECONDS, stdin=subprocess.DEVNULL)  # noqa: S603
+        made.rename(target)
+
+
+def _make_private(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_owner(folder)
+
+
+def _check_owner(path: Path) -> None:
+    """Code of another user is never loaded."""
+    status = path.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise PermissionError(f"{path.name} may be written by others")

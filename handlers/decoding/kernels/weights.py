@@ -1,0 +1,128 @@
+"""The format that a model's matrices have in memory: chosen once, at load, the same for every batch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from msgspec import Struct
+
+from handlers import types as t
+from handlers.decoding.kernels.compiler import NotBuilt, library
+from handlers.decoding.kernels.native import Kernels, Matrix
+from openai_compat.errors import ModelUnavailable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+WeightFormat: TypeAlias = Literal["auto", "dtype", "int8", "int4"]
+FORMATS: tuple[WeightFormat, ...] = ("auto", "dtype", "int8", "int4")
+WORTHWHILE = 32 << 20
+LOSSLESS = 1e-3
+SAMPLES = 512
+SMALLEST = 1 << 14
+ROUTERS = ("gate", "router")
+
+
+class Packed(Struct, frozen=True, kw_only=True):
+    """What was packed: ``matrices`` by the name of their module, and the threads' owner."""
+
+    kernels: Kernels
+    matrices: dict[str, Matrix]
+
+
+def format_of(spec: t.ModelSpec) -> WeightFormat:
+    """``options.weights``, of which ``auto`` is ``dtype`` where the operator chose a dtype.
+
+    Raises ``ModelUnavailable`` for an unknown format.
+    """
+    wanted = spec.options.get("weights", "auto")
+    if wanted not in FORMATS:
+        raise ModelUnavailable(f"options.weights of '{spec.id}' is none of {', '.join(FORMATS)}.")
+    if wanted == "auto" and spec.dtype != "auto":
+        return "dtype"
+    found: WeightFormat = wanted
+    return found
+
+
+def pack_model(model: Any, spec: t.ModelSpec, report: t.LoadReport) -> Packed | None:
+    """Put the linear layers of a model on the processor into few bits; None where that is not wanted, worth it or possible."""
+    wanted = format_of(spec)
+    if wanted == "dtype" or model.device.type != "cpu":
+        return None
+    layers = dict(_linear_layers(model))
+    head = model.get_output_embeddings()
+    if wanted == "auto" and sum(_weight_bytes(layer) for layer in layers.values()) < WORTHWHILE:
+        return None
+    kernels = _kernels(spec, wanted, report)
+    return None if kernels is None else _pack(kernels, layers, head, wanted, report)
+
+
+def _kernels(spec: t.ModelSpec, wanted: WeightFormat, report: t.LoadReport) -> Kernels | None:
+    report("building the kernels")
+    try:
+        return Kernels(library())
+    except (NotBuilt, OSError) as error:
+        if wanted != "auto":
+            raise ModelUnavailable(f"The weights of '{spec.id}' cannot be {wanted} here: {error}.") from error
+        logger.warning("%s is served without fast kernels, several times slower: %s", spec.id, error)
+        return None
+
+
+def _pack(kernels: Kernels, layers: dict[str, Any], head: Any, wanted: WeightFormat, report: t.LoadReport) -> Packed:
+    """The output head keeps 8 bits where the others get 4: it costs the most quality and is read once a step."""
+    total = sum(_weight_bytes(layer) for layer in layers.values())
+    done = 0
+    matrices: dict[str, Matrix] = {}
+    for name, layer in layers.items():
+        size = _weight_bytes(layer)
+        matrices[name] = _pack_layer(kernels, layer, "int8" if layer is head and wanted == "int4" else wanted)
+        done += size
+        report("packing the weights", done, total)
+    return Packed(kernels=kernels, matrices=matrices)
+
+
+def _pack_layer(kernels: Kernels, layer: Any, wanted: WeightFormat) -> Matrix:
+    """The layer's weights become a shape without memory, so that a use behind our back fails and is not wrong."""
+    import torch
+
+    weights = _rows(layer).float().contiguous()
+    matrix = Matrix(kernels, weights, _bits(kernels, weights, wanted))
+    bias = None if layer.bias is None else layer.bias.detach().float().contiguous()
+    hollow = torch.empty_like(layer.weight, device="meta")
+    layer.weight = torch.nn.Parameter(hollow, requires_grad=False)
+    layer.forward = partial(matrix.multiply, bias=bias)
+    return matrix
+
+
+def _bits(kernels: Kernels, weights: Tensor, wanted: WeightFormat) -> int:
+    """``auto`` takes 4 bits only for weights that were made from 4 bits, so that nothing is lost."""
+    if wanted != "auto":
+        return 8 if wanted == "int8" else 4
+    return 4 if kernels.four_bit_loss(weights, SAMPLES) < LOSSLESS else 8
+
+
+def _linear_layers(model: Any) -> Iterator[tuple[str, Any]]:
+    """Routers of experts stay as they are: they are small, and decide."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    for name, module in model.named_modules():
+        large = type(module) in (torch.nn.Linear, Conv1D) and module.weight.numel() >= SMALLEST
+        if large and name.rpartition(".")[2] not in ROUTERS:
+            yield name, module
+
+
+def _rows(layer: Any) -> Tensor:
+    """The weights as ``[outputs, inputs]``; GPT-2's layers keep them the other way round."""
+    weights: Tensor = layer.weight.detach()
+    return weights if hasattr(layer, "in_features") else weights.T
+
+
+def _weight_bytes(layer: Any) -> int:
+    size: int = layer.weight.numel() * layer.weight.element_size()
+    return size

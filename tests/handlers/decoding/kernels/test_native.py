@@ -1,0 +1,78 @@
+"""Packed matrices against exact arithmetic, and their promise that a row never depends on its company."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from handlers.decoding.kernels.native import Kernels, Matrix
+
+SIZES = [(1, 1), (5, 31), (33, 70), (64, 64), (100, 576), (576, 1536), (31, 33)]
+
+
+def quantised(x: torch.Tensor) -> torch.Tensor:
+    """Activations as the kernels round them: 8 bits with a scale for every 32 along the row."""
+    padded = torch.nn.functional.pad(x.double(), (0, -x.shape[1] % 32)).view(len(x), -1, 32)
+    most = padded.abs().amax(-1, keepdim=True)
+    codes = torch.where(most > 0, padded / most * 127, padded).round()
+    return (codes * most / 127).view(len(x), -1)[:, : x.shape[1]]
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize(("outputs", "inputs"), SIZES)
+def test_a_product_is_that_of_the_rounded_numbers(kernels: Kernels, outputs: int, inputs: int, bits: int) -> None:
+    torch.manual_seed(outputs)
+    matrix = Matrix(kernels, torch.randn(outputs, inputs), bits)
+    x, bias = torch.randn(13, inputs), torch.randn(outputs)
+    exact = quantised(x) @ matrix.dense().double().T + bias.double()
+    # A value half-way between two codes may fall either way, hence not 1e-6.
+    torch.testing.assert_close(matrix.multiply(x, bias).double(), exact, rtol=1e-3, atol=2e-2)
+    rough = matrix.multiply(x.bfloat16(), bias)
+    assert rough.dtype == torch.bfloat16
+    torch.testing.assert_close(rough.double(), exact, rtol=0.05, atol=0.05 * exact.abs().max().item())
+
+
+@pytest.mark.parametrize(("bits", "allowed"), [(8, 0.01), (4, 0.10)])
+def test_weights_survive_within_the_error_of_their_bits(kernels: Kernels, bits: int, allowed: float) -> None:
+    torch.manual_seed(0)
+    weights = torch.randn(96, 320) * torch.logspace(-4, 1, 96)[:, None]
+    rounded = Matrix(kernels, weights, bits).dense()
+    assert ((rounded - weights).norm(dim=1) / weights.norm(dim=1)).max() < allowed
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("rows", [2, 5, 6, 7, 13, 32])
+def test_a_row_alone_is_bit_for_bit_the_row_in_company(kernels: Kernels, rows: int, bits: int) -> None:
+    torch.manual_seed(rows)
+    matrix = Matrix(kernels, torch.randn(100, 200), bits)
+    x = torch.randn(rows, 200) * torch.logspace(-3, 3, rows)[:, None]
+    together = matrix.multiply(x)
+    assert all(torch.equal(matrix.multiply(row[None])[0], together[i]) for i, row in enumerate(x))
+
+
+def test_threads_change_no_bit(kernels: Kernels) -> None:
+    torch.manual_seed(0)
+    matrix, x = Matrix(kernels, torch.randn(1000, 96), 8), torch.randn(9, 96)
+    kernels.use_threads(1)
+    alone = matrix.multiply(x)
+    kernels.use_threads(3)
+    many = [matrix.multiply(x) for _ in range(200)]
+    kernels.use_threads(2)
+    assert all(torch.equal(alone, found) for found in many)
+
+
+def test_zeros_and_huge_values_give_numbers(kernels: Kernels) -> None:
+    for bits in (8, 4):
+        matrix = Matrix(kernels, torch.zeros(40, 40), bits)
+        assert torch.equal(matrix.multiply(torch.full((2, 40), 1e30)), torch.zeros(2, 40))
+        assert torch.equal(Matrix(kernels, torch.ones(40, 40), bits).multiply(torch.zeros(2, 40)), torch.zeros(2, 40))
+
+
+@pytest.mark.parametrize("fewest", [0, 3])
+def test_weights_made_from_four_bits_are_recognised(kernels: Kernels, fewest: int) -> None:
+    torch.manual_seed(0)
+    codes = torch.randint(fewest, 16, (64, 10, 32)).float()
+    codes[..., 0], codes[..., 1] = fewest, 15
+    made = ((codes - 15 * torch.rand(64, 10, 1)) * (0.1 + torch.rand(64, 10, 1))).view(64, 320).bfloat16().float()
+    assert kernels.four_bit_loss(made, 512) < 1e-3 < kernels.four_bit_loss(torch.randn(64, 320), 512)
+    torch.testing.assert_close(Matrix(kernels, made, 4).dense(), made, rtol=0, atol=0.02 * made.abs().max().item())
