@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from handlers import types as t
 from handlers.base import BaseHandler
 from handlers.decoding.params import TextConfig, effective
-from handlers.decoding.sequence import Answer, Piece
+from handlers.decoding.ticket import Generation
+from handlers.decoding.transcript import Answer, Piece
+from handlers.deferred import Deferred
 from handlers.text_modes import TEXT_MODES
 from openai_compat.errors import InvalidRequest, UnsupportedCapability
 
 if TYPE_CHECKING:
-    from handlers.decoding.engine import Prompt
+    from handlers.decoding.ticket import Prompt
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 
@@ -47,11 +49,11 @@ class TransformerHandler(BaseHandler):
 
     def load_model(self, report: t.LoadReport) -> None:
         from handlers.causal_lm import load
-        from handlers.decoding.engine import Engine
+        from handlers.decoding import serving
         from handlers.prompts import PromptBuilder
 
         self._lm = load(self.spec, report)
-        self._engine = Engine(self._lm.model, self._lm.vocabulary, vocab_size=self._lm.vocab_size)
+        self._engine = serving.create(self.spec, self._lm)
         self._prompts = PromptBuilder(
             self._lm.vocabulary, self._lm.template, context_length=self._lm.context_length, bos=self._lm.bos
         )
@@ -84,34 +86,34 @@ class TransformerHandler(BaseHandler):
         return effective(request, self._lm.defaults, self._prompts.extra_stops(request))
 
     def postprocess_outputs(self, raw: Any, request: t.Request) -> Any:
-        """A ``Piece`` becomes a delta; prompts' lengths and all answers become the result."""
+        """A ``Piece`` becomes a delta, a ``Generation`` the result."""
         if isinstance(raw, Piece):
             return t.TextDelta(index=raw.index, text=raw.text, logprobs=raw.logprobs)
-        prompt_tokens, answers, keep = raw
-        generated = sum(len(answer.tokens) for group in answers for answer in group)
-        kept = [answer for group in answers for answer in _best(group, keep)]
+        kept = [answer for group in raw.answers for answer in _best(group, raw.keep)]
         choices = tuple(
             t.TextChoice(index=i, text=answer.text, finish_reason=answer.finish_reason, logprobs=answer.logprobs)
             for i, answer in enumerate(kept)
         )
-        return t.TextResult(choices=choices, usage=t.Usage(prompt_tokens=prompt_tokens, completion_tokens=generated))
+        return t.TextResult(choices=choices, usage=_usage(raw))
 
     # ------------------------------------------------------------ verbs
 
-    def generate_text(self, request: t.TextRequest, ctx: t.RunContext) -> t.TextResult:
+    def generate_text(self, request: t.TextRequest, ctx: t.RunContext) -> Deferred[t.TextResult]:
         prompts = self.prepare_inputs(request)
         config = self.get_generation_config(request)
-        emit = partial(self._emit, request, ctx, config)
-        answers = [self._engine.run(prompt, config, first=i * config.n, ctx=ctx, emit=emit) for i, prompt in enumerate(prompts)]
-        raw = (sum(len(prompt.ids) for prompt in prompts), answers, config.keep)
-        result: t.TextResult = self.postprocess_outputs(raw, request)
-        return result
+        on_piece = partial(self._emit, request, ctx, config)
+        on_end = partial(self._result, request)
+        return self._engine.submit(prompts, config, ctx, on_piece=on_piece, on_end=on_end, salt=request.cache_salt)
 
     def _emit(self, request: t.TextRequest, ctx: t.RunContext, config: TextConfig, piece: Piece) -> None:
         """Answers that are still to be ranked are not shown."""
         delta = self.postprocess_outputs(piece, request)
         if not config.ranks:
             ctx.emit(delta)
+
+    def _result(self, request: t.TextRequest, generation: Generation) -> t.TextResult:
+        result: t.TextResult = self.postprocess_outputs(generation, request)
+        return result
 
     def _check_ids(self, ids: Any, param: str) -> None:
         size = self._lm.vocab_size
@@ -125,3 +127,11 @@ def _best(answers: tuple[Answer, ...], keep: int) -> list[Answer]:
     if keep == len(answers):
         return list(answers)
     return sorted(answers, key=lambda answer: answer.mean_logprob, reverse=True)[:keep]
+
+
+def _usage(generation: Generation) -> t.Usage:
+    return t.Usage(
+        prompt_tokens=generation.prompt_tokens,
+        completion_tokens=sum(len(answer.tokens) for group in generation.answers for answer in group),
+        cached_tokens=generation.cached_tokens,
+    )

@@ -1,149 +1,268 @@
-"""Decoding by transformers' ``generate()``: our chooser stands in its loop, takes a step's logits and says the next tokens."""
+"""Continuous batching: every request's sequences share each step of the model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
-
-from handlers import types as t
+from handlers.decoding import prefix
+from handlers.decoding.cache import BlockPool, KeyValueCache
+from handlers.decoding.forward import Forward, Logits
 from handlers.decoding.logprobs import Scored, score, spell
 from handlers.decoding.params import TextConfig
-from handlers.decoding.prefill import CHUNK, can_prefill, prefill, score_prompt
-from handlers.decoding.sampler import Sampler
-from handlers.decoding.sequence import Answer, Piece, Sequence
+from handlers.decoding.sampler import BROKEN, Choices, choose
+from handlers.decoding.scheduler import Chunk, Limits, Scheduler
+from handlers.decoding.sequence import Sequence
+from handlers.decoding.ticket import Generation, NewMatcher, OnEnd, OnPiece, ResultT, Ticket, echoed
+from handlers.decoding.ticket import Prompt as Prompt
+from handlers.decoding.transcript import Piece, Transcript
 from handlers.decoding.vocabulary import Vocabulary
+from handlers.types import RunContext
+from openai_compat.errors import APIError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Emit = Callable[[Piece], None]
+Chosen = tuple[Sequence, int, Scored | None]
 
 
-class Prompt(Struct, frozen=True, kw_only=True):
-    """A prompt ready to run. ``text`` is what ``echo`` repeats; ``limit`` is how many tokens each answer may have."""
+class Group:
+    """The answers to one prompt of a request, which is run once for all of them."""
 
-    ids: tuple[int, ...]
-    text: str
-    limit: int
+    def __init__(self, prompt: Prompt, sequences: list[Sequence]) -> None:
+        self.prompt = prompt
+        self.sequences = sequences
+        self.echo: Piece | None = None
+
+    @property
+    def leader(self) -> Sequence:
+        return self.sequences[0]
+
+    @property
+    def finished(self) -> bool:
+        return all(sequence.transcript.finished for sequence in self.sequences) and not self.leader.scoring
 
 
 class Engine:
-    """Answers one prompt at a time, all of its choices in one batch."""
+    """Serves one model that passed the probe. It belongs to the model's thread.
 
-    def __init__(self, model: Any, vocabulary: Vocabulary, *, vocab_size: int) -> None:
-        self._model = model
-        self._vocabulary = vocabulary
-        self._vocab_size = vocab_size
-
-    def run(self, prompt: Prompt, config: TextConfig, *, first: int, ctx: t.RunContext, emit: Emit) -> tuple[Answer, ...]:
-        """``config.n`` answers, numbered from ``first``. Raises what ``ctx`` raises, within one step."""
-        import torch
-
-        with torch.inference_mode():
-            ids = torch.tensor([prompt.ids], dtype=torch.long, device=self._model.device)
-            echo = self._echo(prompt, ids, config, ctx)
-            sequences = [self._sequence(first + i, prompt, config) for i in range(config.n)]
-            for sequence in sequences:
-                if echo is not None:
-                    emit(Piece(index=sequence.index, text=echo.text, logprobs=echo.logprobs))
-            if not all(sequence.finished for sequence in sequences):
-                self._generate(ids, sequences, prompt, config, ctx, emit)
-        return tuple(_with_echo(sequence.answer(), echo) for sequence in sequences)
-
-    def _sequence(self, index: int, prompt: Prompt, config: TextConfig) -> Sequence:
-        offset = len(prompt.text) if config.echo else 0
-        return Sequence(index, config, self._vocabulary, limit=prompt.limit, offset=offset)
-
-    def _generate(
-        self, ids: Tensor, sequences: list[Sequence], prompt: Prompt, config: TextConfig, ctx: t.RunContext, emit: Emit
-    ) -> None:
-        from transformers import GenerationConfig
-
-        past = self._shared_past(ids, len(sequences), ctx)
-        batch = ids.expand(len(sequences), -1)
-        samplers = [
-            Sampler(config, prompt.ids, vocab_size=self._vocab_size, index=sequence.index, device=ids.device)
-            for sequence in sequences
-        ]
-        chooser = _Chooser(sequences, samplers, config, ctx, emit)
-        self._model.generate(
-            batch,
-            attention_mask=batch.new_ones(batch.shape),
-            generation_config=GenerationConfig(max_new_tokens=prompt.limit, do_sample=False, pad_token_id=0),
-            logits_processor=[chooser],
-            stopping_criteria=[chooser.stopped],
-            **past,
-        )
-
-    def _shared_past(self, ids: Tensor, copies: int, ctx: t.RunContext) -> dict[str, Any]:
-        """The prompt's cache where running it beforehand is worth it; else ``generate()`` runs the prompt itself."""
-        length = ids.shape[1]
-        if length < 2 or (copies == 1 and length <= CHUNK) or not can_prefill(self._model):
-            return {}
-        cache = prefill(self._model, ids, ctx)
-        if copies > 1:
-            cache.batch_repeat_interleave(copies)
-        return {"past_key_values": cache}
-
-    def _echo(self, prompt: Prompt, ids: Tensor, config: TextConfig, ctx: t.RunContext) -> Piece | None:
-        if not config.echo:
-            return None
-        logprobs: list[t.TokenLogprob] = []
-        if config.logprobs is not None:
-            offset = 0
-            for scored in score_prompt(self._model, ids, config.logprobs, ctx):
-                logprobs.append(spell(scored, self._vocabulary, offset))
-                offset = min(len(prompt.text), offset + len(self._vocabulary.token_text(scored.token)))
-        return Piece(index=0, text=prompt.text, logprobs=tuple(logprobs))
-
-
-class _Chooser:
-    """A logits processor that decides: it leaves nothing but the chosen tokens for ``generate()`` to pick."""
+    Args:
+        vocab_size: length of the model's logits.
+    """
 
     def __init__(
-        self, sequences: list[Sequence], samplers: list[Sampler], config: TextConfig, ctx: t.RunContext, emit: Emit
+        self, model: Any, vocabulary: Vocabulary, cache: KeyValueCache, *, vocab_size: int, blocks: int, limits: Limits
     ) -> None:
-        self._pairs = list(zip(sequences, samplers, strict=True))
-        self._alternatives = config.logprobs if config.logprobs is not None else (0 if config.ranks else None)
-        self._ctx = ctx
-        self._emit = emit
+        self._vocabulary = vocabulary
+        self._vocab_size = vocab_size
+        self._device = model.device
+        self._cache = cache
+        self._pool = BlockPool(blocks)
+        self._scheduler = Scheduler(self._pool, cache.block_size, limits, cache.copy)
+        self._forward = Forward(model, cache)
+        self._orders = count()
+        self._groups: dict[Ticket[Any], list[Group]] = {}
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+    def step(self) -> None:
+        """Schedule, run, sample, emit: one token for every answer that is under way, and a piece of the prompts that wait."""
+        with self._all_or_none():
+            self._drop_unwanted()
+            if work := self._scheduler.schedule():
+                logits = self._forward.run(work)
+                chosen = self._sample(work, logits)
+                self._emit(chosen)
+
+    def submit(
+        self,
+        prompts: tuple[Prompt, ...],
+        config: TextConfig,
+        ctx: RunContext,
+        *,
+        on_piece: OnPiece,
+        on_end: OnEnd[ResultT],
+        salt: str = "",
+        new_matcher: NewMatcher | None = None,
+    ) -> Ticket[ResultT]:
+        """See ``TextEngine``. Raises what ``ctx`` raises."""
+        ctx.check()
+        ticket = Ticket(self, config, ctx, on_piece, on_end)
+        root = prefix.root(salt)
+        groups = [self._group(ticket, prompt, i * config.n, root, new_matcher) for i, prompt in enumerate(prompts)]
+        self._groups[ticket] = groups
+        for group in groups:
+            if config.echo and not group.leader.scoring:
+                self._echo(ticket, group)
+        for group in self._groups.get(ticket, ()):
+            if not group.finished:
+                self._scheduler.add(group.leader)
+        self._close_if_finished(ticket)
+        return ticket
+
+    # ------------------------------------------------------------ taking a request
+
+    def _group(self, ticket: Ticket[Any], prompt: Prompt, first: int, root: bytes, new_matcher: NewMatcher | None) -> Group:
+        sequences = [self._sequence(ticket, prompt, first + i, new_matcher) for i in range(ticket.config.n)]
+        leader, *followers = sequences
+        for sequence in sequences:
+            sequence.root = root
+        if ticket.config.echo and ticket.config.logprobs is not None:
+            leader.scores = [Scored(prompt.ids[0], None)]
+        leader.follow(followers)
+        return Group(prompt, sequences)
+
+    def _sequence(self, ticket: Ticket[Any], prompt: Prompt, index: int, new_matcher: NewMatcher | None) -> Sequence:
+        config = ticket.config
+        offset = len(prompt.text) if config.echo else 0
+        transcript = Transcript(index, config, self._vocabulary, limit=prompt.limit, offset=offset)
+        choices = Choices(
+            config,
+            prompt.ids,
+            vocab_size=self._vocab_size,
+            index=index,
+            device=self._device,
+            matcher=new_matcher() if new_matcher is not None else None,
+        )
+        return Sequence(ticket, transcript, choices, prompt.ids, next(self._orders))
+
+    # ------------------------------------------------------------ a step
+
+    def _drop_unwanted(self) -> None:
+        for ticket in list(self._groups):
+            self._guard(ticket, ticket.ctx.check)
+
+    def _sample(self, work: list[Chunk], logits: Logits) -> list[Chosen]:
+        """Choose the next token of every sequence that has seen all of its tokens."""
+        rows: list[int] = []
+        ready: list[Sequence] = []
+        for chunk in work:
+            sequence = chunk.sequence
+            own = logits.of[sequence.order]
+            together = [sequence, *sequence.followers]
+            if sequence.scoring:
+                self._score_prompt(chunk, logits.rows[own.start : own.stop])
+            last = chunk.is_last
+            self._scheduler.computed(chunk)
+            if last and not sequence.transcript.finished:
+                ready += together
+                rows += [own[-1]] * len(together)
+        self._close_scored(work)
+        return self._choose(ready, logits.rows if rows == list(range(len(logits.rows))) else logits.rows[rows])
+
+    def _choose(self, ready: list[Sequence], logits: Tensor) -> list[Chosen]:
+        if not ready:
+            return []
+        asking = [row for row, sequence in enumerate(ready) if _alternatives(sequence) is not None]
+        untouched = logits[asking] if asking else None
+        tokens = choose(logits, [sequence.choices for sequence in ready])
+        scored: list[Scored | None] = [None] * len(ready)
+        if untouched is not None:
+            most = max(_alternatives(ready[row]) or 0 for row in asking)
+            for row, found in zip(asking, score(untouched, [max(0, tokens[row]) for row in asking], most), strict=True):
+                scored[row] = Scored(found.token, found.logprob, found.top[: _alternatives(ready[row])])
+        return list(zip(ready, tokens, scored, strict=True))
+
+    def _emit(self, chosen: list[Chosen]) -> None:
+        """Let each sequence take its token, show what it says, and let go of those that ended."""
+        for sequence, token, scored in chosen:
+            ticket = sequence.ticket
+            if ticket.ended:
+                continue
+            if token == BROKEN:
+                self._cache.clear(sequence.blocks)
+                self._drop(ticket, APIError("The model failed while processing the request."))
+                continue
+            piece = sequence.accept(token, scored)
+            if sequence.transcript.finished:
+                self._scheduler.remove(sequence)
+            self._show(ticket, piece)
+            self._close_if_finished(ticket)
+
+    # ------------------------------------------------------------ prompts that are repeated
+
+    def _score_prompt(self, chunk: Chunk, rows: Tensor) -> None:
+        """A row says how likely the token behind it was."""
+        sequence = chunk.sequence
+        scores = sequence.scores or []
+        following = sequence.ids[chunk.start + 1 : min(chunk.stop, sequence.prompt_length - 1) + 1]
+        found = score(rows[: len(following)], following, sequence.ticket.config.logprobs or 0) if following else []
+        scores += found[max(0, len(scores) - 1 - chunk.start) :]
+
+    def _close_scored(self, work: list[Chunk]) -> None:
+        """Repeat the prompts whose last score is there now, before any answer begins."""
+        for chunk in work:
+            ticket = chunk.sequence.ticket
+            if chunk.sequence.scores is None or chunk.sequence.scoring or ticket.ended:
+                continue
+            for group in self._groups[ticket]:
+                if group.leader is chunk.sequence and group.echo is None:
+                    self._echo(ticket, group)
+                    if group.finished:
+                        self._remove(group)
+            self._close_if_finished(ticket)
+
+    def _echo(self, ticket: Ticket[Any], group: Group) -> None:
+        logprobs = []
+        offset = 0
+        for scored in group.leader.scores or ():
+            logprobs.append(spell(scored, self._vocabulary, offset))
+            offset = min(len(group.prompt.text), offset + len(self._vocabulary.token_text(scored.token)))
+        group.echo = Piece(index=0, text=group.prompt.text, logprobs=tuple(logprobs))
+        for sequence in group.sequences:
+            self._show(ticket, Piece(index=sequence.transcript.index, text=group.echo.text, logprobs=group.echo.logprobs))
+
+    # ------------------------------------------------------------ ends
+
+    def _show(self, ticket: Ticket[Any], piece: Piece | None) -> None:
+        self._guard(ticket, lambda: ticket.show(piece))
+
+    def _close_if_finished(self, ticket: Ticket[Any]) -> None:
+        groups = self._groups.get(ticket)
+        if groups is not None and all(group.finished for group in groups):
+            del self._groups[ticket]
+            self._guard(ticket, lambda: ticket.finish(_generation(ticket, groups)))
+
+    def _guard(self, ticket: Ticket[Any], call: Callable[[], None]) -> None:
+        """What goes wrong for one request must not reach the others."""
+        try:
+            call()
+        except Exception as error:
+            self._drop(ticket, error)
+
+    def _drop(self, ticket: Ticket[Any], error: BaseException) -> None:
+        for group in self._groups.pop(ticket, ()):
+            self._remove(group)
+        ticket.fail(error)
+
+    def _remove(self, group: Group) -> None:
+        for sequence in group.sequences:
+            self._scheduler.remove(sequence)
+
+    @contextmanager
+    def _all_or_none(self) -> Iterator[None]:
+        """A step that breaks has left the cache in the middle of it: nobody's sequence can go on."""
         import torch
 
-        self._ctx.check()
-        forced = torch.full_like(scores, float("-inf"))
-        for row, (sequence, sampler) in enumerate(self._pairs):
-            forced[row, 0 if sequence.finished else self._step(sequence, sampler, scores[row])] = 0.0
-        return forced
-
-    def stopped(self, input_ids: Tensor, scores: Any, **options: Any) -> Tensor:
-        import torch
-
-        return torch.tensor([sequence.finished for sequence, _ in self._pairs], device=input_ids.device)
-
-    def _step(self, sequence: Sequence, sampler: Sampler, logits: Tensor) -> int:
-        token = sampler.choose(logits)
-        scored: Scored | None = None
-        if self._alternatives is not None:
-            scored = score(logits[None], [token], self._alternatives)[0]
-        piece = sequence.accept(token, scored)
-        if piece is not None:
-            self._emit(piece)
-        return token
+        try:
+            with torch.inference_mode():
+                yield
+        except BaseException as error:
+            for ticket in list(self._groups):
+                self._drop(ticket, error)
+            raise
 
 
-def _with_echo(answer: Answer, echo: Piece | None) -> Answer:
-    if echo is None:
-        return answer
-    logprobs = None if answer.logprobs is None else echo.logprobs + answer.logprobs
-    return Answer(
-        index=answer.index,
-        text=echo.text + answer.text,
-        tokens=answer.tokens,
-        finish_reason=answer.finish_reason,
-        logprobs=logprobs,
-        mean_logprob=answer.mean_logprob,
+def _alternatives(sequence: Sequence) -> int | None:
+    """How many log probabilities beside the chosen token's own are needed; None: not even that."""
+    config = sequence.ticket.config
+    return config.logprobs if config.logprobs is not None else 0 if config.ranks else None
+
+
+def _generation(ticket: Ticket[Any], groups: list[Group]) -> Generation:
+    return Generation(
+        answers=tuple(tuple(echoed(one.transcript, group.echo) for one in group.sequences) for group in groups),
+        keep=ticket.config.keep,
+        prompt_tokens=sum(len(group.prompt.ids) for group in groups),
+        cached_tokens=sum(group.leader.reused or 0 for group in groups),
     )

@@ -1,114 +1,215 @@
-"""Choosing one sequence's next token. All of it is tensor work: no Python runs over the vocabulary.
+"""Choosing the next tokens of a whole batch. All of it is tensor work: no Python runs over the vocabulary.
 
-The order: repetition, frequency and presence penalties, ``logit_bias``, ``min_tokens``; then temperature, ``top_k``, ``top_p``,
-``min_p``, each on what the one before left. Presence and frequency count the answer's tokens, repetition the prompt's too.
+The order: repetition, frequency and presence penalties, ``logit_bias``, ``min_tokens``, the grammar; then temperature,
+``top_k``, ``top_p``, ``min_p``, each on what the one before left. Presence and frequency count the answer's tokens, repetition
+the prompt's too. What is drawn for a row depends on this row alone, whoever is beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence as Ids
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from handlers.decoding import ranking
 from handlers.decoding.params import TextConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _SEEDS = (1 << 64) - 1
+_WORD = 32
+BROKEN = -1
+"""In place of a token where the model's logits are no numbers."""
 
 
-class Sampler:
-    """One choice's own state: its token counts and its own random generator, so that requests never disturb one another.
+class Matcher(Protocol):
+    """Where one answer stands in its grammar.
+
+    Attributes:
+        finished: nothing may follow.
+    """
+
+    finished: bool
+
+    def fill_mask(self, row: Tensor) -> bool:
+        """Set the bits of the tokens that may follow in ``row`` (int32, 32 tokens each). False: every token may."""
+
+    def accept(self, token: int) -> bool:
+        """Go on with ``token``; False if it may not follow."""
+
+
+class Choices:
+    """One answer's own state: token counts, grammar, random generator. So requests never disturb one another.
 
     Args:
         vocab_size: length of the model's logits.
         index: number of the choice; each has a seed of its own, derived from the request's.
     """
 
-    def __init__(self, config: TextConfig, prompt: Ids[int], *, vocab_size: int, index: int, device: Any) -> None:
+    def __init__(
+        self,
+        config: TextConfig,
+        prompt: Ids[int],
+        *,
+        vocab_size: int,
+        index: int,
+        device: Any,
+        matcher: Matcher | None = None,
+    ) -> None:
         import torch
 
-        self._config = config
-        self._generated = 0
-        self._bias = self._bias_of(config, device)
-        self._stops = torch.tensor(sorted(config.stop_ids), dtype=torch.long, device=device)
-        self._counts = torch.zeros(vocab_size, device=device) if config.presence_penalty or config.frequency_penalty else None
-        self._seen: Tensor | None = None
+        self.config = config
+        self.matcher = matcher
+        self.generated = 0
+        self.bias = _bias_of(config, device)
+        self.counts = torch.zeros(vocab_size, device=device) if config.presence_penalty or config.frequency_penalty else None
+        self.seen: Tensor | None = None
         if config.repetition_penalty != 1.0:
-            self._seen = torch.zeros(vocab_size, dtype=torch.bool, device=device)
-            self._seen[torch.tensor(prompt, dtype=torch.long, device=device)] = True
-        self._generator = torch.Generator(device=device)
-        if config.seed is None:
-            self._generator.seed()
-        else:
+            self.seen = torch.zeros(vocab_size, dtype=torch.bool, device=device)
+            self.seen[torch.tensor(prompt, dtype=torch.long, device=device)] = True
+        self._stops = torch.tensor(sorted(config.stop_ids), dtype=torch.long, device=device)
+        self._generator = torch.Generator()
+        if config.seed is not None:
             self._generator.manual_seed((config.seed + index) & _SEEDS)
+        elif not config.greedy:
+            self._generator.seed()
 
-    def choose(self, logits: Tensor) -> int:
-        """The next token for float32 ``logits`` of shape ``[vocab]``, which are left as they are."""
-        logits = self._adjust(logits)
-        token = int(logits.argmax()) if self._config.greedy else self._draw(logits)
-        self._generated += 1
-        if self._counts is not None:
-            self._counts[token] += 1
-        if self._seen is not None:
-            self._seen[token] = True
-        return token
+    @property
+    def finished(self) -> bool:
+        return self.matcher is not None and self.matcher.finished
 
-    def _adjust(self, logits: Tensor) -> Tensor:
+    @property
+    def forbidden(self) -> Tensor | None:
+        """Tokens that would end the answer before ``min_tokens``; a grammar alone says where an answer may end."""
+        early = self.generated < self.config.min_tokens and len(self._stops) and self.matcher is None
+        return self._stops if early else None
+
+    def number(self) -> float:
+        """The next random number, in (0, 1]."""
         import torch
 
-        config = self._config
-        if self._seen is not None:
-            penalty = config.repetition_penalty
-            logits = torch.where(self._seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
-        if self._counts is not None:
-            logits = logits - config.frequency_penalty * self._counts - config.presence_penalty * (self._counts > 0)
-        if self._bias is not None:
-            logits = logits.index_add(0, *self._bias)
-        if self._generated < config.min_tokens and len(self._stops):
-            logits = logits.index_fill(0, self._stops, float("-inf"))
-        return logits
+        return 1.0 - float(torch.rand((), generator=self._generator))
 
-    def _draw(self, logits: Tensor) -> int:
-        """One random number looked up in the cumulated probabilities: far cheaper than a number for each token."""
-        import torch
+    def accept(self, token: int) -> None:
+        self.generated += 1
+        if self.counts is not None:
+            self.counts[token] += 1
+        if self.seen is not None:
+            self.seen[token] = True
+        if self.matcher is not None:
+            self.matcher.accept(token)
 
-        probabilities = torch.softmax(logits / self._config.temperature, dim=-1)
-        values, tokens = self._candidates(probabilities)
-        ladder = values.cumsum(0)
-        above_zero = 1 - torch.rand(1, generator=self._generator, device=values.device)
-        choice = torch.searchsorted(ladder, above_zero * ladder[-1])
-        return int(choice if tokens is None else tokens[choice])
 
-    def _candidates(self, probabilities: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Probabilities of the tokens that may be drawn, and their ids (None: every id in order)."""
-        config = self._config
-        if config.top_k == 0 and config.top_p >= 1.0:
-            least = config.min_p * probabilities.max()
-            return probabilities * (probabilities >= least), None
-        values, tokens = self._ranked(probabilities)
-        before = (values.cumsum(0) - values) / (values.sum() if config.top_k else 1.0)
-        keep = (before < config.top_p) & (values >= config.min_p * values[0])
-        keep[0] = True
-        return values * keep, tokens
+def choose(logits: Tensor, batch: Ids[Choices]) -> list[int]:
+    """The next token of each row of ``logits`` (float32, ``[rows, vocab]``), or ``BROKEN``. May change ``logits``."""
+    import torch
 
-    def _ranked(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-        """The likeliest first. Tokens below the floor weigh less than ``1 - top_p`` together: ``top_p`` never reaches them, and
-        they need no sorting."""
-        size, config = len(probabilities), self._config
-        if config.top_k:
-            values, tokens = probabilities.topk(min(size, config.top_k))
-            return values, tokens
-        floor = (1 - config.top_p) / (2 * size)
-        tokens = (probabilities >= floor).nonzero()[:, 0]
-        values, order = probabilities[tokens].sort(descending=True)
-        return values, tokens[order]
+    broken = (~torch.isfinite(logits.amax(-1))).tolist()
+    _adjust(logits, batch)
+    greedy = [row for row, choices in enumerate(batch) if choices.config.greedy]
+    drawn = [row for row, choices in enumerate(batch) if not choices.config.greedy]
+    tokens = [BROKEN] * len(batch)
+    for rows, pick in ((greedy, _likeliest), (drawn, _draw)):
+        if rows:
+            part = logits if len(rows) == len(batch) else logits[rows]
+            for row, token in zip(rows, pick(part, [batch[row] for row in rows]), strict=True):
+                tokens[row] = BROKEN if broken[row] else token
+    for choices, token in zip(batch, tokens, strict=True):
+        if token != BROKEN:
+            choices.accept(token)
+    return tokens
 
-    @staticmethod
-    def _bias_of(config: TextConfig, device: Any) -> tuple[Tensor, Tensor] | None:
-        import torch
 
-        if not config.logit_bias:
-            return None
-        ids = torch.tensor(list(config.logit_bias), dtype=torch.long, device=device)
-        return ids, torch.tensor(list(config.logit_bias.values()), dtype=torch.float32, device=device)
+def _adjust(logits: Tensor, batch: Ids[Choices]) -> None:
+    _penalise(logits, batch)
+    for row, choices in enumerate(batch):
+        if choices.bias is not None:
+            logits[row].index_add_(0, *choices.bias)
+        if (forbidden := choices.forbidden) is not None:
+            logits[row].index_fill_(0, forbidden, float("-inf"))
+    _constrain(logits, batch)
+
+
+def _penalise(logits: Tensor, batch: Ids[Choices]) -> None:
+    import torch
+
+    rows = [row for row, choices in enumerate(batch) if choices.seen is not None]
+    if rows:
+        seen = torch.stack([choices.seen for choices in batch if choices.seen is not None])
+        penalty = _column([batch[row].config.repetition_penalty for row in rows], logits)
+        part = logits[rows]
+        logits[rows] = torch.where(seen, torch.where(part > 0, part / penalty, part * penalty), part)
+    rows = [row for row, choices in enumerate(batch) if choices.counts is not None]
+    if rows:
+        counts = torch.stack([choices.counts for choices in batch if choices.counts is not None])
+        frequency = _column([batch[row].config.frequency_penalty for row in rows], logits)
+        presence = _column([batch[row].config.presence_penalty for row in rows], logits)
+        logits[rows] -= frequency * counts + presence * (counts > 0)
+
+
+def _constrain(logits: Tensor, batch: Ids[Choices]) -> None:
+    """Leave only what each row's grammar allows."""
+    import torch
+
+    ruled = [(row, choices.matcher) for row, choices in enumerate(batch) if choices.matcher is not None]
+    if not ruled:
+        return
+    size = logits.shape[-1]
+    masks = torch.full((len(ruled), -(-size // _WORD)), -1, dtype=torch.int32)
+    ruling = [matcher.fill_mask(mask) for mask, (_, matcher) in zip(masks, ruled, strict=True)]
+    if not any(ruling):
+        return
+    bits = (masks[:, :, None] >> torch.arange(_WORD, dtype=torch.int32)) & 1
+    allowed = bits.view(len(ruled), -1)[:, :size].bool().to(logits.device)
+    rows = [row for row, _ in ruled]
+    logits[rows] = logits[rows].masked_fill_(~allowed, float("-inf"))
+
+
+def _likeliest(logits: Tensor, batch: Ids[Choices]) -> list[int]:
+    return ranking.argmax(logits)
+
+
+def _draw(logits: Tensor, batch: Ids[Choices]) -> list[int]:
+    """One random number a row, looked up in its cumulated probabilities: far cheaper than a number for each token."""
+    import torch
+
+    numbers = _column([choices.number() for choices in batch], logits)
+    probabilities = torch.softmax(logits / _column([choices.config.temperature for choices in batch], logits), dim=-1)
+    ranked = [row for row, choices in enumerate(batch) if choices.config.top_k or choices.config.top_p < 1.0]
+    free = sorted(set(range(len(batch))) - set(ranked))
+    tokens = [0] * len(batch)
+    if free:
+        floors = _column([batch[row].config.min_p for row in free], logits)
+        part = probabilities[free]
+        if any(batch[row].config.min_p for row in free):
+            part = part * (part >= floors * part.amax(-1, keepdim=True))
+        _put(tokens, free, ranking.pick(part, numbers[free]))
+    if ranked:
+        limits = [batch[row].config for row in ranked]
+        cuts = ranking.Cuts(
+            top_k=torch.tensor([config.top_k for config in limits]),
+            top_p=torch.tensor([config.top_p for config in limits]),
+            min_p=torch.tensor([config.min_p for config in limits]),
+        )
+        _put(tokens, ranked, ranking.pick_ranked(probabilities[ranked], numbers[ranked], cuts))
+    return tokens
+
+
+def _put(tokens: list[int], rows: list[int], chosen: list[int]) -> None:
+    for row, token in zip(rows, chosen, strict=True):
+        tokens[row] = token
+
+
+def _column(values: list[float], like: Tensor) -> Tensor:
+    import torch
+
+    return torch.tensor(values, dtype=torch.float32, device=like.device)[:, None]
+
+
+def _bias_of(config: TextConfig, device: Any) -> tuple[Tensor, Tensor] | None:
+    import torch
+
+    if not config.logit_bias:
+        return None
+    ids = torch.tensor(list(config.logit_bias), dtype=torch.long, device=device)
+    return ids, torch.tensor(list(config.logit_bias.values()), dtype=torch.float32, device=device)

@@ -1,119 +1,89 @@
-"""One answer while it grows: from tokens to safe text, and why it ended."""
+"""The one object that travels through the engine: a sequence of tokens on its way to an answer."""
 
 from __future__ import annotations
 
-from collections import deque
 from enum import Enum
+from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
+from handlers.decoding import prefix
+from handlers.decoding.logprobs import Scored
+from handlers.decoding.sampler import Choices
+from handlers.decoding.transcript import Piece, Transcript
 
-from handlers import types as t
-from handlers.decoding.detokenizer import detokenizer
-from handlers.decoding.logprobs import Scored, spell
-from handlers.decoding.params import TextConfig
-from handlers.decoding.stops import StopMatcher
-from handlers.decoding.vocabulary import Vocabulary
+if TYPE_CHECKING:
+    from handlers.decoding.ticket import Ticket
 
 
 class State(Enum):
+    WAITING = "waiting"
+    """It holds no blocks: new, or put back because blocks ran out."""
+    FORKING = "forking"
+    """Another sequence runs its prompt for it."""
     RUNNING = "running"
-    STOPPED = "stop"
-    FULL = "length"
-
-
-class Piece(Struct, frozen=True, kw_only=True):
-    """A step's raw output: text of one choice that is safe to show, with the log probabilities of its tokens."""
-
-    index: int
-    text: str
-    logprobs: tuple[t.TokenLogprob, ...] = ()
-
-
-class Answer(Struct, frozen=True, kw_only=True):
-    """The raw output of one finished choice. ``tokens`` holds every generated id, the one that ended the answer too."""
-
-    index: int
-    text: str
-    tokens: tuple[int, ...]
-    finish_reason: t.FinishReason
-    logprobs: tuple[t.TokenLogprob, ...] | None = None
-    mean_logprob: float = 0.0
+    FINISHED = "finished"
 
 
 class Sequence:
-    """One choice being decoded.
+    """One choice of one request.
 
-    Args:
-        limit: tokens it may generate.
-        offset: characters of echoed prompt that stand before the answer.
+    Attributes:
+        order: number of its arrival; the highest is the youngest.
+        ids: the prompt and every token chosen since.
+        computed: how many of ``ids`` have their keys and values in the cache.
+        blocks: its block table.
+        names: chained names of its full blocks, as far as they are known.
+        followers: further choices of the same prompt, which begin where this one's prompt ends.
+        scores: log probabilities of the prompt's tokens, where ``echo`` wants them.
+        reused: tokens of its prompt that were found in the cache when it first began.
     """
 
-    def __init__(self, index: int, config: TextConfig, vocabulary: Vocabulary, *, limit: int, offset: int = 0) -> None:
-        self.index = index
-        self.state = State.RUNNING if limit > 0 else State.FULL
-        self.tokens: list[int] = []
-        self._config = config
-        self._limit = limit
-        self._vocabulary = vocabulary
-        self._detokenizer = detokenizer(vocabulary)
-        self._stops = StopMatcher(config.stop)
-        self._decoded = offset
-        self._shown = offset
-        self._texts: list[str] = []
-        self._waiting: deque[t.TokenLogprob] = deque()
-        self._logprobs: list[t.TokenLogprob] = []
-        self._score = 0.0
+    def __init__(
+        self, ticket: Ticket[Any], transcript: Transcript, choices: Choices, prompt: tuple[int, ...], order: int
+    ) -> None:
+        self.ticket = ticket
+        self.transcript = transcript
+        self.choices = choices
+        self.order = order
+        self.state = State.WAITING
+        self.ids = list(prompt)
+        self.prompt_length = len(prompt)
+        self.computed = 0
+        self.blocks: list[int] = []
+        self.names: list[bytes] = []
+        self.root = prefix.root("")
+        self.followers: list[Sequence] = []
+        self.scores: list[Scored] | None = None
+        self.reused: int | None = None
 
     @property
-    def finished(self) -> bool:
-        return self.state is not State.RUNNING
+    def pending(self) -> int:
+        """Tokens that the model has not seen yet: one while decoding, more while the prompt is being run."""
+        return len(self.ids) - self.computed
+
+    @property
+    def width(self) -> int:
+        """How many sequences run once its prompt is through."""
+        return 1 + len(self.followers)
+
+    @property
+    def scoring(self) -> bool:
+        return self.scores is not None and len(self.scores) < self.prompt_length
+
+    def follow(self, followers: list[Sequence]) -> None:
+        """Let others begin where its prompt ends."""
+        self.followers = followers
+        for follower in followers:
+            follower.state = State.FORKING
 
     def accept(self, token: int, scored: Scored | None) -> Piece | None:
-        """Take the next token; the text that became safe with it, if any."""
-        self.tokens.append(token)
-        if scored is not None:
-            self._score += scored.logprob or 0.0
-        text = self._text_of(token, scored)
-        if self.state is State.RUNNING and len(self.tokens) >= self._limit:
-            self.state = State.FULL
-        if self.finished and not self._stops.hit:
-            text += self._stops.finish()
-        return self._release(text)
+        """Go on with ``token``; the text that became safe with it, if any."""
+        self.ids.append(token)
+        return self.transcript.accept(token, scored, last=self.choices.finished)
 
-    def answer(self) -> Answer:
-        return Answer(
-            index=self.index,
-            text="".join(self._texts),
-            tokens=tuple(self.tokens),
-            finish_reason="stop" if self.state is State.STOPPED else "length",
-            logprobs=None if self._config.logprobs is None else tuple(self._logprobs),
-            mean_logprob=self._score / max(1, len(self.tokens)),
-        )
-
-    def _text_of(self, token: int, scored: Scored | None) -> str:
-        """Stops count from ``min_tokens`` on; a stop string that was complete before then is text."""
-        if token in self._config.stop_ids:
-            self.state = State.STOPPED
-            return ""
-        text = self._detokenizer.feed(token)
-        if scored is not None and self._config.logprobs is not None:
-            self._waiting.append(spell(scored, self._vocabulary, self._decoded))
-        self._decoded += len(text)
-        if len(self.tokens) < self._config.min_tokens:
-            return text
-        text = self._stops.feed(text)
-        if self._stops.hit:
-            self.state = State.STOPPED
-        return text
-
-    def _release(self, text: str) -> Piece | None:
-        """A token's log probability goes out with the first text at or behind its offset."""
-        if not text:
-            return None
-        self._shown += len(text)
-        ready: list[t.TokenLogprob] = []
-        while self._waiting and self._waiting[0].text_offset < self._shown:
-            ready.append(self._waiting.popleft())
-        self._texts.append(text)
-        self._logprobs += ready
-        return Piece(index=self.index, text=text, logprobs=tuple(ready))
+    def name_of(self, index: int, block_size: int) -> bytes:
+        """The chained name of its full block number ``index``."""
+        while len(self.names) <= index:
+            start = len(self.names) * block_size
+            parent = self.names[-1] if self.names else self.root
+            self.names.append(prefix.extend(parent, self.ids[start : start + block_size]))
+        return self.names[index]

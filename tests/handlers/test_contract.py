@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from handlers import types as t
 from handlers.base import BaseHandler
+from handlers.deferred import complete
 from handlers.echo import EchoHandler
 from handlers.registry import KINDS, resolve
 from openai_compat.errors import UnsupportedCapability
@@ -112,7 +113,7 @@ def test_importing_its_module_brings_no_heavy_library(kind: str) -> None:
 @every_verb
 def test_prepare_inputs_is_on_the_live_path(loaded, collector, monkeypatch, kind: str, verb: str) -> None:
     handler = loaded(kind)
-    before = getattr(handler, verb)(REQUESTS[verb], collector())
+    before = complete(getattr(handler, verb)(REQUESTS[verb], collector()))
     prepare = handler.prepare_inputs
 
     def other(request: t.Request):
@@ -122,7 +123,7 @@ def test_prepare_inputs_is_on_the_live_path(loaded, collector, monkeypatch, kind
         return tuple(replace(prompt, ids=(*prompt.ids, 50, 60), limit=3) for prompt in inputs)
 
     monkeypatch.setattr(handler, "prepare_inputs", other)
-    assert getattr(handler, verb)(REQUESTS[verb], collector()) != before
+    assert complete(getattr(handler, verb)(REQUESTS[verb], collector())) != before
 
 
 @every_verb
@@ -137,7 +138,7 @@ def test_postprocess_outputs_is_on_the_live_path_of_results_and_deltas(loaded, c
 
     monkeypatch.setattr(handler, "postprocess_outputs", other)
     ctx = collector()
-    result = getattr(handler, verb)(REQUESTS[verb], ctx)
+    result = complete(getattr(handler, verb)(REQUESTS[verb], ctx))
     assert result == ("changed", seen[-1])
     assert bool(ctx.deltas) == (verb in STREAMING)
     assert all(delta[0] == "changed" for delta in ctx.deltas)
@@ -148,18 +149,18 @@ def test_get_generation_config_is_on_the_live_path(loaded, collector, monkeypatc
     handler = loaded(kind)
     config = handler.get_generation_config
     monkeypatch.setattr(handler, "get_generation_config", lambda request: replace(config(request), stop=("e",)))
-    result = handler.generate_text(TEXT, collector())
+    result = complete(handler.generate_text(TEXT, collector()))
     assert "e" not in result.choices[0].text
 
 
 @pytest.mark.parametrize("kind", [kind for kind, verb in PAIRS if verb == "generate_text"])
 def test_the_stream_joined_is_the_answer(loaded, collector, kind: str) -> None:
     ctx = collector()
-    result = loaded(kind).generate_text(TEXT, ctx)
+    result = complete(loaded(kind).generate_text(TEXT, ctx))
     assert ctx.text() == result.choices[0].text != ""
 
 
 @every_verb
 def test_every_verb_looks_whether_it_is_still_wanted(loaded, collector, kind: str, verb: str) -> None:
     with pytest.raises(InterruptedError):
-        getattr(loaded(kind), verb)(REQUESTS[verb], collector(checks=0, error=InterruptedError))
+        complete(getattr(loaded(kind), verb)(REQUESTS[verb], collector(checks=0, error=InterruptedError)))

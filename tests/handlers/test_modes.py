@@ -6,6 +6,7 @@ import pytest
 
 from handlers import mode_table
 from handlers import types as t
+from handlers.deferred import complete
 from handlers.echo import EchoHandler
 from handlers.modes import fill
 from handlers.registry import KINDS, resolve
@@ -88,7 +89,7 @@ def test_each_mode_works_without_a_chat_template(roomy_base, name: str) -> None:
 
 def test_a_mode_answers_through_the_verb(roomy, collector) -> None:
     request = roomy.apply_mode_settings(user(mode="instruct", sampling=t.Sampling(max_tokens=3, logit_bias={70: 100.0})))
-    result = roomy.generate_text(request, collector())
+    result = complete(roomy.generate_text(request, collector()))
     assert result.choices[0].text == roomy._lm.vocabulary.token_text(70) * 3
 
 

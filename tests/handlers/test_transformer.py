@@ -3,11 +3,14 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
+from handlers import deferred
 from handlers import types as t
 from openai_compat.errors import (
     Cancelled,
@@ -34,16 +37,33 @@ def complete(*prompts: t.Prompt, echo: bool = False, **sampling) -> t.TextReques
 def answer(handler, request: t.TextRequest, ctx) -> t.TextResult:
     request = handler.apply_mode_settings(request)
     handler.validate_inputs(request)
-    return handler.generate_text(request, ctx)
+    return deferred.complete(handler.generate_text(request, ctx))
+
+
+@cache
+def plain_model(folder: str):
+    return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
 
 
 def reference(handler, ids: list[int], count: int) -> list[int]:
     """Plain ``generate()``, as the library's own users call it."""
     tensor = torch.tensor([ids])
-    out = handler._lm.model.generate(
+    out = plain_model(handler.spec.path).generate(
         tensor, attention_mask=torch.ones_like(tensor), max_new_tokens=count, do_sample=False, pad_token_id=0, eos_token_id=2
     )
     return out[0, len(ids) :].tolist()
+
+
+def tokens(handler, request: t.TextRequest, ctx) -> list[int]:
+    """The first answer's tokens."""
+    raw = handler._engine.submit(
+        handler.prepare_inputs(request),
+        handler.get_generation_config(request),
+        ctx,
+        on_piece=lambda piece: None,
+        on_end=lambda generation: generation,
+    )
+    return list(deferred.complete(raw).answers[0][0].tokens)
 
 
 # ---------------------------------------------------------------- greedy
@@ -53,16 +73,12 @@ def reference(handler, ids: list[int], count: int) -> list[int]:
 def test_greedy_equals_plain_generate_token_for_token(tiny, collector, prompt: str) -> None:
     ids = tiny._lm.vocabulary.tokenizer.encode(prompt)
     request = complete(prompt, max_tokens=40, ignore_eos=False)
-    inputs = tiny.prepare_inputs(request)
-    raw = tiny._engine.run(inputs[0], tiny.get_generation_config(request), first=0, ctx=collector(), emit=lambda piece: None)
-    assert list(raw[0].tokens) == reference(tiny, ids, 40)
+    assert tokens(tiny, request, collector()) == reference(tiny, ids, 40)
 
 
-def test_greedy_is_the_same_with_the_prompt_run_in_chunks(tiny, collector, monkeypatch) -> None:
-    whole = answer(tiny, complete(), collector())
-    monkeypatch.setattr("handlers.decoding.engine.CHUNK", 2)
-    monkeypatch.setattr("handlers.decoding.prefill.CHUNK", 2)
-    assert answer(tiny, complete(), collector()) == whole
+def test_greedy_is_the_same_with_the_prompt_run_in_chunks(tiny, snapshot, loader, collector) -> None:
+    chunked = loader(snapshot, options={"engine": {"step_tokens": 2}})
+    assert answer(chunked, complete(), collector()) == answer(tiny, complete(), collector())
 
 
 def test_stream_and_whole_answer_are_the_same_text(tiny, collector) -> None:
@@ -198,7 +214,7 @@ def test_logprobs_are_the_models_own_before_any_sampling_parameter(tiny, collect
     inputs = tiny.prepare_inputs(complete())
     ids = list(inputs[0].ids)
     with torch.no_grad():
-        first = torch.log_softmax(tiny._lm.model(torch.tensor([ids])).logits[0, -1].float(), -1)
+        first = torch.log_softmax(plain_model(tiny.spec.path)(torch.tensor([ids])).logits[0, -1].float(), -1)
     top = choice.logprobs[0].top
     assert [entry.logprob for entry in top] == pytest.approx(first.topk(4).values.tolist(), abs=1e-4)
     assert choice.logprobs[0].logprob in [pytest.approx(value, abs=1e-4) for value in first.tolist()]
@@ -224,16 +240,17 @@ def test_echo_repeats_the_prompt_with_its_logprobs(tiny, collector) -> None:
     ids = tiny._lm.vocabulary.tokenizer.encode(PROMPT)
     assert choice.logprobs[0].logprob is None
     with torch.no_grad():
-        rows = torch.log_softmax(tiny._lm.model(torch.tensor([ids])).logits[0].float(), -1)
+        rows = torch.log_softmax(plain_model(tiny.spec.path)(torch.tensor([ids])).logits[0].float(), -1)
     expected = [rows[i, number].item() for i, number in enumerate(ids[1:])]
     assert [token.logprob for token in choice.logprobs[1 : len(ids)]] == pytest.approx(expected, abs=1e-4)
     assert choice.logprobs[len(ids)].text_offset == len(PROMPT)
 
 
-def test_a_prompt_is_scored_the_same_in_chunks(tiny, collector, monkeypatch) -> None:
+def test_a_prompt_is_scored_the_same_in_chunks(tiny, snapshot, loader, collector) -> None:
     whole = answer(tiny, complete(echo=True, logprobs=1, max_tokens=0), collector()).choices[0].logprobs
-    monkeypatch.setattr("handlers.decoding.prefill.SCORED_CHUNK", 3)
-    chunked = answer(tiny, complete(echo=True, logprobs=1, max_tokens=0), collector()).choices[0].logprobs
+    small = loader(snapshot, options={"engine": {"step_tokens": 3}})
+    chunked = answer(small, complete(echo=True, logprobs=1, max_tokens=0), collector()).choices[0].logprobs
+    assert len(chunked) == len(whole)
     assert [x.logprob for x in chunked[1:]] == pytest.approx([x.logprob for x in whole[1:]], abs=1e-4)
 
 
@@ -328,10 +345,11 @@ def test_best_of_above_n_is_not_streamed(tiny, collector) -> None:
 
 
 def test_a_cancelled_request_ends_within_one_step(tiny, collector) -> None:
-    ctx = collector(checks=4, error=Cancelled)
+    ctx = collector(checks=5, error=Cancelled)
     with pytest.raises(Cancelled):
         answer(tiny, complete(max_tokens=60), ctx)
-    assert ctx.checks == 5
+    assert ctx.checks == 6
+    assert 3 <= len(ctx.deltas) <= 4  # four steps, of which one may have ended within a code point
 
 
 def test_a_refused_delta_ends_the_answer_at_once(tiny, collector) -> None:
@@ -341,12 +359,10 @@ def test_a_refused_delta_ends_the_answer_at_once(tiny, collector) -> None:
     assert len(ctx.deltas) == 2
 
 
-def test_a_request_is_cancelled_between_chunks_of_its_prompt(tiny, collector, monkeypatch) -> None:
-    monkeypatch.setattr("handlers.decoding.engine.CHUNK", 2)
-    monkeypatch.setattr("handlers.decoding.prefill.CHUNK", 2)
-    ctx = collector(checks=1, error=Cancelled)
+def test_a_request_is_cancelled_between_chunks_of_its_prompt(snapshot, loader, collector) -> None:
+    ctx = collector(checks=2, error=Cancelled)
     with pytest.raises(Cancelled):
-        answer(tiny, complete(), ctx)
+        answer(loader(snapshot, options={"engine": {"step_tokens": 2}}), complete(), ctx)
     assert ctx.deltas == []
 
 

@@ -6,13 +6,27 @@ import pytest
 import torch
 
 from handlers.decoding.params import TextConfig
-from handlers.decoding.sampler import Sampler
+from handlers.decoding.sampler import BROKEN, Choices, choose
 
 LOGITS = torch.log(torch.tensor([0.4, 0.3, 0.15, 0.1, 0.05]))
 
 
-def sampler(*, prompt: tuple[int, ...] = (), index: int = 0, vocab: int = 5, **config) -> Sampler:
-    return Sampler(TextConfig(**{"seed": 1, **config}), prompt, vocab_size=vocab, index=index, device=torch.device("cpu"))
+class One:
+    """A batch of one row."""
+
+    def __init__(self, choices: Choices) -> None:
+        self.choices = choices
+
+    def choose(self, logits: torch.Tensor) -> int:
+        return choose(logits[None].clone(), [self.choices])[0]
+
+
+def made(*, prompt: tuple[int, ...] = (), index: int = 0, vocab: int = 5, **config) -> Choices:
+    return Choices(TextConfig(**{"seed": 1, **config}), prompt, vocab_size=vocab, index=index, device=torch.device("cpu"))
+
+
+def sampler(**settings) -> One:
+    return One(made(**settings))
 
 
 def drawn(count: int = 400, logits: torch.Tensor = LOGITS, **config) -> Counter[int]:
@@ -115,8 +129,72 @@ def test_the_global_generator_is_neither_read_nor_moved() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_the_logits_are_left_as_they_are() -> None:
-    logits = LOGITS.clone()
-    config = {"logit_bias": {1: 5.0}, "presence_penalty": 1.0, "repetition_penalty": 1.5, "min_tokens": 1}
-    sampler(stop_ids=frozenset({2}), prompt=(0,), **config).choose(logits)
-    assert torch.equal(logits, LOGITS)
+SETTINGS = [
+    {"temperature": 0.0},
+    {"temperature": 0.7},
+    {"top_k": 7},
+    {"top_p": 0.4},
+    {"top_k": 300, "top_p": 0.99},
+    {"min_p": 0.2},
+    {"presence_penalty": 1.0, "frequency_penalty": 0.5},
+    {"repetition_penalty": 1.7, "prompt": (3, 4)},
+    {"logit_bias": {9: 5.0}},
+    {"temperature": 0.0, "repetition_penalty": 1.3, "logit_bias": {1: -100.0}},
+    {"top_p": 0.999999, "temperature": 2.0},
+    {"stop_ids": frozenset({2}), "min_tokens": 30},
+]
+
+
+def test_a_row_draws_the_same_alone_and_among_all_kinds_of_others() -> None:
+    generator = torch.Generator().manual_seed(0)
+    steps = [torch.randn(len(SETTINGS), 1000, generator=generator) * 4 for _ in range(40)]
+    alone = []
+    for row, settings in enumerate(SETTINGS):
+        one = sampler(vocab=1000, index=row, **settings)
+        alone.append([one.choose(logits[row]) for logits in steps])
+    batch = [made(vocab=1000, index=row, **settings) for row, settings in enumerate(SETTINGS)]
+    together = [choose(logits.clone(), batch) for logits in steps]
+    assert [list(tokens) for tokens in zip(*together, strict=True)] == alone
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {}, {"top_p": 0.5}, {"top_k": 3}])
+def test_logits_that_are_no_numbers_break_their_own_row_only(settings: dict) -> None:
+    for bad in (float("nan"), float("inf")):
+        logits = torch.zeros(2, 300)
+        logits[0, 7] = bad
+        logits[1, 3] = 100.0
+        assert choose(logits, [made(vocab=300, **settings), made(vocab=300, **settings)]) == [BROKEN, 3]
+
+
+class Odd:
+    """A grammar of odd tokens that ends after three."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+
+    @property
+    def finished(self) -> bool:
+        return len(self.taken) == 3
+
+    def fill_mask(self, row: torch.Tensor) -> bool:
+        row.fill_(-0x55555556)
+        return True
+
+    def accept(self, token: int) -> bool:
+        self.taken.append(token)
+        return True
+
+
+def test_a_grammar_rules_its_own_row_only() -> None:
+    grammar = Odd()
+    ruled = Choices(TextConfig(temperature=0.0), (), vocab_size=300, index=0, device=torch.device("cpu"), matcher=grammar)
+    free = made(vocab=300, temperature=0.0)
+    logits = torch.zeros(2, 300)
+    logits[:, 298] = 5.0
+    logits[:, 297] = 4.0
+    assert choose(logits.clone(), [ruled, free]) == [297, 298]
+    assert grammar.taken == [297]
+    assert not ruled.finished
+    for _ in range(2):
+        choose(logits.clone(), [ruled, free])
+    assert ruled.finished

@@ -1,0 +1,122 @@
+"""Running one step's work through the model: packed into one row, with logits only where a token is chosen or scored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from handlers.decoding.attention import Decodes, Paged, Prefill
+from handlers.decoding.cache import KeyValueCache
+from handlers.decoding.scheduler import Chunk
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_WASTE = 2.0
+_FEW_BLOCKS = 8
+
+
+class Logits(Struct, frozen=True):
+    """Float32 rows, and which are whose, by the sequence's order: one for each token of a scored chunk, else for the last."""
+
+    rows: Tensor
+    of: dict[int, range]
+
+
+class Forward:
+    """Turns chunks into one call of the model."""
+
+    def __init__(self, model: Any, cache: KeyValueCache) -> None:
+        self._model = model
+        self._cache = cache
+        self._device = model.device
+        self._picks_rows = model._supports_logits_to_keep()
+
+    def run(self, work: list[Chunk]) -> Logits:
+        work = sorted(work, key=_rank)
+        places: list[int] = []
+        rows: dict[int, range] = {}
+        for chunk, start in zip(work, _starts(work), strict=True):
+            wanted = _wanted(chunk)
+            rows[chunk.sequence.order] = range(len(places), len(places) + len(wanted))
+            places += [start + offset for offset in wanted]
+        return Logits(self._call(work, places), rows)
+
+    def _call(self, work: list[Chunk], places: list[int]) -> Tensor:
+        ids = [token for chunk in work for token in chunk.sequence.ids[chunk.start : chunk.stop]]
+        positions = [place for chunk in work for place in range(chunk.start, chunk.stop)]
+        keep = self._tensor(places or [0])
+        options = {"logits_to_keep": keep} if self._picks_rows else {}
+        output = self._model(
+            input_ids=self._tensor(ids)[None],
+            position_ids=self._tensor(positions)[None],
+            use_cache=False,
+            paged=self._layout(work),
+            **options,
+        )
+        logits = output.logits[0]
+        return (logits if self._picks_rows else logits[keep]).float()
+
+    def _layout(self, work: list[Chunk]) -> Paged:
+        size = self._cache.block_size
+        slots = [
+            chunk.sequence.blocks[place // size] * size + place % size
+            for chunk in work
+            for place in range(chunk.start, chunk.stop)
+        ]
+        singles = [chunk for chunk in work if chunk.count == 1]
+        prefills = [
+            Prefill(start, start + chunk.count, self._tensor(chunk.sequence.blocks), chunk.start)
+            for chunk, start in zip(work, _starts(work), strict=True)
+            if chunk.count > 1
+        ]
+        return Paged(self._cache, self._tensor(slots), self._decodes(singles), prefills)
+
+    def _decodes(self, chunks: list[Chunk]) -> list[Decodes]:
+        """Sequences of like length together, since each group is padded to its longest."""
+        groups: list[Decodes] = []
+        start = 0
+        while start < len(chunks):
+            shortest = _blocks(chunks[start], self._cache.block_size)
+            stop = start + 1
+            while stop < len(chunks) and _blocks(chunks[stop], self._cache.block_size) <= shortest * _WASTE + _FEW_BLOCKS:
+                stop += 1
+            groups.append(self._group(chunks[start:stop], start))
+            start = stop
+        return groups
+
+    def _group(self, chunks: list[Chunk], start: int) -> Decodes:
+        size = self._cache.block_size
+        width = max(_blocks(chunk, size) for chunk in chunks)
+        table = [(chunk.sequence.blocks + [0] * width)[:width] for chunk in chunks]
+        lengths = self._tensor([chunk.stop for chunk in chunks])
+        return Decodes(start, start + len(chunks), self._tensor(table), lengths, size)
+
+    def _tensor(self, values: list[Any]) -> Tensor:
+        import torch
+
+        return torch.tensor(values, dtype=torch.long).to(self._device, non_blocking=True)
+
+
+def _rank(chunk: Chunk) -> tuple[bool, int]:
+    """Single tokens first, by length."""
+    return chunk.count > 1, chunk.stop if chunk.count == 1 else 0
+
+
+def _wanted(chunk: Chunk) -> range:
+    """Tokens of the chunk whose logits are needed."""
+    if chunk.sequence.scoring:
+        return range(chunk.count)
+    return range(chunk.count - 1, chunk.count) if chunk.is_last else range(0)
+
+
+def _starts(work: list[Chunk]) -> list[int]:
+    starts = [0]
+    for chunk in work:
+        starts.append(starts[-1] + chunk.count)
+    return starts[:-1]
+
+
+def _blocks(chunk: Chunk, block_size: int) -> int:
+    return -(-chunk.stop // block_size)

@@ -1,0 +1,172 @@
+"""For models that may not be packed: transformers' own ``generate()``, one request after the other.
+
+Our chooser stands in its loop, takes a step's logits and says the next tokens.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from handlers import types as t
+from handlers.decoding.logprobs import Scored, score, spell
+from handlers.decoding.params import TextConfig
+from handlers.decoding.prefill import CHUNK, can_prefill, prefill, score_prompt
+from handlers.decoding.sampler import BROKEN, Choices, choose
+from handlers.decoding.ticket import Generation, NewMatcher, OnEnd, OnPiece, Prompt, ResultT, Ticket, echoed
+from handlers.decoding.transcript import Answer, Piece, Transcript
+from handlers.decoding.vocabulary import Vocabulary
+from openai_compat.errors import APIError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class _Task(Struct, frozen=True):
+    ticket: Ticket[Any]
+    prompts: tuple[Prompt, ...]
+    new_matcher: NewMatcher | None
+
+
+class GeneratePath:
+    """Answers one prompt at a time, all of its choices in one batch. A step is a whole request."""
+
+    def __init__(self, model: Any, vocabulary: Vocabulary, *, vocab_size: int) -> None:
+        self._model = model
+        self._vocabulary = vocabulary
+        self._vocab_size = vocab_size
+        self._tasks: deque[_Task] = deque()
+
+    def submit(
+        self,
+        prompts: tuple[Prompt, ...],
+        config: TextConfig,
+        ctx: t.RunContext,
+        *,
+        on_piece: OnPiece,
+        on_end: OnEnd[ResultT],
+        salt: str = "",
+        new_matcher: NewMatcher | None = None,
+    ) -> Ticket[ResultT]:
+        """See ``TextEngine``."""
+        ctx.check()
+        ticket = Ticket(self, config, ctx, on_piece, on_end)
+        self._tasks.append(_Task(ticket, prompts, new_matcher))
+        return ticket
+
+    def step(self) -> None:
+        if self._tasks:
+            task = self._tasks.popleft()
+            try:
+                task.ticket.finish(self._run(task))
+            except Exception as error:  # for whoever polls: the next request is none the worse for it
+                task.ticket.fail(error)
+
+    def _run(self, task: _Task) -> Generation:
+        config = task.ticket.config
+        answers = tuple(self._answer(prompt, i * config.n, task) for i, prompt in enumerate(task.prompts))
+        return Generation(answers=answers, keep=config.keep, prompt_tokens=sum(len(prompt.ids) for prompt in task.prompts))
+
+    def _answer(self, prompt: Prompt, first: int, task: _Task) -> tuple[Answer, ...]:
+        """``config.n`` answers, numbered from ``first``. Raises what the ticket's ``ctx`` raises, within one token."""
+        import torch
+
+        ticket = task.ticket
+        ticket.ctx.check()
+        with torch.inference_mode():
+            ids = torch.tensor([prompt.ids], dtype=torch.long, device=self._model.device)
+            echo = self._echo(prompt, ids, ticket.config, ticket.ctx)
+            transcripts = [self._transcript(first + i, prompt, ticket.config) for i in range(ticket.config.n)]
+            for transcript in transcripts:
+                if echo is not None:
+                    ticket.show(Piece(index=transcript.index, text=echo.text, logprobs=echo.logprobs))
+            if not all(transcript.finished for transcript in transcripts):
+                self._generate(ids, transcripts, prompt, task)
+        return tuple(echoed(transcript, echo) for transcript in transcripts)
+
+    def _transcript(self, index: int, prompt: Prompt, config: TextConfig) -> Transcript:
+        offset = len(prompt.text) if config.echo else 0
+        return Transcript(index, config, self._vocabulary, limit=prompt.limit, offset=offset)
+
+    def _generate(self, ids: Tensor, transcripts: list[Transcript], prompt: Prompt, task: _Task) -> None:
+        from transformers import GenerationConfig
+
+        past = self._shared_past(ids, len(transcripts), task.ticket.ctx)
+        batch = ids.expand(len(transcripts), -1)
+        chooser = _Chooser(transcripts, [self._choices(one.index, prompt, task) for one in transcripts], task.ticket)
+        self._model.generate(
+            batch,
+            attention_mask=batch.new_ones(batch.shape),
+            generation_config=GenerationConfig(max_new_tokens=prompt.limit, do_sample=False, pad_token_id=0),
+            logits_processor=[chooser],
+            stopping_criteria=[chooser.stopped],
+            **past,
+        )
+
+    def _choices(self, index: int, prompt: Prompt, task: _Task) -> Choices:
+        return Choices(
+            task.ticket.config,
+            prompt.ids,
+            vocab_size=self._vocab_size,
+            index=index,
+            device=self._model.device,
+            matcher=task.new_matcher() if task.new_matcher is not None else None,
+        )
+
+    def _shared_past(self, ids: Tensor, copies: int, ctx: t.RunContext) -> dict[str, Any]:
+        """The prompt's cache where running it beforehand is worth it; else ``generate()`` runs the prompt itself."""
+        length = ids.shape[1]
+        if length < 2 or (copies == 1 and length <= CHUNK) or not can_prefill(self._model):
+            return {}
+        cache = prefill(self._model, ids, ctx)
+        if copies > 1:
+            cache.batch_repeat_interleave(copies)
+        return {"past_key_values": cache}
+
+    def _echo(self, prompt: Prompt, ids: Tensor, config: TextConfig, ctx: t.RunContext) -> Piece | None:
+        if not config.echo:
+            return None
+        logprobs: list[t.TokenLogprob] = []
+        if config.logprobs is not None:
+            offset = 0
+            for scored in score_prompt(self._model, ids, config.logprobs, ctx):
+                logprobs.append(spell(scored, self._vocabulary, offset))
+                offset = min(len(prompt.text), offset + len(self._vocabulary.token_text(scored.token)))
+        return Piece(index=0, text=prompt.text, logprobs=tuple(logprobs))
+
+
+class _Chooser:
+    """A logits processor that decides: it leaves nothing but the chosen tokens for ``generate()`` to pick."""
+
+    def __init__(self, transcripts: list[Transcript], choices: list[Choices], ticket: Ticket[Any]) -> None:
+        self._pairs = list(zip(transcripts, choices, strict=True))
+        config = ticket.config
+        self._alternatives = config.logprobs if config.logprobs is not None else (0 if config.ranks else None)
+        self._ticket = ticket
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        import torch
+
+        self._ticket.ctx.check()
+        rows = [row for row, (transcript, _) in enumerate(self._pairs) if not transcript.finished]
+        tokens = choose(scores[rows].float(), [self._pairs[row][1] for row in rows])
+        if BROKEN in tokens:
+            raise APIError("The model failed while processing the request.")
+        scored: list[Scored | None] = [None] * len(rows)
+        if self._alternatives is not None:
+            scored = list(score(scores[rows].float(), tokens, self._alternatives))
+        forced = torch.full_like(scores, float("-inf"))
+        forced[:, 0] = 0.0
+        for row, token, known in zip(rows, tokens, scored, strict=True):
+            forced[row, 0] = float("-inf")
+            forced[row, token] = 0.0
+            transcript, choices = self._pairs[row]
+            self._ticket.show(transcript.accept(token, known, last=choices.finished))
+        return forced
+
+    def stopped(self, input_ids: Tensor, scores: Any, **options: Any) -> Tensor:
+        import torch
+
+        return torch.tensor([transcript.finished for transcript, _ in self._pairs], device=input_ids.device)

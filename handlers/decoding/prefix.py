@@ -1,0 +1,19 @@
+"""Names for blocks of tokens: equal names mean equal tokens from the very beginning on, under the same salt."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from hashlib import blake2b
+
+_BYTES = 16
+
+
+def root(salt: str) -> bytes:
+    """Where a chain begins. Chains of different salts never meet, so that nobody learns another's prompts from the cache."""
+    return blake2b(salt.encode(errors="replace"), digest_size=_BYTES, person=b"cache root").digest()
+
+
+def extend(parent: bytes, tokens: Sequence[int]) -> bytes:
+    """The name of the block of ``tokens`` that follows the block named ``parent``."""
+    return blake2b(parent + array("q", tokens).tobytes(), digest_size=_BYTES).digest()

@@ -1,0 +1,131 @@
+"""Whether a model may be packed: tried at load, since a model that mixes its neighbours does so without an error.
+
+Some models never call transformers' attention interface, or drop its arguments, or keep other state (convolutions, state space,
+linear attention). Packed, they would answer one user with another's words.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from msgspec import Struct
+
+from handlers.decoding import attention
+from handlers.decoding.cache import KeyValueCache, LayerShape
+from handlers.decoding.forward import Forward
+from handlers.decoding.scheduler import Chunk
+from handlers.decoding.sequence import Sequence
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_LAYERS = frozenset({"full_attention", "sliding_attention"})
+_LONG, _SHORT = 40, 5
+_BLOCK = 4
+_FAILURES = (TypeError, ValueError, RuntimeError, AttributeError, LookupError, NotImplementedError)
+_TOLERANCE = 1e-4
+_HALF_TOLERANCE = 5e-2
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """``reason`` says why a model may not be packed; else ``shapes`` and ``dtype`` say what its layers keep."""
+
+    reason: str | None = None
+    shapes: dict[int, LayerShape] = {}
+    dtype: Any = None
+
+
+def probe(model: Any) -> Verdict:
+    """Try it, and leave the model set for packed attention if it passes, as it was if not."""
+    import torch
+
+    refusal = _refusal(model)
+    if refusal is not None:
+        return Verdict(reason=refusal)
+    before = model.config._attn_implementation
+    attention.register()
+    with torch.inference_mode():
+        try:
+            verdict = _try(model)
+        except _FAILURES as error:
+            verdict = Verdict(reason=f"it cannot be run packed ({type(error).__name__})")
+    if verdict.reason is not None:
+        model.set_attn_implementation(before)
+    return verdict
+
+
+def _refusal(model: Any) -> str | None:
+    """What the configuration says already."""
+    config = model.config.get_text_config()
+    if model._is_stateful or config.is_encoder_decoder:
+        return "it keeps other state than keys and values"
+    if not set(getattr(config, "layer_types", None) or ()) <= _LAYERS:
+        return "some of its layers are of another kind than attention"
+    rotary = getattr(config, "rope_parameters", None) or {}
+    if "mrope_section" in rotary:
+        return "its positions have more than one dimension"
+    return None
+
+
+def _try(model: Any) -> Verdict:
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    size = model.get_input_embeddings().weight.shape[0]
+    prompts = [torch.randint(size, (length,), generator=generator).tolist() for length in (_LONG, _SHORT)]
+    alone = [model(input_ids=_row(ids, model), use_cache=False).logits[0, -1].float() for ids in prompts]
+    model.set_attn_implementation(attention.NAME)
+    spy = _Spy()
+    model(input_ids=_row(prompts[1], model), use_cache=False, paged=spy)
+    if set(spy.shapes) != set(range(model.config.get_text_config().num_hidden_layers)):
+        return Verdict(reason="not every layer is attention over the block table")
+    cache = KeyValueCache(spy.shapes, blocks=2 * _LONG // _BLOCK, block_size=_BLOCK, dtype=spy.dtype, device=model.device)
+    together = _packed(Forward(model, cache), [_Tokens(0, prompts[0]), _Tokens(1, prompts[1])])
+    tolerance = _TOLERANCE if spy.dtype == torch.float32 else _HALF_TOLERANCE
+    if not all(_alike(*pair, tolerance) for pair in zip(alone, together, strict=True)):
+        return Verdict(reason="packed sequences differ from the same run apart")
+    return Verdict(shapes=spy.shapes, dtype=spy.dtype)
+
+
+class _Spy:
+    """In place of a step's layout: notes what each layer keeps."""
+
+    def __init__(self) -> None:
+        self.shapes: dict[int, LayerShape] = {}
+        self.dtype: Any = None
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: Any, softmax: Any) -> Tensor:
+        self.shapes[layer] = LayerShape(key.shape[0], key.shape[-1], value.shape[-1])
+        self.dtype = key.dtype
+        return query.new_zeros(query.shape[1], query.shape[0], value.shape[-1])
+
+
+class _Tokens:
+    """As much of a sequence as the forward pass reads, in blocks that are not in order."""
+
+    scoring = False
+
+    def __init__(self, order: int, ids: list[int]) -> None:
+        self.order = order
+        self.ids = ids
+        self.blocks = [1 + 2 * place + order for place in reversed(range(_LONG // _BLOCK))]
+
+
+def _packed(forward: Forward, prompts: list[_Tokens]) -> list[Tensor]:
+    """The last logits of both, their prompts in chunks: both at once, one beside the other's next token, and that alone."""
+    long, short = (cast(Sequence, tokens) for tokens in prompts)
+    middle, last = _LONG // 2, _LONG - 1
+    forward.run([Chunk(long, 0, middle), Chunk(short, 0, _SHORT - 1)])
+    second = forward.run([Chunk(long, middle, last - middle), Chunk(short, _SHORT - 1, 1)])
+    third = forward.run([Chunk(long, last, 1)])
+    return [third.rows[third.of[0].start], second.rows[second.of[1].start]]
+
+
+def _row(ids: list[int], model: Any) -> Tensor:
+    import torch
+
+    return torch.tensor([ids], device=model.device)
+
+
+def _alike(one: Tensor, other: Tensor, tolerance: float) -> bool:
+    return bool((one - other).norm() <= tolerance * one.norm())

@@ -1,0 +1,42 @@
+"""Which of the two ways a loaded model is served: packed with others if the probe allows it, else one request at a time."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from handlers.causal_lm import CausalLM
+from handlers.decoding import sizing
+from handlers.decoding.cache import KeyValueCache
+from handlers.decoding.engine import Engine
+from handlers.decoding.generate_path import GeneratePath
+from handlers.decoding.probe import probe
+from handlers.decoding.ticket import TextEngine
+from handlers.types import ModelSpec
+from openai_compat.errors import ModelUnavailable
+
+logger = logging.getLogger(__name__)
+
+
+def create(spec: ModelSpec, lm: CausalLM) -> TextEngine:
+    """Raises ``ModelUnavailable`` where ``options.engine`` cannot be used."""
+    options = _options(spec)
+    verdict = probe(lm.model)
+    if verdict.reason is not None:
+        logger.info("'%s' is served one request at a time: %s", spec.id, verdict.reason)
+        return GeneratePath(lm.model, lm.vocabulary, vocab_size=lm.vocab_size)
+    device = lm.model.device
+    blocks = sizing.blocks(options, verdict.shapes, lm.context_length, verdict.dtype, device)
+    limits = sizing.limits(options, device)
+    cache = KeyValueCache(verdict.shapes, blocks=blocks, block_size=options.block_size, dtype=verdict.dtype, device=device)
+    tokens = blocks * options.block_size
+    logger.info("'%s' is served in batches of up to %d, with a cache of %d tokens", spec.id, limits.sequences, tokens)
+    return Engine(lm.model, lm.vocabulary, cache, vocab_size=lm.vocab_size, blocks=blocks, limits=limits)
+
+
+def _options(spec: ModelSpec) -> sizing.EngineOptions:
+    try:
+        return msgspec.convert(spec.options.get("engine", {}), sizing.EngineOptions)
+    except msgspec.ValidationError as error:
+        raise ModelUnavailable(f"options.engine of '{spec.id}' cannot be used: {error}.") from error

@@ -1,0 +1,73 @@
+"""Models that may not be packed are found out, and decode like the library's own loop, one request after the other."""
+
+from __future__ import annotations
+
+import pytest
+
+from handlers import types as t
+from handlers.decoding.generate_path import GeneratePath
+from handlers.decoding.prefill import can_prefill
+from handlers.deferred import complete
+from openai_compat.errors import Cancelled
+
+PROMPT = "The quick brown fox jumps over the lazy dog"
+
+
+@pytest.fixture(params=["mamba", "lfm2", "falcon", "stablelm", "bloom"])
+def model(request, family):
+    found = family(request.param)
+    assert isinstance(found.handler._engine, GeneratePath)
+    return found
+
+
+@pytest.fixture
+def ids(model) -> tuple[int, ...]:
+    return tuple(model.handler._lm.vocabulary.tokenizer.encode(PROMPT))
+
+
+def test_greedy_equals_plain_generate(model, ids, collector, tokens) -> None:
+    asked = model.submit(ids, collector())
+    complete(asked)
+    assert tokens(asked) == model.expected(ids, 12)
+
+
+def test_requests_take_turns_and_are_never_mixed(model, ids, collector, tokens) -> None:
+    other = tuple(reversed(ids))
+    first, second = model.submit(ids, collector()), model.submit(other, collector())
+    model.handler._engine.step()
+    assert second.poll() is None
+    complete(second)
+    assert tokens(first) == model.expected(ids, 12)
+    assert tokens(second) == model.expected(other, 12)
+
+
+def test_several_answers_and_chunks_change_nothing(model, ids, collector, tokens, monkeypatch) -> None:
+    expected = model.expected(ids, 12)
+    several = complete(model.submit(ids, collector(), n=3))
+    assert [list(answer.tokens) for answer in several.answers[0]] == [expected] * 3
+    monkeypatch.setattr("handlers.decoding.generate_path.CHUNK", 3)
+    monkeypatch.setattr("handlers.decoding.prefill.CHUNK", 3)
+    asked = model.submit(ids, collector())
+    complete(asked)
+    assert tokens(asked) == expected
+
+
+def test_only_a_past_of_keys_and_values_is_run_beforehand(family) -> None:
+    found = {name: can_prefill(family(name).handler._lm.model) for name in ("mamba", "lfm2", "falcon", "stablelm")}
+    assert found == {"mamba": False, "lfm2": False, "falcon": True, "stablelm": True}
+
+
+def test_a_prompt_can_be_scored(model, collector) -> None:
+    request = t.TextRequest(prompts=(PROMPT,), echo=True, sampling=t.Sampling(max_tokens=0, logprobs=1))
+    scored = complete(model.handler.generate_text(request, collector())).choices[0].logprobs
+    assert scored[0].logprob is None
+    assert all(token.logprob <= 0 for token in scored[1:])
+
+
+def test_a_cancelled_request_ends_within_one_token_and_the_next_one_is_served(model, ids, collector, tokens) -> None:
+    gone = model.submit(ids, collector(checks=4, error=Cancelled))
+    next_one = model.submit(ids, collector())
+    complete(next_one)
+    with pytest.raises(Cancelled):
+        gone.poll()
+    assert tokens(next_one) == model.expected(ids, 12)
