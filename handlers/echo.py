@@ -8,6 +8,8 @@ model's ``options`` and from directives in the last user text, which win and are
     [[delay=0.1]]       seconds before each token; [[first_delay=2]] before the first
     [[fail_after=3]]    raise an error after so many tokens
     [[finish=length]]   the finish reason of an answer that is complete
+    [[tool_parser=json]]        read its own answer as a model of this dialect, where tools are offered
+    [[reasoning_parser=think]]  and its reasoning in these marks
 
 Tokens are words with the white space behind them.
 """
@@ -23,7 +25,8 @@ from typing import Any, TypeVar
 from handlers import types as t
 from handlers.base import BaseHandler
 from handlers.echo_media import color_of, mp4, png, wav
-from handlers.echo_voice import DIRECTIVE, WORD, EchoInputs, Script, Voice, contexts_of, merge, texts_of
+from handlers.echo_voice import DIRECTIVE, WORD, EchoInputs, Script, Voice, contexts_of, format_of, merge, texts_of
+from handlers.output import AnswerReader
 from openai_compat.errors import APIError, ContextLengthExceeded, InvalidRequest, ModelUnavailable
 
 RawT = TypeVar("RawT")
@@ -96,10 +99,15 @@ class EchoHandler(BaseHandler):
         inputs = self.prepare_inputs(request)
         sampling = self.get_generation_config(request)
         voices = [Voice(i, inputs, request, sampling) for i in range(len(inputs.texts) * sampling.n)]
+        reader = AnswerReader(format_of(inputs.script), request)
         for delta in self._speak(voices, inputs.script, ctx):
-            ctx.emit(self.postprocess_outputs(delta, request))
-        usage = t.Usage(prompt_tokens=sum(inputs.counts), completion_tokens=sum(voice.spoken for voice in voices))
-        raw = t.TextResult(choices=tuple(voice.choice() for voice in voices), usage=usage)
+            self._show(reader.feed(self.postprocess_outputs(delta, request)), ctx)
+        choices = []
+        for voice in voices:
+            rest, choice = reader.finish(voice.choice())
+            self._show(rest, ctx)
+            choices.append(choice)
+        raw = t.TextResult(choices=tuple(choices), usage=_spoken(inputs, voices, reader))
         return self.postprocess_outputs(raw, request)
 
     def process_multimodal(self, request: t.TextRequest, ctx: t.RunContext) -> t.TextResult:
@@ -182,6 +190,11 @@ class EchoHandler(BaseHandler):
                     yield delta
             step += 1
 
+    @staticmethod
+    def _show(deltas: list[t.TextDelta], ctx: t.RunContext) -> None:
+        for delta in deltas:
+            ctx.emit(delta)
+
     def _embed(self, request: t.EmbedRequest, ctx: t.RunContext) -> t.EmbedResult:
         inputs = self.prepare_inputs(request)
         self._wait(inputs.script, ctx)
@@ -230,6 +243,14 @@ def _vector(text: str, dimensions: int) -> tuple[float, ...]:
     values = [byte - 127.5 for byte in data]
     norm = math.sqrt(sum(value * value for value in values))
     return tuple(value / norm for value in values)
+
+
+def _spoken(inputs: EchoInputs, voices: list[Voice], reader: AnswerReader) -> t.Usage:
+    return t.Usage(
+        prompt_tokens=sum(inputs.counts),
+        completion_tokens=sum(voice.spoken for voice in voices),
+        reasoning_tokens=sum(reader.reasoning_tokens(voice.index, voice.sizes) for voice in voices),
+    )
 
 
 def _usage(inputs: EchoInputs) -> t.Usage:

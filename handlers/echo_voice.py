@@ -14,6 +14,9 @@ from msgspec import Struct
 from handlers import types as t
 from handlers.decoding.stops import StopMatcher
 from handlers.modes import last_user
+from handlers.output import OutputFormat
+from handlers.reasoning import STYLES
+from handlers.tools.parser import DIALECTS
 
 MAX_TOKENS = 100_000
 DIRECTIVE = re.compile(r"\[\[(\w{1,32})=([^\[\]]{0,4096})\]\]")
@@ -30,6 +33,8 @@ class Script(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     first_delay: float = 0.0
     fail_after: int | None = None
     finish: t.FinishReason = "stop"
+    tool_parser: str = "hermes"
+    reasoning_parser: str = "none"
 
 
 class EchoInputs(Struct, frozen=True, kw_only=True):
@@ -45,7 +50,15 @@ def merge(script: Script, changes: Mapping[str, Any]) -> Script:
     merged = msgspec.convert({**msgspec.structs.asdict(script), **changes}, Script, strict=False)
     if (merged.tokens or 0) > MAX_TOKENS or not all(map(math.isfinite, (merged.delay, merged.first_delay))):
         raise ValueError(f"at most {MAX_TOKENS} tokens and finite delays")
+    format_of(merged)
     return merged
+
+
+def format_of(script: Script) -> OutputFormat:
+    """How the "model" writes calls and reasoning. Raises ``ValueError``."""
+    if script.tool_parser not in DIALECTS or script.reasoning_parser not in (*STYLES, "none"):
+        raise ValueError("there is no such parser")
+    return OutputFormat(dialect=script.tool_parser, reasoning=script.reasoning_parser)
 
 
 class Voice:
@@ -87,6 +100,11 @@ class Voice:
             self.finish = "length" if end < len(self._words) else self._script.finish
             text += self._stops.finish()
         return self._delta(text, self._logprob(word) if word and text else ())
+
+    @property
+    def sizes(self) -> list[int]:
+        """Bytes of each word that was spoken."""
+        return [len(word.encode(errors="replace")) for word in self._words[: self.spoken]]
 
     def choice(self) -> t.TextChoice:
         logprobs = None if self._logprobs is None else tuple(self._tokens)

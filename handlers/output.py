@@ -7,6 +7,7 @@ show and the deltas that are shown, and what it said is the choice: a whole answ
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Struct
@@ -65,6 +66,42 @@ def format_of(options: dict[str, Any], template: str | None, *, takes_tools: boo
         dialect=_setting(options, "tool_parser", dialect, tuple(tools.DIALECTS)) or dialect,
         reasoning=_setting(options, "reasoning_parser", style, (*reasoning.STYLES, _OFF)),
     )
+
+
+class AnswerReader:
+    """Reads all choices of one request, each with a parser of its own, or as they are where the format asks for none."""
+
+    def __init__(self, form: OutputFormat, request: t.TextRequest, prompt: str = "") -> None:
+        self._form = form
+        self._request = request
+        self._prompt = prompt
+        self._parsers: dict[int, OutputParser | None] = {}
+
+    def feed(self, delta: t.TextDelta) -> list[t.TextDelta]:
+        """What a piece of plain text turns out to be."""
+        if delta.index not in self._parsers:
+            self._parsers[delta.index] = self._form.parser(delta.index, self._request, self._prompt)
+        parser = self._parsers[delta.index]
+        return [delta] if parser is None else parser.feed(delta)
+
+    def finish(self, choice: t.TextChoice) -> tuple[list[t.TextDelta], t.TextChoice]:
+        """What was held back of a choice, and the choice. One that was not fed piece by piece is read now."""
+        deltas = []
+        if choice.index not in self._parsers:
+            deltas = self.feed(t.TextDelta(index=choice.index, text=choice.text, logprobs=choice.logprobs or ()))
+        parser = self._parsers[choice.index]
+        return ([], choice) if parser is None else (deltas + parser.finish(), parser.choice(choice))
+
+    def reasoning_tokens(self, index: int, sizes: Iterable[int]) -> int:
+        """How many of a choice's tokens are reasoning; ``sizes`` are their bytes."""
+        parser = self._parsers.get(index)
+        left, count = parser.spent if parser else 0, 0
+        for size in sizes:
+            if left <= 0:
+                break
+            left -= size
+            count += 1
+        return count
 
 
 def _setting(options: dict[str, Any], name: str, guessed: str | None, known: tuple[str, ...]) -> str | None:

@@ -127,10 +127,28 @@ class ChatLogprobs(Struct, frozen=True, kw_only=True):
     refusal: list[ChatTokenLogprob] | None = None
 
 
+class FunctionCall(Struct, frozen=True, kw_only=True):
+    """``arguments`` is JSON text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Struct, frozen=True, kw_only=True):
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
 class AssistantMessage(Struct, frozen=True, kw_only=True):
+    """``content`` is null where there are calls alone. ``reasoning_content`` and ``reasoning`` are two names of one thing."""
+
     role: Literal["assistant"] = "assistant"
     content: str | None
     refusal: str | None = None
+    tool_calls: list[ToolCall] | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
 
 
 class ChatChoice(Struct, frozen=True, kw_only=True):
@@ -152,9 +170,26 @@ class ChatCompletion(Struct, frozen=True, kw_only=True):
 # ---------------------------------------------------------------- stream
 
 
+class FunctionCallPiece(Struct, frozen=True, kw_only=True):
+    name: str | UnsetType = UNSET
+    arguments: str
+
+
+class ToolCallPiece(Struct, frozen=True, kw_only=True):
+    """The first piece of a call has all keys and no arguments yet; the others have only ``index`` and arguments."""
+
+    index: int
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
+    function: FunctionCallPiece
+
+
 class ChatDelta(Struct, frozen=True, kw_only=True, omit_defaults=True):
     role: Literal["assistant"] | UnsetType = UNSET
-    content: str | UnsetType = UNSET
+    content: str | UnsetType | None = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    tool_calls: list[ToolCallPiece] | UnsetType = UNSET
 
 
 class ChatChunkChoice(Struct, frozen=True, kw_only=True):

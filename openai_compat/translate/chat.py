@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from handlers.types import TextChoice, TextDelta, TextRequest, TextResult, Verb
+from msgspec import UNSET
+
+from handlers.types import TextChoice, TextDelta, TextRequest, TextResult, ToolCallDelta, Verb
 from openai_compat.errors import InvalidRequest, UnsupportedParameter
 from openai_compat.translate.common import Facts, Meta, Refusal, refuse, sampling_of, to_usage, wants_usage
 from openai_compat.translate.logprobs import to_chat_logprobs
 from openai_compat.translate.messages import has_attachments, to_messages
 from openai_compat.translate.stream import TextStream, encode
-from schemas.chat import AssistantMessage, ChatChoice, ChatCompletion, ChatCompletionRequest, NamedToolChoice
+from openai_compat.translate.tools import tools_of
+from schemas.chat import (
+    AssistantMessage,
+    ChatChoice,
+    ChatCompletion,
+    ChatCompletionRequest,
+    FunctionCall,
+    FunctionCallPiece,
+    NamedToolChoice,
+    ToolCall,
+    ToolCallPiece,
+)
 
 ID_PREFIX = "chatcmpl"
 
 REFUSED: tuple[Refusal, ...] = (
-    Refusal("tools", "Tools can be listed only with tool_choice 'none'.", lambda b: bool(b.tools) and b.tool_choice != "none"),
+    Refusal("tools", "Only functions can be called.", lambda b: any(tool.type != "function" for tool in b.tools or ())),
     Refusal(
         "tool_choice",
-        "Tools cannot be called.",
-        lambda b: isinstance(b.tool_choice, NamedToolChoice) or b.tool_choice == "required",
+        "Only functions can be called.",
+        lambda b: isinstance(b.tool_choice, NamedToolChoice) and b.tool_choice.type == "custom",
     ),
     Refusal(
         "functions",
-        "Functions can be listed only with function_call 'none'.",
+        "Offer them as 'tools'.",
         lambda b: bool(b.functions) and b.function_call != "none",
     ),
-    Refusal("function_call", "Functions cannot be called.", lambda b: b.function_call not in (None, "none", "auto")),
+    Refusal("function_call", "Use 'tools' and 'tool_choice'.", lambda b: b.function_call not in (None, "none", "auto")),
     Refusal(
         "response_format",
         "Only the type 'text' is supported.",
@@ -82,6 +95,7 @@ def _check(body: ChatCompletionRequest) -> None:
 
 def _to_domain(body: ChatCompletionRequest, *, mode: str | None, cache_salt: str) -> TextRequest:
     max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    tools, tool_choice = tools_of(body)
     return TextRequest(
         messages=to_messages(body.messages),
         sampling=sampling_of(body, max_tokens=max_tokens, logprobs=(body.top_logprobs or 0) if body.logprobs else None),
@@ -90,6 +104,9 @@ def _to_domain(body: ChatCompletionRequest, *, mode: str | None, cache_salt: str
         stream=bool(body.stream),
         template_options=_template_options(body),
         cache_salt=cache_salt,
+        tools=tools,
+        tool_choice=tool_choice,
+        parallel_tool_calls=body.parallel_tool_calls is not False,
     )
 
 
@@ -114,9 +131,19 @@ def to_response(result: TextResult, meta: Meta) -> ChatCompletion:
 def _to_choice(choice: TextChoice) -> ChatChoice:
     return ChatChoice(
         index=choice.index,
-        message=AssistantMessage(content=choice.text),
+        message=_to_message(choice),
         logprobs=None if choice.logprobs is None else to_chat_logprobs(choice.logprobs),
         finish_reason=choice.finish_reason,
+    )
+
+
+def _to_message(choice: TextChoice) -> AssistantMessage:
+    calls = [ToolCall(id=c.id, function=FunctionCall(name=c.name, arguments=c.arguments)) for c in choice.tool_calls]
+    return AssistantMessage(
+        content=None if calls and not choice.text else choice.text,
+        tool_calls=calls or UNSET,
+        reasoning_content=choice.reasoning or UNSET,
+        reasoning=choice.reasoning or UNSET,
     )
 
 
@@ -131,14 +158,29 @@ class ChatStream(TextStream):
     def of(cls, body: ChatCompletionRequest, meta: Meta) -> ChatStream:
         return cls(meta, include_usage=wants_usage(body))
 
-    def _begin(self, index: int) -> bytes:
-        return self._open + b'%d,"delta":{"role":"assistant","content":""' % index + self._close
+    def _begin(self, delta: TextDelta) -> bytes:
+        content = b"null" if delta.tool_calls and not delta.text else b'""'
+        return self._open + b'%d,"delta":{"role":"assistant","content":' % delta.index + content + self._close
 
     def _piece(self, delta: TextDelta) -> bytes:
         head = self._open + b'%d,"delta":{"content":' % delta.index + encode(delta.text)
         if not delta.logprobs:
             return head + self._close
         return head + b'},"logprobs":' + encode(to_chat_logprobs(delta.logprobs)) + b',"finish_reason":null' + self._tail
+
+    def _thought(self, delta: TextDelta) -> bytes:
+        text = encode(delta.reasoning)
+        head = self._open + b'%d,"delta":{"reasoning_content":' % delta.index + text
+        return head + b',"reasoning":' + text + self._close
+
+    def _call(self, index: int, piece: ToolCallDelta) -> bytes:
+        wire = ToolCallPiece(
+            index=piece.index,
+            id=piece.id or UNSET,
+            type="function" if piece.id else UNSET,
+            function=FunctionCallPiece(name=piece.name or UNSET, arguments=piece.arguments),
+        )
+        return self._open + b'%d,"delta":{"tool_calls":[' % index + encode(wire) + b"]" + self._close
 
     def _end(self, choice: TextChoice) -> bytes:
         reason = encode(choice.finish_reason)

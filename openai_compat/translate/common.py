@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from handlers.types import Sampling, Usage
 from openai_compat.errors import UnsupportedParameter
-from schemas.common import CompletionUsage, PromptTokensDetails, SamplingFields, Stop
+from schemas.common import CompletionTokensDetails, CompletionUsage, PromptTokensDetails, SamplingFields, Stop
 
 
 class Facts(Protocol):
@@ -81,4 +81,5 @@ def to_usage(usage: Usage) -> CompletionUsage:
         completion_tokens=usage.completion_tokens,
         total_tokens=usage.prompt_tokens + usage.completion_tokens,
         prompt_tokens_details=PromptTokensDetails(cached_tokens=usage.cached_tokens),
+        completion_tokens_details=CompletionTokensDetails(reasoning_tokens=usage.reasoning_tokens),
     )

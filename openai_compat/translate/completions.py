@@ -114,7 +114,7 @@ class CompletionStream(TextStream):
     def of(cls, body: CompletionRequest, meta: Meta) -> CompletionStream:
         return cls(meta, include_usage=wants_usage(body))
 
-    def _begin(self, index: int) -> bytes:
+    def _begin(self, delta: TextDelta) -> bytes:
         return b""
 
     def _piece(self, delta: TextDelta) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from handlers.types import Delta, TextChoice, TextDelta, TextResult
+from handlers.types import Delta, TextChoice, TextDelta, TextResult, ToolCallDelta
 from openai_compat.translate.common import Meta, to_usage
 
 DONE = b"data: [DONE]\n\n"
@@ -47,7 +47,7 @@ class TextStream(ABC):
         out: list[bytes] = []
         for choice in result.choices:
             if choice.index not in self._begun:
-                self._add(out, TextDelta(index=choice.index, text=choice.text, logprobs=choice.logprobs or ()))
+                self._add(out, _as_delta(choice))
             out.append(self._end(choice))
         if self._include_usage:
             out.append(self._head + b'],"usage":' + encode(to_usage(result.usage)) + b"}\n\n")
@@ -57,13 +57,25 @@ class TextStream(ABC):
     def _add(self, out: list[bytes], delta: TextDelta) -> None:
         if delta.index not in self._begun:
             self._begun.add(delta.index)
-            out.append(self._begin(delta.index))
+            out.append(self._begin(delta))
+        if delta.reasoning:
+            out.append(self._thought(delta))
         if delta.text or delta.logprobs:
             out.append(self._piece(delta))
+        if delta.tool_calls:
+            out.extend(self._call(delta.index, piece) for piece in delta.tool_calls)
 
     @abstractmethod
-    def _begin(self, index: int) -> bytes:
-        """What announces a choice; may be nothing."""
+    def _begin(self, delta: TextDelta) -> bytes:
+        """What announces the choice of its first delta; may be nothing."""
+
+    def _thought(self, delta: TextDelta) -> bytes:
+        """One event with a piece of the reasoning, where the answer has a place for it."""
+        return b""
+
+    def _call(self, index: int, piece: ToolCallDelta) -> bytes:
+        """One event with a piece of a call, where the answer has a place for it."""
+        return b""
 
     @abstractmethod
     def _piece(self, delta: TextDelta) -> bytes:
@@ -72,3 +84,22 @@ class TextStream(ABC):
     @abstractmethod
     def _end(self, choice: TextChoice) -> bytes:
         """The one event with the choice's ``finish_reason``."""
+
+
+def _as_delta(choice: TextChoice) -> TextDelta:
+    """A choice in one piece."""
+    calls = [
+        piece
+        for index, call in enumerate(choice.tool_calls)
+        for piece in (
+            ToolCallDelta(index=index, id=call.id, name=call.name),
+            ToolCallDelta(index=index, arguments=call.arguments),
+        )
+    ]
+    return TextDelta(
+        index=choice.index,
+        text=choice.text,
+        logprobs=choice.logprobs or (),
+        reasoning=choice.reasoning or "",
+        tool_calls=tuple(calls),
+    )

@@ -8,6 +8,7 @@ import wave
 import zlib
 
 import pytest
+from msgspec.structs import replace
 
 from handlers import types as t
 from handlers.echo import EchoHandler
@@ -217,3 +218,23 @@ def test_its_facts_need_no_files() -> None:
     assert set(analysis.capabilities) == set(t.VERBS)
     assert analysis.context_length == 7
     assert EchoHandler.validate_model_files(spec) == ()
+
+
+def test_with_tools_it_reads_its_own_answer_as_a_model_of_the_dialect(collector) -> None:
+    ctx = collector()
+    tools = (t.Tool(name="weather"),)
+    text = (
+        '[[tool_parser=mistral]][[reasoning_parser=think]]<think>\nHm\n</think> Now. [TOOL_CALLS]weather[ARGS]{"city": "Paris"}'
+    )
+    result = echo().generate_text(replace(say(text), tools=tools), ctx)
+    choice = result.choices[0]
+    assert (choice.text, choice.reasoning, choice.finish_reason) == ("Now. ", "Hm", "tool_calls")
+    assert [(call.name, call.arguments) for call in choice.tool_calls] == [("weather", '{"city": "Paris"}')]
+    assert ctx.text() == "Now. "
+    assert "".join(piece.arguments for delta in ctx.deltas for piece in delta.tool_calls) == '{"city": "Paris"}'
+    assert result.usage.reasoning_tokens == 3
+
+
+def test_an_unknown_parser_is_a_script_that_cannot_be_followed(collector) -> None:
+    with pytest.raises(InvalidRequest):
+        echo().generate_text(say("[[tool_parser=klingon]]x"), collector())

@@ -8,10 +8,10 @@ import pytest
 from openai.types import Completion
 from openai.types.chat import ChatCompletion
 
-from handlers.types import TextChoice, TextResult, TokenLogprob, TopLogprob, Usage
+from handlers.types import TextChoice, TextResult, TokenLogprob, ToolCall, TopLogprob, Usage
 from openai_compat.translate import chat, completions
 
-USAGE = Usage(prompt_tokens=5, completion_tokens=3, cached_tokens=4)
+USAGE = Usage(prompt_tokens=5, completion_tokens=3, cached_tokens=4, reasoning_tokens=1)
 TOKENS = (
     TokenLogprob(
         token=" é",
@@ -21,6 +21,10 @@ TOKENS = (
         text_offset=4,
     ),
     TokenLogprob(token="�", logprob=-math.inf, token_bytes=b"\xf0\x9f", text_offset=6),
+)
+CALLS = (
+    ToolCall(id="call_1", name="weather", arguments='{"city": "Zürich"}'),
+    ToolCall(id="call_2", name="now", arguments="{}"),
 )
 
 
@@ -34,6 +38,10 @@ RESULTS = {
         TextChoice(index=0, text="", finish_reason="length"), TextChoice(index=1, text="x", finish_reason="content_filter")
     ),
     "logprobs": result(TextChoice(index=0, text=" é�", finish_reason="stop", logprobs=TOKENS)),
+    "calls": result(TextChoice(index=0, text="", finish_reason="tool_calls", tool_calls=CALLS)),
+    "reasoning, words and calls": result(
+        TextChoice(index=0, text="Let me see.", finish_reason="tool_calls", reasoning="Hm.", tool_calls=CALLS[:1])
+    ),
     "no tokens": result(TextChoice(index=0, text="", finish_reason="stop", logprobs=())),
 }
 
@@ -81,7 +89,7 @@ def test_a_chat_answer_says_everything_once(meta):
             "total_tokens": 8,
             "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 0},
             "completion_tokens_details": {
-                "reasoning_tokens": 0,
+                "reasoning_tokens": 1,
                 "audio_tokens": 0,
                 "accepted_prediction_tokens": 0,
                 "rejected_prediction_tokens": 0,
@@ -126,3 +134,24 @@ def test_the_first_token_of_an_echoed_prompt_has_no_probability(meta):
 def test_a_completion_knows_no_tools(meta):
     choice = TextChoice(index=0, text="", finish_reason="tool_calls")
     assert completions.to_response(result(choice), meta).choices[0].finish_reason == "stop"
+
+
+def test_an_answer_of_calls_alone_has_no_content(meta):
+    data = json.loads(msgspec.json.encode(chat.to_response(RESULTS["calls"], meta)))
+    assert data["choices"][0]["message"] == {
+        "role": "assistant",
+        "content": None,
+        "refusal": None,
+        "tool_calls": [
+            {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Zürich"}'}},
+            {"id": "call_2", "type": "function", "function": {"name": "now", "arguments": "{}"}},
+        ],
+    }
+
+
+def test_reasoning_has_both_of_its_names(meta):
+    message = json.loads(msgspec.json.encode(chat.to_response(RESULTS["reasoning, words and calls"], meta)))["choices"][0][
+        "message"
+    ]
+    assert (message["content"], message["reasoning_content"], message["reasoning"]) == ("Let me see.", "Hm.", "Hm.")
+    assert len(message["tool_calls"]) == 1

@@ -16,6 +16,7 @@ SECTION = re.split(r"\n## |\n### (?!Beyond)", PAGE.split("\n## `POST /v1/chat/co
 OUTCOMES = dict(re.findall(r"^\| `([a-z_]+)` \| ([A-Za-z ]+?) \|", SECTION, re.MULTILINE))
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+CUSTOM = {"type": "custom", "custom": {"name": "c"}}
 FUNCTION = {"name": "f", "parameters": {"type": "object"}}
 
 # field → the fields sent, and what is seen in the domain's request
@@ -35,6 +36,7 @@ HONOURED = {
     "logprobs": ({"logprobs": True}, lambda r: r.sampling.logprobs == 0),
     "top_logprobs": ({"logprobs": True, "top_logprobs": 5}, lambda r: r.sampling.logprobs == 5),
     "reasoning_effort": ({"reasoning_effort": "low"}, lambda r: r.template_options == {"reasoning_effort": "low"}),
+    "parallel_tool_calls": ({"tools": [TOOL], "parallel_tool_calls": False}, lambda r: not r.parallel_tool_calls),
     "mode": ({"mode": "creative"}, lambda r: r.mode == "creative"),
     "mode_options": ({"mode_options": {"language": "French"}}, lambda r: r.mode_options == {"language": "French"}),
     "top_k": ({"top_k": 40}, lambda r: r.sampling.top_k == 40),
@@ -52,12 +54,8 @@ ELSEWHERE = {"model": "the gateway finds it", "stream_options": "see test_stream
 
 # field → requests that are refused, all naming it
 REFUSED = {
-    "tools": [{"tools": [TOOL]}, {"tools": [TOOL], "tool_choice": "auto"}, {"tools": [TOOL], "tool_choice": "required"}],
-    "tool_choice": [
-        {"tool_choice": "required"},
-        {"tool_choice": {"type": "function", "function": {"name": "f"}}},
-        {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}},
-    ],
+    "tools": [{"tools": [TOOL, CUSTOM]}, {"tools": [CUSTOM], "tool_choice": "none"}],
+    "tool_choice": [{"tools": [TOOL], "tool_choice": {"type": "custom", "custom": {"name": "f"}}}],
     "functions": [{"functions": [FUNCTION]}, {"functions": [FUNCTION], "function_call": "auto"}],
     "function_call": [{"function_call": {"name": "f"}}],
     "response_format": [
@@ -70,7 +68,7 @@ REFUSED = {
     "chat_template": [{"chat_template": "{{ messages }}"}],
 }
 HARMLESS = {
-    "tools": {"tools": [TOOL], "tool_choice": "none"},
+    "tools": {"tools": []},
     "tool_choice": {"tool_choice": "auto"},
     "functions": {"functions": [FUNCTION], "function_call": "none"},
     "function_call": {"function_call": "none"},
@@ -78,7 +76,6 @@ HARMLESS = {
     "modalities": {"modalities": ["text"]},
 }
 NO_EFFECT = {
-    "parallel_tool_calls": True,
     "prediction": {"type": "content", "content": "x"},
     "moderation": {"model": "m"},
     "metadata": {"a": "b"},

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from openai.types import Completion as SDKCompletion
 from openai.types.chat import ChatCompletionChunk as SDKChunk
 
-from handlers.types import MediaDelta, TextChoice, TextDelta, TextResult, TokenLogprob, Usage
+from handlers.types import MediaDelta, TextChoice, TextDelta, TextResult, TokenLogprob, ToolCall, ToolCallDelta, Usage
 from openai_compat.translate.chat import ChatStream
 from openai_compat.translate.common import Meta
 from openai_compat.translate.completions import CompletionStream
@@ -147,3 +147,62 @@ def test_any_text_arrives_as_it_was(model, texts):
         chunks = play(make(meta, include_usage=False), batches, result(done(0, "".join(texts))))
         assert "".join(piece(chunk["choices"][0]) for chunk in chunks) == "".join(texts)
         assert {chunk["model"] for chunk in chunks} == {model}
+
+
+def calling() -> list[TextDelta]:
+    """Reasoning, words, and two calls."""
+    pieces = [
+        ToolCallDelta(index=0, id="call_1", name="weather"),
+        ToolCallDelta(index=0, arguments='{"city": "Z'),
+        ToolCallDelta(index=0, arguments='ürich"}'),
+        ToolCallDelta(index=1, id="call_2", name="now"),
+        ToolCallDelta(index=1, arguments="{}"),
+    ]
+    thoughts = [TextDelta(index=0, text="", reasoning="Hm"), TextDelta(index=0, text="", reasoning=".")]
+    calls = [TextDelta(index=0, text="", tool_calls=(piece,)) for piece in pieces]
+    return [*thoughts, TextDelta(index=0, text="Let me see."), *calls]
+
+
+CALLED = TextChoice(
+    index=0,
+    text="Let me see.",
+    reasoning="Hm.",
+    finish_reason="tool_calls",
+    tool_calls=(
+        ToolCall(id="call_1", name="weather", arguments='{"city": "Zürich"}'),
+        ToolCall(id="call_2", name="now", arguments="{}"),
+    ),
+)
+
+
+@pytest.mark.parametrize("emitted", [calling(), []])
+def test_calls_and_reasoning_are_what_strict_clients_want(emitted, problems):
+    chunks = play(ChatStream(META, include_usage=True), [[delta] for delta in emitted], result(CALLED))
+    for chunk in chunks:
+        SDKChunk.model_validate(chunk, strict=True)
+        msgspec.convert(chunk, ChatCompletionChunk)
+        assert problems(chunk, "CreateChatCompletionStreamResponse") == []
+    deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
+    assert "".join(delta.get("reasoning_content", "") for delta in deltas) == "Hm."
+    assert [d.get("reasoning") for d in deltas] == [d.get("reasoning_content") for d in deltas]
+    assert "".join(delta.get("content") or "" for delta in deltas) == "Let me see."
+    calls = [call for delta in deltas for call in delta.get("tool_calls", ())]
+    first = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": ""}}
+    assert calls[0] == first
+    assert [call["index"] for call in calls] == sorted(call["index"] for call in calls)
+    assert all(set(call) == {"index", "function"} for call in calls if "id" not in call)
+    joined = ["".join(c["function"]["arguments"] for c in calls if c["index"] == i) for i in (0, 1)]
+    assert joined == ['{"city": "Zürich"}', "{}"]
+    assert chunks[-2]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_a_choice_that_begins_with_a_call_has_no_content():
+    first = ToolCallDelta(index=0, id="call_1", name="now")
+    chunks = play(ChatStream(META, include_usage=False), [[TextDelta(index=0, text="", tool_calls=(first,))]], result(CALLED))
+    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": None}
+
+
+def test_a_legacy_completion_has_no_place_for_calls():
+    stream = CompletionStream(META, include_usage=False)
+    chunks = play(stream, [calling()], result(CALLED))
+    assert "".join(choice["text"] for chunk in chunks for choice in chunk["choices"]) == "Let me see."
