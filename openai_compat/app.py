@@ -52,7 +52,7 @@ def create_gateway(config: Config) -> ASGIApp:
         middleware=[relay.middleware],
         dependencies={
             "directory": given(GatewayDirectory(config, catalog, pool)),
-            "readiness": given(GatewayReadiness(config, pool)),
+            "readiness": given(GatewayReadiness(pool)),
             "happenings": given(GatewayHappenings(pool)),
             "metrics_registry": given(metrics.registry),
             **model_dependencies(None, timing),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Literal
 
 from openai_compat.config import Config
@@ -46,16 +47,14 @@ class GatewayDirectory:
 
 
 class GatewayReadiness:
-    """``routes.health.Readiness``: ready once every model that is to be preloaded is in memory."""
+    """``routes.health.Readiness``: ready once every model that is to be preloaded has been in memory."""
 
-    def __init__(self, config: Config, pool: Pool) -> None:
-        self._preload = frozenset(model_id for model_id, model in config.models.items() if model.preload)
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     def health(self) -> Health:
         states = {state.model_id: state.state for state in self._pool.states()}
-        waiting = any(states[model_id] != "ready" for model_id in self._preload)
-        return Health(status="loading" if waiting else "ok", models=states)
+        return Health(status="ok" if self._pool.preloaded else "loading", models=states)
 
 
 class GatewayHappenings:
@@ -65,10 +64,9 @@ class GatewayHappenings:
         self._pool = pool
 
     async def events(self) -> AsyncIterator[ModelEvent]:
-        for state in self._pool.states():
-            yield model_event(state)
-        async for state in self._pool.subscribe():
-            yield model_event(state)
+        async with aclosing(self._pool.subscribe()) as states:
+            async for state in states:
+                yield model_event(state)
 
 
 def model_event(state: ModelState) -> ModelEvent:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from openai_compat.config import Config
 from openai_compat.errors import ModelLoading, ModelNotFound, ModelUnavailable, ShuttingDown
@@ -71,14 +71,21 @@ class Pool:
         self._residents.want(slot)
         return await self._wait(slot, waiter, slot.settings.load_timeout if wait is None else wait)
 
+    @property
+    def preloaded(self) -> bool:
+        """Whether every model that is to be preloaded has been in memory; one that left since comes back when it is asked."""
+        return all(slot.was_ready for slot in self._residents.slots.values() if slot.settings.preload)
+
     def states(self) -> tuple[ModelState, ...]:
         return tuple(self._state(slot) for slot in self._residents.slots.values())
 
-    async def subscribe(self) -> AsyncIterator[ModelState]:
-        """Every change of every model from now on; the oldest are dropped for a reader who does not keep up."""
+    async def subscribe(self) -> AsyncGenerator[ModelState, None]:
+        """Every model as it is now, then every change; the oldest are dropped for a reader who does not keep up."""
         queue: asyncio.Queue[ModelState] = asyncio.Queue(_BACKLOG)
         self._subscribers.add(queue)
         try:
+            for state in self.states():
+                yield state
             while True:
                 yield await queue.get()
         finally:

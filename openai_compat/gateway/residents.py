@@ -50,7 +50,7 @@ class Residents:
         """Begin nothing more. The workers are the launcher's to end."""
         self._closing = True
         for slot in self.slots.values():
-            slot.stop_timer()
+            slot.stop_timers()
         await self._tasks.cancel()
 
     def forget(self, slot: Slot) -> None:
@@ -81,7 +81,7 @@ class Residents:
         if served:
             slot.failures = 0
         if not slot.leases and slot.phase is Phase.READY:
-            self._rest(slot)
+            slot.start_timer(self._expired)
         if self._wanted:
             self.plan()
 
@@ -102,10 +102,6 @@ class Residents:
             slot.suspected = False
             self.plan()
 
-    def _rest(self, slot: Slot) -> None:
-        if not slot.settings.pin:
-            slot.start_timer(self._expired)
-
     def _expired(self, slot: Slot) -> None:
         if slot.evictable and not slot.leases:
             logger.info("%s was not used for %.0f s", slot.model_id, slot.settings.idle_timeout)
@@ -123,11 +119,8 @@ class Residents:
     async def _prepare(self, slot: Slot) -> None:
         try:
             slot.spec, slot.estimate, slot.floor = await asyncio.to_thread(read_needs, self._catalog, slot)
-        except APIError as error:
-            self._reject(slot, error)
         except Exception as error:
-            logger.error("the files of %s could not be read", slot.model_id, exc_info=error)
-            self._reject(slot, ModelUnavailable(f"The files of the model '{slot.model_id}' could not be read."))
+            self._reject(slot, slot.reason(error))
         else:
             self._wanted[slot.model_id] = slot
         finally:
@@ -190,13 +183,8 @@ class Residents:
     async def _load(self, slot: Slot) -> None:
         try:
             ready = await self._launch(slot)
-        except TimeoutError:
-            limit = slot.settings.max_load_time
-            await self._load_failed(
-                slot, ModelUnavailable(f"The model '{slot.model_id}' took longer than {limit:g} s to load.")
-            )
-        except APIError as error:
-            await self._load_failed(slot, error)
+        except Exception as error:  # whatever it was, the slot must not be left loading
+            await self._load_failed(slot, slot.reason(error))
         else:
             self._loaded(slot, ready)
 
@@ -216,11 +204,12 @@ class Residents:
         self._correct(slot, ready.memory)
         slot.progress = Progress("")
         slot.stopping = False
+        slot.was_ready = True
         self._enter(slot, Phase.READY)
         self._tasks.spawn(self._outlive(slot))
         self._grant_waiting(slot)
         if not slot.leases:
-            self._rest(slot)
+            slot.start_timer(self._expired)
         self.plan()
 
     async def _load_failed(self, slot: Slot, error: APIError) -> None:
@@ -229,12 +218,13 @@ class Residents:
             await slot.worker.stop(0)
         self._vacate(slot)
         slot.failures += 1
-        pause = self._back_off(slot, slot.failures)
+        pause = slot.back_off(slot.failures, self._config.workers)
         slot.error = error.message
         self._enter(slot, Phase.FAILED)
         if error.retry_after is None:
             error.retry_after = pause
         slot.refuse(error)
+        self._restart(slot)
         self.plan()
 
     async def _outlive(self, slot: Slot) -> None:
@@ -242,7 +232,8 @@ class Residents:
         if slot.worker is None:
             return
         await slot.worker.gone.wait()
-        if not slot.stopping:
+        crashed = not slot.stopping
+        if crashed:
             self._crashed(slot)
         for lease in tuple(slot.leases.values()):
             lease.died()
@@ -250,6 +241,8 @@ class Residents:
         self._enter(slot, Phase.UNLOADED)
         if slot.waiters:
             self.want(slot)
+        elif crashed:
+            self._restart(slot)
         self.plan()
 
     def _crashed(self, slot: Slot) -> None:
@@ -258,7 +251,7 @@ class Residents:
         slot.error = "Its process died."
         slot.failures += 1
         if slot.failures > 1:
-            pause = self._back_off(slot, slot.failures - 1)
+            pause = slot.back_off(slot.failures - 1, self._config.workers)
             slot.refuse(ModelUnavailable(f"The model '{slot.model_id}' keeps failing.", retry_after=pause))
 
     def _evict(self, slot: Slot) -> None:
@@ -303,12 +296,15 @@ class Residents:
             self._enter(slot, Phase.FAILED)
         slot.refuse(error)
 
-    def _back_off(self, slot: Slot, failures: int) -> float:
-        """Let no new attempt begin for a while; returns the seconds, which double with each failure."""
-        workers = self._config.workers
-        pause: float = min(workers.restart_backoff * 2 ** min(failures - 1, 30), workers.restart_backoff_max)
-        slot.retry_at = asyncio.get_running_loop().time() + pause
-        return pause
+    def _restart(self, slot: Slot) -> None:
+        """A model to preload does not wait for a request: it comes back by itself, once it may be tried again."""
+        if slot.settings.preload and not self._closing:
+            loop = asyncio.get_running_loop()
+            slot.retry = loop.call_at(max(slot.retry_at, loop.time()), self._try_again, slot)
+
+    def _try_again(self, slot: Slot) -> None:
+        if slot.phase in (Phase.UNLOADED, Phase.FAILED):
+            self.want(slot)
 
     def _enter(self, slot: Slot, phase: Phase) -> None:
         slot.phase = phase

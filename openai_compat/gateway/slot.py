@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Protocol
@@ -10,12 +11,13 @@ from typing import Protocol
 from msgspec import Struct
 
 from handlers.types import ModelSpec
-from openai_compat.config import Model
-from openai_compat.errors import APIError
+from openai_compat.config import Model, Workers
+from openai_compat.errors import APIError, ModelUnavailable
 from openai_compat.gateway.launcher import Worker
 from openai_compat.gateway.replica import Replica
 from openai_compat.protocol import Heartbeat, Progress
 
+logger = logging.getLogger(__name__)
 # Heartbeats without a request in them after which it is over though nobody said so: the first may have been under way already.
 _MISSES = 2
 
@@ -159,7 +161,9 @@ class Slot:
         self.failures = 0
         self.retry_at = 0.0
         self.error: str | None = None
+        self.was_ready = False
         self.idle_timer: asyncio.TimerHandle | None = None
+        self.retry: asyncio.TimerHandle | None = None
 
     @property
     def serves(self) -> bool:
@@ -192,14 +196,37 @@ class Slot:
             if not waiter.lease.done():
                 waiter.lease.set_exception(error)
 
+    def reason(self, error: Exception) -> APIError:
+        """Why it was not loaded, as a client may read it."""
+        if isinstance(error, APIError):
+            return error
+        if isinstance(error, TimeoutError):
+            return ModelUnavailable(f"The model '{self.model_id}' took longer than {self.settings.max_load_time:g} s to load.")
+        logger.error("%s could not be started", self.model_id, exc_info=error)
+        return ModelUnavailable(f"The model '{self.model_id}' could not be started.")
+
     def start_timer(self, expired: Callable[[Slot], None]) -> None:
+        """Count the time that it is idle from now on, unless it is to stay."""
         self.stop_timer()
-        self.idle_timer = asyncio.get_running_loop().call_later(self.settings.idle_timeout, expired, self)
+        if not self.settings.pin:
+            self.idle_timer = asyncio.get_running_loop().call_later(self.settings.idle_timeout, expired, self)
 
     def stop_timer(self) -> None:
         if self.idle_timer is not None:
             self.idle_timer.cancel()
             self.idle_timer = None
+
+    def stop_timers(self) -> None:
+        """The server ends: nothing more may begin by itself."""
+        self.stop_timer()
+        if self.retry is not None:
+            self.retry.cancel()
+
+    def back_off(self, failures: int, workers: Workers) -> float:
+        """Let no new attempt begin for a while; returns the seconds, which double with each failure."""
+        pause: float = min(workers.restart_backoff * 2 ** min(failures - 1, 30), workers.restart_backoff_max)
+        self.retry_at = asyncio.get_running_loop().time() + pause
+        return pause
 
     def state(self, memory: dict[str, int]) -> ModelState:
         return ModelState(

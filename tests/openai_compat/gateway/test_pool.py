@@ -100,6 +100,54 @@ def test_a_preloaded_model_is_ready_without_a_request(arena):
     asyncio.run(scenario())
 
 
+def test_a_server_whose_preloaded_model_was_unloaded_since_is_as_ready_as_before(arena):
+    async def scenario():
+        async with arena({"a": {"preload": True, "idle_timeout": 0.2, "options": {"load": 0.2}}, "b": {}}) as world:
+            assert not world.pool.preloaded
+            await world.until_state("a", "ready")
+            await world.until_state("a", "unloaded")
+            assert world.pool.preloaded
+            await asyncio.sleep(0.5)
+            assert world.starts("a") == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_preloaded_model_that_dies_comes_back_by_itself(arena):
+    async def scenario():
+        async with arena({"a": {"preload": True}}) as world:
+            for starts in (2, 3):
+                await world.until_state("a", "ready")
+                os.kill(int(world.events()[-1][2]), signal.SIGKILL)
+                await world.until(lambda starts=starts: world.starts("a") == starts)
+            await world.until_state("a", "ready")
+
+    asyncio.run(scenario())
+
+
+def test_a_preload_that_fails_is_tried_again(arena):
+    async def scenario():
+        async with arena({"a": {"preload": True, "options": {"crash": True}}}) as world:
+            await world.until(lambda: world.starts("a") == 3)
+            assert not world.pool.preloaded
+
+    asyncio.run(scenario())
+
+
+def test_a_load_that_fails_in_an_unforeseen_way_is_a_failure_like_any_other(arena, monkeypatch):
+    async def scenario():
+        async with arena({"a": {}}) as world:
+            with monkeypatch.context() as patch:
+                patch.setattr(world.supervisor, "_order", lambda *_: 1 / 0)
+                with pytest.raises(ModelUnavailable, match="could not be started") as caught:
+                    await world.pool.acquire("a", wait=20)
+            assert world.state("a") == "failed"
+            await asyncio.sleep(caught.value.retry_after)
+            await world.ask("a")
+
+    asyncio.run(scenario())
+
+
 def test_a_slow_load_is_a_503_with_retry_after_and_the_retry_joins_it(arena):
     async def scenario():
         async with arena({"a": {"load_timeout": 0.1, "options": {"load": 0.8}}}) as world:
@@ -334,7 +382,7 @@ def test_loading_is_told_to_whoever_listens(arena):
             await asyncio.sleep(0)
             await world.ask("a")
             listener.cancel()
-            assert seen[0][0] == "loading"
+            assert [state for state, *_ in seen[:2]] == ["unloaded", "loading"]
             assert ("loading", "loading", 1, 2) in seen
             assert seen[-1][0] == "ready"
 
