@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 class InlineWorker:
     """One model on a thread of this process."""
 
-    def __init__(self, spec: ModelSpec, timing: StreamTiming, listener: Callable[[Status], None]) -> None:
+    def __init__(
+        self, spec: ModelSpec, timing: StreamTiming, listener: Callable[[Status], None], forget: Callable[[InlineWorker], None]
+    ) -> None:
+        self._forget = forget
+        self._ending: asyncio.Task[None] | None = None
         self.gone = asyncio.Event()
         self._listener = listener
         self._ledger = Ledger(listener)
@@ -53,11 +57,13 @@ class InlineWorker:
 
     async def stop(self, grace: float) -> None:
         await self._runner.close(grace)
+        self._forget(self)
         self.gone.set()
 
     def kill(self) -> None:
         """A thread cannot be ended from outside; it is told to, and not waited for."""
-        asyncio.get_running_loop().create_task(self.stop(0))
+        if not self.gone.is_set():
+            self._ending = asyncio.get_running_loop().create_task(self.stop(0))
 
 
 class InlineLauncher:
@@ -65,7 +71,7 @@ class InlineLauncher:
 
     def __init__(self, timing: StreamTiming) -> None:
         self._timing = timing
-        self._workers: list[InlineWorker] = []
+        self._workers: set[InlineWorker] = set()
 
     async def start(self) -> None:
         """Nothing need run before the first model."""
@@ -76,12 +82,12 @@ class InlineLauncher:
         """Raises ``ModelUnavailable`` for a model that needs an environment of its own."""
         if environment:
             raise ModelUnavailable(f"The model '{model_id}' needs its own environment, and so its own process.")
-        worker = InlineWorker(spec, self._timing, listener)
-        self._workers.append(worker)
+        worker = InlineWorker(spec, self._timing, listener, self._workers.discard)
+        self._workers.add(worker)
         return worker
 
     async def close(self) -> None:
-        await asyncio.gather(*(worker.stop(0) for worker in self._workers if not worker.gone.is_set()))
+        await asyncio.gather(*(worker.stop(0) for worker in tuple(self._workers)))
 
 
 def _runner(spec: ModelSpec, ledger: Ledger) -> tuple[Runner, BaseHandler]:
