@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from handlers import types as t
@@ -101,11 +101,11 @@ class EchoHandler(BaseHandler):
         voices = [Voice(i, inputs, request, sampling) for i in range(len(inputs.texts) * sampling.n)]
         reader = AnswerReader(format_of(inputs.script), request)
         for delta in self._speak(voices, inputs.script, ctx):
-            self._show(reader.feed(self.postprocess_outputs(delta, request)), ctx)
+            self._show(reader.feed(delta), request, ctx)
         choices = []
         for voice in voices:
             rest, choice = reader.finish(voice.choice())
-            self._show(rest, ctx)
+            self._show(rest, request, ctx)
             choices.append(choice)
         raw = t.TextResult(choices=tuple(choices), usage=_spoken(inputs, voices, reader))
         return self.postprocess_outputs(raw, request)
@@ -190,10 +190,9 @@ class EchoHandler(BaseHandler):
                     yield delta
             step += 1
 
-    @staticmethod
-    def _show(deltas: list[t.TextDelta], ctx: t.RunContext) -> None:
+    def _show(self, deltas: Sequence[Any], request: t.Request, ctx: t.RunContext) -> None:
         for delta in deltas:
-            ctx.emit(delta)
+            ctx.emit(self.postprocess_outputs(delta, request))
 
     def _embed(self, request: t.EmbedRequest, ctx: t.RunContext) -> t.EmbedResult:
         inputs = self.prepare_inputs(request)

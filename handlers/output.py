@@ -7,15 +7,17 @@ show and the deltas that are shown, and what it said is the choice: a whole answ
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from handlers import reasoning
 from handlers import types as t
+from handlers.chat_template import ChatTemplate
 from handlers.reasoning import ReasoningParser, Thought
+from handlers.text_modes import RAW_MODE
 from handlers.tools import parser as tools
 from handlers.tools.events import CallArguments, CallEnd, CallStart, Event, Text
 from handlers.tools.parser import ToolParser
@@ -49,19 +51,19 @@ class OutputFormat(Struct, frozen=True, kw_only=True):
         constrained = request.must_call or request.grammar is not None
         style = None if constrained else reasoning.STYLES.get(self.reasoning or "")
         thoughts = ReasoningParser(style, opened=prompt.rstrip().endswith(style.open)) if style else None
-        if request.messages is None or not (calls or thoughts):
+        if request.messages is None or request.mode == RAW_MODE or not (calls or thoughts):
             return None
         return OutputParser(index, thoughts, calls, parallel=request.parallel_tool_calls)
 
 
-def format_of(options: dict[str, Any], template: str | None, *, takes_tools: bool) -> OutputFormat:
+def format_of(options: dict[str, Any], template: ChatTemplate | None) -> OutputFormat:
     """The settings ``tool_parser`` and ``reasoning_parser``, else what the chat template tells.
 
     A template that does not take tools gets them in the fallback's words, so that the fallback's dialect answers. Raises
     ``ModelUnavailable`` for a setting that there is not.
     """
-    dialect = tools.guess(template or "") if takes_tools else tools.FALLBACK
-    style = reasoning.guess(template or "")
+    dialect = tools.guess(template.source) if template and template.takes_tools else tools.FALLBACK
+    style = reasoning.guess(template.source) if template else None
     return OutputFormat(
         dialect=_setting(options, "tool_parser", dialect, tuple(tools.DIALECTS)) or dialect,
         reasoning=_setting(options, "reasoning_parser", style, (*reasoning.STYLES, _OFF)),
@@ -77,20 +79,25 @@ class AnswerReader:
         self._prompt = prompt
         self._parsers: dict[int, OutputParser | None] = {}
 
-    def feed(self, delta: t.TextDelta) -> list[t.TextDelta]:
-        """What a piece of plain text turns out to be."""
-        if delta.index not in self._parsers:
-            self._parsers[delta.index] = self._form.parser(delta.index, self._request, self._prompt)
-        parser = self._parsers[delta.index]
-        return [delta] if parser is None else parser.feed(delta)
+    def feed(self, piece: Piece) -> Sequence[Piece]:
+        """What a piece of plain text turns out to be: itself, or deltas."""
+        parser = self._parser(piece.index)
+        return (piece,) if parser is None else parser.feed(piece)
 
     def finish(self, choice: t.TextChoice) -> tuple[list[t.TextDelta], t.TextChoice]:
         """What was held back of a choice, and the choice. One that was not fed piece by piece is read now."""
-        deltas = []
-        if choice.index not in self._parsers:
-            deltas = self.feed(t.TextDelta(index=choice.index, text=choice.text, logprobs=choice.logprobs or ()))
-        parser = self._parsers[choice.index]
-        return ([], choice) if parser is None else (deltas + parser.finish(), parser.choice(choice))
+        unread = choice.index not in self._parsers
+        parser = self._parser(choice.index)
+        if parser is None:
+            return [], choice
+        whole = t.TextDelta(index=choice.index, text=choice.text, logprobs=choice.logprobs or ())
+        deltas = parser.feed(whole) if unread else []
+        return deltas + parser.finish(), parser.choice(choice)
+
+    def _parser(self, index: int) -> OutputParser | None:
+        if index not in self._parsers:
+            self._parsers[index] = self._form.parser(index, self._request, self._prompt)
+        return self._parsers[index]
 
     def reasoning_tokens(self, index: int, sizes: Iterable[int]) -> int:
         """How many of a choice's tokens are reasoning; ``sizes`` are their bytes."""
@@ -109,6 +116,17 @@ def _setting(options: dict[str, Any], name: str, guessed: str | None, known: tup
     if name in options and value not in known:
         raise ModelUnavailable(f"options.{name} is not one of: {', '.join(known)}.")
     return value
+
+
+class Piece(Protocol):
+    """Text of one choice that is safe to show, with the log probabilities of its tokens."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def logprobs(self) -> tuple[t.TokenLogprob, ...]: ...
 
 
 class OutputParser:
@@ -138,10 +156,10 @@ class OutputParser:
         """Bytes of the model's text that are reasoning."""
         return self._thoughts.spent if self._thoughts else 0
 
-    def feed(self, delta: t.TextDelta) -> list[t.TextDelta]:
+    def feed(self, piece: Piece) -> list[t.TextDelta]:
         """What a piece of plain text turns out to be."""
-        said: list[reasoning.Said] = self._thoughts.feed(delta.text) if self._thoughts else [Text(delta.text)]
-        return self._deltas(said, delta.logprobs)
+        said: list[reasoning.Said] = self._thoughts.feed(piece.text) if self._thoughts else [Text(piece.text)]
+        return self._deltas(said, piece.logprobs)
 
     def finish(self) -> list[t.TextDelta]:
         """What was held back until now."""

@@ -16,9 +16,9 @@ from handlers.conversation import PLAIN_STOPS, Definitions, definitions, render
 from handlers.decoding.engine import Prompt
 from handlers.decoding.vocabulary import Vocabulary
 from handlers.modes import last_user
+from handlers.text_modes import RAW_MODE
 from openai_compat.errors import ContextLengthExceeded, InvalidRequest
 
-RAW_MODE = "complete"
 _OPEN, _CLOSE = "\ue000", "\ue001"
 
 

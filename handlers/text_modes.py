@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from handlers.types import Mode
 
+RAW_MODE = "complete"
 TEXT_MODES: dict[str, Mode] = {
     "auto": Mode(
         description="Chooses: chat for messages where the model has a chat template, else complete.",

@@ -13,6 +13,7 @@ from handlers.decoding.params import TextConfig, effective
 from handlers.decoding.ticket import Generation
 from handlers.decoding.transcript import Answer, Piece
 from handlers.deferred import Deferred
+from handlers.output import AnswerReader, format_of
 from handlers.text_modes import TEXT_MODES
 from openai_compat.errors import InvalidRequest, UnsupportedCapability
 
@@ -57,6 +58,8 @@ class TransformerHandler(BaseHandler):
         self._prompts = PromptBuilder(
             self._lm.vocabulary, self._lm.template, context_length=self._lm.context_length, bos=self._lm.bos
         )
+        self._form = format_of(self.spec.options, self._lm.template)
+        self._lm.vocabulary.show(self._form.marks)
 
     def _has_chat_template(self) -> bool:
         return self._lm.template is not None
@@ -86,33 +89,41 @@ class TransformerHandler(BaseHandler):
         return effective(request, self._lm.defaults, self._prompts.extra_stops(request))
 
     def postprocess_outputs(self, raw: Any, request: t.Request) -> Any:
-        """A ``Piece`` becomes a delta, a ``Generation`` the result."""
+        """A piece of an answer becomes a delta; a ``Generation`` with the choices that were read in it becomes the result."""
+        if isinstance(raw, t.TextDelta):
+            return raw
         if isinstance(raw, Piece):
             return t.TextDelta(index=raw.index, text=raw.text, logprobs=raw.logprobs)
-        kept = [answer for group in raw.answers for answer in _best(group, raw.keep)]
-        choices = tuple(
-            t.TextChoice(index=i, text=answer.text, finish_reason=answer.finish_reason, logprobs=answer.logprobs)
-            for i, answer in enumerate(kept)
-        )
-        return t.TextResult(choices=choices, usage=_usage(raw))
+        generation, choices, thoughts = raw
+        return t.TextResult(choices=choices, usage=_usage(generation, reasoning_tokens=thoughts))
 
     # ------------------------------------------------------------ verbs
 
     def generate_text(self, request: t.TextRequest, ctx: t.RunContext) -> Deferred[t.TextResult]:
         prompts = self.prepare_inputs(request)
         config = self.get_generation_config(request)
-        on_piece = partial(self._emit, request, ctx, config)
-        on_end = partial(self._result, request)
+        reader = AnswerReader(self._form, request, prompts[0].text if prompts else "")
+        on_piece = partial(self._emit, request, ctx, config, reader)
+        on_end = partial(self._result, request, ctx, config, reader)
         return self._engine.submit(prompts, config, ctx, on_piece=on_piece, on_end=on_end, salt=request.cache_salt)
 
-    def _emit(self, request: t.TextRequest, ctx: t.RunContext, config: TextConfig, piece: Piece) -> None:
+    def _emit(self, request: t.TextRequest, ctx: t.RunContext, config: TextConfig, reader: AnswerReader, piece: Piece) -> None:
         """Answers that are still to be ranked are not shown."""
-        delta = self.postprocess_outputs(piece, request)
         if not config.ranks:
-            ctx.emit(delta)
+            for shown in reader.feed(piece):
+                ctx.emit(self.postprocess_outputs(shown, request))
 
-    def _result(self, request: t.TextRequest, generation: Generation) -> t.TextResult:
-        result: t.TextResult = self.postprocess_outputs(generation, request)
+    def _result(
+        self, request: t.TextRequest, ctx: t.RunContext, config: TextConfig, reader: AnswerReader, generation: Generation
+    ) -> t.TextResult:
+        choices, thoughts = [], 0
+        for i, answer in enumerate(answer for group in generation.answers for answer in _best(group, generation.keep)):
+            rest, choice = reader.finish(_plain(i, answer))
+            for shown in rest if not config.ranks else ():
+                ctx.emit(self.postprocess_outputs(shown, request))
+            choices.append(choice)
+            thoughts += reader.reasoning_tokens(i, map(self._lm.vocabulary.shown_size, answer.tokens))
+        result: t.TextResult = self.postprocess_outputs((generation, tuple(choices), thoughts), request)
         return result
 
     def _check_ids(self, ids: Any, param: str) -> None:
@@ -122,6 +133,10 @@ class TransformerHandler(BaseHandler):
             raise InvalidRequest(f"There is no token {wrong}; this model's ids are 0 to {size - 1}.", param=param)
 
 
+def _plain(index: int, answer: Answer) -> t.TextChoice:
+    return t.TextChoice(index=index, text=answer.text, finish_reason=answer.finish_reason, logprobs=answer.logprobs)
+
+
 def _best(answers: tuple[Answer, ...], keep: int) -> list[Answer]:
     """The ``keep`` answers with the highest mean log probability a token, likeliest first; all of them as they are."""
     if keep == len(answers):
@@ -129,9 +144,10 @@ def _best(answers: tuple[Answer, ...], keep: int) -> list[Answer]:
     return sorted(answers, key=lambda answer: answer.mean_logprob, reverse=True)[:keep]
 
 
-def _usage(generation: Generation) -> t.Usage:
+def _usage(generation: Generation, *, reasoning_tokens: int) -> t.Usage:
     return t.Usage(
         prompt_tokens=generation.prompt_tokens,
         completion_tokens=sum(len(answer.tokens) for group in generation.answers for answer in group),
         cached_tokens=generation.cached_tokens,
+        reasoning_tokens=reasoning_tokens,
     )

@@ -21,7 +21,7 @@ class ByteDetokenizer:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, number: int) -> str:
-        if number in self._vocabulary.special:
+        if number in self._vocabulary.hidden:
             return ""
         return self._decoder.decode(self._vocabulary.token_bytes(number))
 
@@ -36,7 +36,7 @@ class WindowDetokenizer:
         self._ids: list[int] = []
 
     def feed(self, number: int) -> str:
-        if number in self._vocabulary.special:
+        if number in self._vocabulary.hidden:
             return ""
         before = self._decode()
         self._ids.append(number)

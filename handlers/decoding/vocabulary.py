@@ -19,7 +19,8 @@ class Vocabulary:
     anything else (``words``), whose text depends on the neighbours and is decoded by the tokenizer itself.
 
     Attributes:
-        special: ids of control tokens; they are never part of a text.
+        special: ids of control tokens; a client's text never becomes one.
+        hidden: those that are never part of an answer's text.
         longest: bytes of the longest token, at least 1.
     """
 
@@ -29,9 +30,18 @@ class Vocabulary:
         self._added = {number: token.content for number, token in added.items()}
         self.special = frozenset(tokenizer.all_special_ids) | {n for n, token in added.items() if token.special}
         self.special_texts = tuple(sorted({self._content(n) for n in self.special} - {""}, key=len, reverse=True))
+        self.hidden = self.special
         self.style = _style(tokenizer)
         self.longest = max((len(piece.encode()) for piece in tokenizer.get_vocab()), default=1)
         self._bytes: dict[int, bytes] = {}
+
+    def show(self, texts: tuple[str, ...]) -> None:
+        """Let control tokens of these texts be part of answers: what reads the answers needs them."""
+        self.hidden = frozenset(number for number in self.special if self._content(number) not in texts)
+
+    def shown_size(self, number: int) -> int:
+        """How many bytes a token adds to an answer's text."""
+        return 0 if number in self.hidden else len(self.token_bytes(number))
 
     def token_bytes(self, number: int) -> bytes:
         """The UTF-8 bytes of one token; empty for an id that the tokenizer does not have."""

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from handlers import types as t
+from handlers.chat_template import ChatTemplate
 from handlers.output import OutputFormat, OutputParser, format_of
 from handlers.reasoning import STYLES, ReasoningParser
 from handlers.tools.parser import ToolParser
@@ -103,6 +104,7 @@ def test_the_answer_of_a_chat_that_can_hold_nothing_else_is_left_alone() -> None
     assert plain.parser(0, t.TextRequest(messages=HELLO)) is None
     assert plain.parser(0, t.TextRequest(messages=HELLO, tools=TOOLS, tool_choice=t.ToolChoice(mode="none"))) is None
     assert OutputFormat(reasoning="think").parser(0, t.TextRequest(prompts=("x",))) is None
+    assert OutputFormat(reasoning="think").parser(0, t.TextRequest(messages=HELLO, mode="complete")) is None
     assert plain.parser(0, t.TextRequest(messages=HELLO, tools=TOOLS)) is not None
     assert OutputFormat(reasoning="think").parser(0, t.TextRequest(messages=HELLO)) is not None
 
@@ -123,15 +125,15 @@ def test_a_prompt_that_opens_the_block_makes_the_answer_begin_with_thoughts() ->
 
 
 def test_settings_win_over_the_template_and_must_be_known() -> None:
-    template = "[TOOL_CALLS] </think>"
-    assert format_of({}, template, takes_tools=True) == OutputFormat(dialect="mistral", reasoning="think")
-    assert format_of({}, template, takes_tools=False).dialect == "hermes"
+    template = ChatTemplate("{{ tools }} [TOOL_CALLS] </think>", {})
+    assert format_of({}, template) == OutputFormat(dialect="mistral", reasoning="think")
+    assert format_of({}, ChatTemplate("[TOOL_CALLS]", {})).dialect == "hermes"
     told = {"tool_parser": "pythonic", "reasoning_parser": "none"}
-    assert format_of(told, template, takes_tools=False) == OutputFormat(dialect="pythonic", reasoning="none")
-    assert format_of({}, None, takes_tools=False) == OutputFormat()
+    assert format_of(told, template) == OutputFormat(dialect="pythonic", reasoning="none")
+    assert format_of({}, None) == OutputFormat()
     for wrong in ({"tool_parser": "none"}, {"reasoning_parser": 1}):
         with pytest.raises(ModelUnavailable, match="is not one of"):
-            format_of(wrong, template, takes_tools=True)
+            format_of(wrong, template)
 
 
 def test_the_marks_are_those_of_the_dialect_and_the_reasoning() -> None:
