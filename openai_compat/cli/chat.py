@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from openai_compat.config import Config
 from openai_compat.errors import Unavailable
-from openai_compat.http.server import listen
+from openai_compat.http.server import listen, url_of
 from openai_compat.settings import KEY_VARIABLE
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
 _HELP = "/reset begins anew, /exit ends (so does ctrl-d), ctrl-c stops an answer."
+_CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
+"""All but tab and line break: what a model writes must not steer the terminal."""
 
 
 def chat(config: Config, config_file: Path | None, *, model: str | None, url: str | None, system: str | None) -> None:
     """Talk until the person leaves. Raises ``Unavailable`` when there is no server and none could be started."""
     from openai import OpenAI
 
+    _edit_lines()
     with _server(config, config_file, url) as base:
         key = os.environ.get(KEY_VARIABLE) or os.environ.get("OPENAI_API_KEY") or "none"
         with OpenAI(base_url=base, api_key=key, max_retries=5) as client:
@@ -55,6 +61,8 @@ class Conversation:
                 _say("A new conversation.\n")
             elif command == "/help":
                 _say(_HELP + "\n")
+            elif command.startswith("/") and command.count("/") == len(command.split()) == 1:
+                _say(f"There is no {command}. {_HELP}\n")
             elif command:
                 self._turn(line)
 
@@ -97,8 +105,14 @@ def _ask() -> str | None:
             _say("\n(/exit or ctrl-d ends)\n")
 
 
+def _edit_lines() -> None:
+    """Arrow keys and earlier lines at the prompt, where Python was built with them."""
+    with suppress(ImportError):
+        import readline  # noqa: F401
+
+
 def _say(text: str) -> None:
-    sys.stdout.write(text)
+    sys.stdout.write(text.translate(_CONTROLS))
     sys.stdout.flush()
 
 
@@ -109,16 +123,20 @@ def _first_model(client: OpenAI) -> str:
         for model in client.with_options(max_retries=0).models.list():
             return model.id
     except APIError as error:
-        raise Unavailable(f"The server did not list its models: {error.message}") from None
-    raise Unavailable("The server offers no model.")
+        raise Unavailable(f"The server at {_shown(client)} did not list its models: {error.message}") from None
+    raise Unavailable(f"The server at {_shown(client)} offers no model.")
+
+
+def _shown(client: OpenAI) -> str:
+    return str(client.base_url).rstrip("/")
 
 
 @contextmanager
 def _server(config: Config, config_file: Path | None, url: str | None) -> Iterator[str]:
     """The URL of a server: the one named, the one running, or one that lives as long as the chat."""
-    usual = f"http://{config.server.host}:{config.server.port}/v1"
+    usual = url_of(config.server.host, config.server.port)
     if url or _answers(usual):
-        yield (url or usual).rstrip("/")
+        yield _completed(url) if url else usual
         return
     with listen("127.0.0.1", 0) as probe:
         port = probe.getsockname()[1]
@@ -127,11 +145,24 @@ def _server(config: Config, config_file: Path | None, url: str | None) -> Iterat
     command += ["--log-level", "warning", *(["--config", str(config_file)] if config_file else [])]
     # A session of its own: ctrl-c is meant for the answer, not for the server.
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) as server:  # noqa: S603
+        # Else a terminal window that is closed would leave the server, and the model in memory, behind.
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            signal.signal(number, _leave)
         try:
             _wait(server, base)
             yield base
         finally:
             server.terminate()
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _completed(url: str) -> str:
+    """What people leave out: the scheme, and the API's path."""
+    full = url if "://" in url else f"http://{url}"
+    return full.rstrip("/") if urlsplit(full).path.strip("/") else full.rstrip("/") + "/v1"
 
 
 def _wait(server: subprocess.Popen[bytes], base: str) -> None:

@@ -43,6 +43,11 @@ def listen(host: str, port: int) -> socket.socket:
 def base_url(listener: socket.socket) -> str:
     """Where a client on this machine finds the API."""
     host, port = listener.getsockname()[:2]
+    return url_of(host, port)
+
+
+def url_of(host: str, port: int) -> str:
+    """The API's address on a server that listens on ``host``; "all addresses" is this machine's own."""
     host = _WILDCARDS.get(host, host)
     return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
 
