@@ -30,6 +30,19 @@ class Softmax(Struct, frozen=True):
         return self.softcap is None and self.sinks is None
 
 
+class Layout(Struct, frozen=True):
+    """A step as four rows of numbers, for attention in one native call.
+
+    For each token ``slots`` has its place in the cache, ``lengths`` how many tokens it sees, ``begins`` where its sequence's
+    blocks begin in ``tables``.
+    """
+
+    slots: Tensor
+    lengths: Tensor
+    begins: Tensor
+    tables: Tensor
+
+
 class Decodes:
     """Sequences with one new token each: the tokens ``start`` to ``stop`` of the row.
 
@@ -119,15 +132,34 @@ class Paged:
     """
 
     def __init__(self, cache: KeyValueCache, slots: Tensor, decodes: list[Decodes], prefills: list[Prefill]) -> None:
-        self._cache = cache
+        self.cache = cache
         self._slots = slots
         self._decodes = decodes
         self._prefills = prefills
         self.layers: list[int] = []
 
+    def layout(self) -> Layout:
+        import torch
+
+        lengths, begins, tables = [], [], []
+        base = 0
+        for group in self._decodes:
+            count = group.stop - group.start
+            lengths.append(group.lengths)
+            begins.append(torch.arange(count) * (len(group.blocks) // count) + base)
+            tables.append(group.blocks)
+            base += len(group.blocks)
+        for chunk in self._prefills:
+            count = chunk.stop - chunk.start
+            lengths.append(torch.arange(chunk.context + 1, chunk.context + count + 1))
+            begins.append(torch.full((count,), base))
+            tables.append(chunk.table)
+            base += len(chunk.table)
+        return Layout(self._slots, _joined(lengths), _joined(begins), _joined(tables))
+
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, softmax: Softmax) -> Tensor:
         """``query``, ``key`` and ``value`` are ``[heads, tokens, size]``; ``[tokens, heads, size]`` comes back."""
-        keys, values = self._cache.keys[layer], self._cache.values[layer]
+        keys, values = self.cache.keys[layer], self.cache.values[layer]
         keys.flatten(0, 1).index_copy_(0, self._slots, key.transpose(0, 1))
         values.flatten(0, 1).index_copy_(0, self._slots, value.transpose(0, 1))
         self.layers.append(layer)

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from handlers import types as t
 from handlers.decoding.kernels.compiler import NotBuilt, library
+from handlers.decoding.kernels.llama import fuse
 from handlers.decoding.kernels.native import Kernels, Matrix
 from openai_compat.errors import ModelUnavailable
 
@@ -24,7 +25,7 @@ FORMATS: tuple[WeightFormat, ...] = ("auto", "dtype", "int8", "int4")
 WORTHWHILE = 32 << 20
 LOSSLESS = 1e-3
 SAMPLES = 512
-SMALLEST = 1 << 14
+SMALLEST = 1 << 12
 ROUTERS = ("gate", "router")
 
 
@@ -59,7 +60,12 @@ def pack_model(model: Any, spec: t.ModelSpec, report: t.LoadReport) -> Packed | 
     if wanted == "auto" and sum(_weight_bytes(layer) for layer in layers.values()) < WORTHWHILE:
         return None
     kernels = _kernels(spec, wanted, report)
-    return None if kernels is None else _pack(kernels, layers, head, wanted, report)
+    if kernels is None:
+        return None
+    packed = _pack(kernels, layers, head, wanted, report)
+    fused = fuse(model, kernels, packed.matrices)
+    logger.info("%s: matrices in %s bits, layers %s", spec.id, _bits_used(packed), "fused" if fused else "one by one")
+    return packed
 
 
 def _kernels(spec: t.ModelSpec, wanted: WeightFormat, report: t.LoadReport) -> Kernels | None:
@@ -104,6 +110,10 @@ def _bits(kernels: Kernels, weights: Tensor, wanted: WeightFormat) -> int:
     if wanted != "auto":
         return 8 if wanted == "int8" else 4
     return 4 if kernels.four_bit_loss(weights, SAMPLES) < LOSSLESS else 8
+
+
+def _bits_used(packed: Packed) -> str:
+    return " and ".join(str(bits) for bits in sorted({matrix.bits for matrix in packed.matrices.values()}))
 
 
 def _linear_layers(model: Any) -> Iterator[tuple[str, Any]]:

@@ -1,20 +1,12 @@
 // What Python calls. Pointers are trusted; nothing here throws.
-#include "matrix.hpp"
+#include "llama.hpp"
 
 namespace {
 thread_local Rows scratch;
 thread_local Buffer<float> widened;
 
 void widen(const uint16_t *from, float *to, int count) {
-    int i = 0;
-    for (; i + 16 <= count; i += 16) {
-        const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(from + i)));
-        _mm512_storeu_si512(to + i, _mm512_slli_epi32(wide, 16));
-    }
-    for (; i < count; i++) {
-        const uint32_t bits = uint32_t(from[i]) << 16;
-        std::memcpy(to + i, &bits, 4);
-    }
+    for (int i = 0; i < count; i += 16) _mm512_mask_storeu_ps(to + i, first(count - i), load(from, i, first(count - i), true));
 }
 }   // namespace
 
@@ -46,13 +38,19 @@ void linear(Pool *pool, const Matrix *m, const void *x, void *y, int rows, const
             quantised.take(r, half ? wide + at : static_cast<const float *>(x) + at, m->inputs);
         }
     });
-    multiply(*pool, *m, quantised, rows, [&](int row, int column, __mmask16 mask, __m512 value) {
+    multiply(*pool, *m, quantised, rows, [&](const Matrix &, int row, int column, __mmask16 mask, __m512 value) {
         if (bias) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, bias + column));
-        const size_t at = size_t(row) * m->outputs + column;
-        if (half)
-            _mm256_mask_storeu_epi16(static_cast<uint16_t *>(y) + at, mask, __m256i(_mm512_cvtneps_pbh(value)));
-        else
-            _mm512_mask_storeu_ps(static_cast<float *>(y) + at, mask, value);
+        store(y, size_t(row) * m->outputs + column, mask, value, half);
     });
 }
+
+Llama *llama_new(int hidden, int heads, int groups, int size, int inner, float epsilon, const float *norm, const Matrix *head) {
+    auto *llama = new Llama;
+    llama->hidden = hidden, llama->heads = heads, llama->groups = groups, llama->size = size, llama->inner = inner;
+    llama->epsilon = epsilon, llama->norm = norm, llama->head = head;
+    return llama;
+}
+void llama_add(Llama *llama, const Layer *layer) { llama->layers.push_back(*layer); }
+void llama_free(Llama *llama) { delete llama; }
+void llama_run(Llama *llama, Pool *pool, const Step *step) { llama->run(*pool, *step); }
 }

@@ -293,24 +293,32 @@ template <int R, class Sink> inline void tile(const Matrix &m, int panel, const 
         const int column = panel * PANEL + half * 16, left = m.outputs - column;
         if (left <= 0) return;
         const __mmask16 mask = left >= 16 ? 0xffff : (1u << left) - 1;
-        for (int r = 0; r < R; r++) sink(first + r, column, mask, _mm512_mul_ps(acc[r][half], scale));
+        for (int r = 0; r < R; r++) sink(m, first + r, column, mask, _mm512_mul_ps(acc[r][half], scale));
     }
 }
 
-template <class Sink> void multiply(Pool &pool, const Matrix &m, const Rows &rows, int count, const Sink &sink) {
-    const int chunks = std::min(m.panels, pool.threads() * 6), blocks = (count + TILE - 1) / TILE;
+template <class Sink> inline void multiply_panel(const Matrix &m, int panel, const Rows &rows, int count, const Sink &sink) {
+    const int blocks = (count + TILE - 1) / TILE;
+    for (int b = 0; b < blocks; b++) {
+        const int from = int64_t(count) * b / blocks;
+        switch (int64_t(count) * (b + 1) / blocks - from) {
+        case 1: tile<1>(m, panel, rows, from, sink); break;
+        case 2: tile<2>(m, panel, rows, from, sink); break;
+        case 3: tile<3>(m, panel, rows, from, sink); break;
+        case 4: tile<4>(m, panel, rows, from, sink); break;
+        case 5: tile<5>(m, panel, rows, from, sink); break;
+        default: tile<6>(m, panel, rows, from, sink);
+        }
+    }
+}
+
+template <class Work> void each_panel(Pool &pool, int panels, const Work &work) {
+    const int chunks = std::min(panels, pool.threads() * 6);
     pool.run(chunks, [&](int chunk) {
-        for (int p = m.panels * chunk / chunks; p < m.panels * (chunk + 1) / chunks; p++)
-            for (int b = 0; b < blocks; b++) {
-                const int first = count * b / blocks;
-                switch (count * (b + 1) / blocks - first) {
-                case 1: tile<1>(m, p, rows, first, sink); break;
-                case 2: tile<2>(m, p, rows, first, sink); break;
-                case 3: tile<3>(m, p, rows, first, sink); break;
-                case 4: tile<4>(m, p, rows, first, sink); break;
-                case 5: tile<5>(m, p, rows, first, sink); break;
-                default: tile<6>(m, p, rows, first, sink);
-                }
-            }
+        for (int p = panels * chunk / chunks; p < panels * (chunk + 1) / chunks; p++) work(p);
     });
+}
+
+template <class Sink> void multiply(Pool &pool, const Matrix &m, const Rows &rows, int count, const Sink &sink) {
+    each_panel(pool, m.panels, [&](int panel) { multiply_panel(m, panel, rows, count, sink); });
 }
