@@ -14,6 +14,7 @@ from openai_compat.errors import Cancelled, InvalidRequest, RequestTooLarge, Uns
 from openai_compat.sizes import format_size
 
 _PIECE = 1 << 20
+_MEMBERS = 256  # each costs a copy of all that follows it, so a body of empty ones would cost hours
 _GZIP = 16 + zlib.MAX_WBITS
 _FORMS = ("multipart/", "application/x-www-form-urlencoded", "text/")
 _ZSTD_MODULES = ("compression.zstd", "backports.zstd")
@@ -108,9 +109,12 @@ def _inflate(body: bytes, limit: int) -> bytes:
 def _unpack(new: Callable[[], Any], body: bytes, limit: int, failure: type[Exception]) -> bytes:
     """Unpack every member, never holding more than ``limit`` and one piece."""
     output: list[bytes] = []
-    size = 0
+    size = members = 0
     try:
         while body:
+            members += 1
+            if members > _MEMBERS:
+                raise InvalidRequest(f"The compressed request body has more than {_MEMBERS} parts.")
             member = new()
             pending = body
             while not member.eof:
