@@ -23,6 +23,7 @@ from openai_compat.errors import (
     APIError,
     Cancelled,
     DeadlineExceeded,
+    ShuttingDown,
     UnsupportedCapability,
     UnsupportedMode,
     WorkerDied,
@@ -118,6 +119,8 @@ class Relay:
                     await self._answer(scope, await self._check(scope, body, endpoint, began), delivery)
         except TimeoutError:
             await delivery.fail(DeadlineExceeded(f"The request took longer than {self._timeout:g} seconds.", retry=False))
+        except asyncio.CancelledError:  # the server ends, and the time that it gave to running requests is over
+            await delivery.fail(ShuttingDown("The server is shutting down.", retry_after=1))
         except Cancelled:
             if not watch.client_gone:
                 raise

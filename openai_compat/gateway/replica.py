@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
@@ -14,6 +15,8 @@ from msgspec import Struct
 from multidict import CIMultiDict
 from yarl import URL
 
+from openai_compat.errors import Unavailable
+
 Headers = list[tuple[bytes, bytes]]
 Message = MutableMapping[str, Any]
 ASGIApp = Callable[
@@ -23,6 +26,8 @@ ASGIApp = Callable[
 _KEEP_ALIVE = 300.0
 _CONNECT_TIMEOUT = 5.0
 _READ_BUFFER = 1 << 16
+# What keeps this process from connecting to anybody: no reason to think that the worker is dead.
+_OUR_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class NotBegun(Exception):
@@ -111,7 +116,7 @@ class WorkerReplica:
             await self._session.close()
 
     async def send(self, call: Call) -> aiohttp.ClientResponse:
-        """Returns when the answer begins. Raises ``NotBegun`` or ``ReplicaLost``."""
+        """Returns when the answer begins. Raises ``NotBegun``, ``ReplicaLost``, or ``Unavailable`` where we lack the means."""
         headers = CIMultiDict([(name.decode("latin-1"), value.decode("latin-1")) for name, value in call.headers])
         if self._session is not None and self._session.closed:
             raise NotBegun
@@ -120,6 +125,8 @@ class WorkerReplica:
                 call.method, _url(call.target), headers=headers, data=call.body, allow_redirects=False
             )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, FileNotFoundError) as error:
+            if error.errno in _OUR_SHORTAGES:
+                raise Unavailable("The server has too many open connections.", retry_after=1) from error
             raise NotBegun from error
         except (aiohttp.ClientError, OSError) as error:
             raise ReplicaLost from error

@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import json
 import os
+import resource
 import signal
 import zlib
 from typing import Any
@@ -204,12 +205,13 @@ def test_a_packed_body_is_unpacked(gateway, in_time, encoding, pack):
         (_gzip_bomb(), {"content-encoding": "gzip"}, 413),
         (b"no gzip", {"content-encoding": "gzip"}, 400),
         (gzip.compress(b'{"model": "a"}')[:-9], {"content-encoding": "gzip"}, 400),
+        (gzip.compress(b"") * 10_000 + gzip.compress(b'{"model": "a"}'), {"content-encoding": "gzip"}, 400),
         (b"{}", {"content-encoding": "br"}, 415),
         (b"{}", {"content-type": "multipart/form-data; boundary=x"}, 415),
         (b"{}", {"content-type": "application/x-www-form-urlencoded"}, 415),
         (b"{}", {"content-type": "text/plain"}, 415),
     ],
-    ids=["large", "bomb", "not gzip", "cut", "brotli", "multipart", "form", "text"],
+    ids=["large", "bomb", "not gzip", "cut", "many members", "brotli", "multipart", "form", "text"],
 )
 def test_a_body_that_cannot_be_read_is_refused_by_its_own_status(gateway, in_time, body, headers, status):
     async def scenario():
@@ -239,6 +241,25 @@ def test_a_worker_killed_in_a_stream_leaves_whole_events_and_then_an_error_and_t
             assert world.starts("a") == 2
 
     in_time(scenario())
+
+
+def test_what_still_runs_when_a_stopping_servers_grace_is_over_is_told_so(gateway, in_time, tmp_path, caplog):
+    async def scenario():
+        async with gateway() as (world, running):
+            stream, whole = await running.connect(), await running.connect()
+            stream.send("POST", "/v1/x", b'{"model": "a", "stream": true, "chunks": 100000, "delay": 0.005}')
+            await stream.head()
+            whole.send("POST", "/v1/x", json.dumps({"model": "a", "hold": str(tmp_path / "never")}).encode())
+            await world.until(lambda: world.pool.states()[0].active == 2)
+            running.server.should_exit = True
+            events = b"".join(await stream.chunks()).split(b"\n\n")
+            assert json.loads(events[-2].removeprefix(b"data: "))["error"]["code"] == "shutting_down"
+            status, headers = await whole.head()
+            assert (status, headers["retry-after"]) == (503, "1")
+            assert json.loads(await whole.body(headers))["error"]["code"] == "shutting_down"
+
+    in_time(scenario())
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
 
 
 def test_a_worker_killed_before_its_answer_is_a_503(gateway, in_time, tmp_path):
@@ -284,6 +305,41 @@ def test_a_client_that_leaves_ends_the_work_at_once(gateway, in_time, script):
             await world.until(lambda: not world.pool.states()[0].active)
 
     in_time(scenario())
+
+
+def test_a_gateway_without_a_file_handle_left_refuses_and_does_not_blame_the_worker(gateway, in_time):
+    async def scenario():
+        async with gateway() as (world, running):
+            await answer_of(running, {"model": "a"})
+            await world.pool._residents.slots["a"].worker.replica.close()
+            world.pool._residents.slots["a"].worker.replica._session = None
+            wire = await running.connect()
+            await asyncio.sleep(0.2)
+            with no_handle_left():
+                wire.send("POST", "/v1/x", b'{"model": "a"}')
+                status, headers = await wire.head()
+            error = json.loads(await wire.body(headers))["error"]
+            assert (status, error["code"], headers["retry-after"]) == (503, "unavailable", "1")
+            assert (await answer_of(running, {"model": "a"}))[0] == 200
+            assert world.starts("a") == 1
+
+    in_time(scenario())
+
+
+@contextlib.contextmanager
+def no_handle_left():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    taken = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for handle in taken:
+            os.close(handle)
 
 
 def test_a_client_that_leaves_while_the_model_loads_waits_no_more(gateway, in_time):
