@@ -25,15 +25,17 @@ class Directory(Protocol):
 
 
 class ModelController(Controller):
+    """Both answers may read files, or ask another distribution's handler: never on the event loop."""
+
     path = "/v1/models"
     tags = ("Models",)
 
-    @get(operation_class=documented(None, ModelList), sync_to_thread=False)
+    @get(operation_class=documented(None, ModelList), sync_to_thread=True)
     def list(self, directory: NamedDependency[Directory]) -> ModelList:
         """List the models."""
         return ModelList(data=tuple(directory.list()))
 
-    @get("/{model_id:path}", operation_class=documented(None, Model), sync_to_thread=False)
+    @get("/{model_id:path}", operation_class=documented(None, Model), sync_to_thread=True)
     def retrieve(self, directory: NamedDependency[Directory], model_id: FromPath[Path]) -> Model:
         """Describe one model; its id may hold slashes and colons."""
         return directory.get(model_id.as_posix().removeprefix("/"))

@@ -160,10 +160,13 @@ class Catalog:
             raise ModelUnavailable(error.message, retry=False) from error
         if not present:
             raise ModelUnavailable(_absent(model_id, model), retry=False)
-        signature = tuple(islice(_signature(path), MAX_FILES)) if model.source else ()
         known = self._known.get(model_id)
-        if known is None or known.signature != signature:
-            known = self._known[model_id] = _examine(model_id, model, path, signature)
+        try:
+            signature = tuple(islice(_signature(path), MAX_FILES)) if model.source else ()
+            if known is None or known.signature != signature:
+                known = self._known[model_id] = _examine(model_id, model, path, signature)
+        except OSError as error:
+            raise ModelUnavailable(f"The files of the model '{model_id}' cannot be read: {error.strerror}.") from error
         if known.refusal:
             raise ModelUnavailable(known.refusal, retry=False)
         return known
@@ -218,11 +221,15 @@ def _absent(model_id: str, model: Model) -> str:
 
 def _signature(path: Path) -> Iterator[tuple[str, int, int, int]]:
     """Name, size, time of change and inode of each file, links not followed."""
-    for folder, _, names in os.walk(path):
+    for folder, _, names in os.walk(path, onerror=_raise):
         for name in sorted(names):
             file = os.path.join(folder, name)
             state = os.lstat(file)
             yield file, state.st_size, state.st_mtime_ns, state.st_ino
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _owner(model: Model) -> str:

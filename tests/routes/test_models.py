@@ -1,9 +1,13 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
-from litestar import Litestar
+from litestar import Litestar, get
 from litestar.di import Provide
 from litestar.testing import TestClient
 from openai.types import Model as SDKModel
 
+from openai_compat.app import given
 from openai_compat.errors import ModelNotFound
 from openai_compat.http.errors import exception_handlers
 from routes.models import ModelController
@@ -68,3 +72,25 @@ def test_an_unknown_model_is_a_404_with_near_names(client):
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["param"]) == (404, "model_not_found", "model")
     assert "small" in error["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/small"])
+def test_a_look_at_files_that_takes_long_keeps_nobody_else_waiting(path):
+    looking, may_end = threading.Event(), threading.Event()
+
+    class Slow(Shelf):
+        def list(self) -> list[Model]:
+            looking.set()
+            assert may_end.wait(10)
+            return super().list()
+
+    @get("/other")
+    async def other() -> str:
+        may_end.set()
+        return "here"
+
+    app = Litestar([ModelController, other], dependencies={"directory": given(Slow())}, logging_config=None)
+    with TestClient(app) as client, ThreadPoolExecutor() as callers:
+        slow = callers.submit(client.get, path)
+        assert looking.wait(30)
+        assert client.get("/other").status_code == slow.result(30).status_code == 200

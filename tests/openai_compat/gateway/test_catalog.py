@@ -139,6 +139,24 @@ def test_files_that_did_not_change_are_not_scanned_again(tmp_path: Path, monkeyp
     assert known.analysis("tiny").parameters == 6
 
 
+def test_a_folder_that_may_not_be_read_is_a_refusal_and_hides_no_other_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = catalog(tmp_path, {"tiny": write_llama(tmp_path / "tiny"), "echo": echo()})
+    (tmp_path / "tiny" / "closed").mkdir()
+    real = os.scandir
+
+    def scandir(path: object) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(ModelUnavailable, match="'tiny' cannot be read: Permission denied"):
+        known.spec("tiny")
+    assert [(entry.id, entry.available) for entry in known.models()] == [("tiny", False), ("echo", True)]
+
+
 def test_a_model_without_files_needs_no_scan_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "evil.py").touch()
     monkeypatch.chdir(tmp_path)
