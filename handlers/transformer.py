@@ -15,6 +15,7 @@ from handlers.decoding.transcript import Answer, Piece
 from handlers.deferred import Deferred
 from handlers.output import AnswerReader, format_of
 from handlers.text_modes import TEXT_MODES
+from handlers.tool_grammar import tool_call_grammar
 from openai_compat.errors import InvalidRequest, UnsupportedCapability
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class TransformerHandler(BaseHandler):
 
     @classmethod
     def get_dependencies(cls, spec: t.ModelSpec) -> tuple[str, ...]:
-        return ("torch>=2.6", "transformers>=5.3", "accelerate>=1.10", "safetensors>=0.6")
+        return ("torch>=2.6", "transformers>=5.3", "accelerate>=1.10", "safetensors>=0.6", "llguidance>=1.9")
 
     @classmethod
     def get_model_capabilities(cls, spec: t.ModelSpec) -> frozenset[t.Verb]:
@@ -51,10 +52,12 @@ class TransformerHandler(BaseHandler):
     def load_model(self, report: t.LoadReport) -> None:
         from handlers.causal_lm import load
         from handlers.decoding import serving
+        from handlers.decoding.grammar import Grammars
         from handlers.prompts import PromptBuilder
 
         self._lm = load(self.spec, report)
         self._engine = serving.create(self.spec, self._lm)
+        self._grammars = Grammars(self._lm.vocabulary, vocab_size=self._lm.vocab_size, ends=self._lm.defaults.eos_ids)
         self._prompts = PromptBuilder(
             self._lm.vocabulary, self._lm.template, context_length=self._lm.context_length, bos=self._lm.bos
         )
@@ -105,7 +108,13 @@ class TransformerHandler(BaseHandler):
         reader = AnswerReader(self._form, request, prompts[0].text if prompts else "")
         on_piece = partial(self._emit, request, ctx, config, reader)
         on_end = partial(self._result, request, ctx, config, reader)
-        return self._engine.submit(prompts, config, ctx, on_piece=on_piece, on_end=on_end, salt=request.cache_salt)
+        submit = partial(self._engine.submit, prompts, config, ctx, on_piece=on_piece, on_end=on_end, salt=request.cache_salt)
+        grammar = _grammar(request)
+        if grammar is None:
+            return submit()
+        from handlers.decoding.grammar_wait import Prepared
+
+        return Prepared(self._engine, ctx, self._grammars.compile(grammar), lambda matcher: submit(new_matcher=matcher))
 
     def _emit(self, request: t.TextRequest, ctx: t.RunContext, config: TextConfig, reader: AnswerReader, piece: Piece) -> None:
         """Answers that are still to be ranked are not shown."""
@@ -131,6 +140,14 @@ class TransformerHandler(BaseHandler):
         wrong = next((number for number in ids if not 0 <= number < size), None)
         if wrong is not None:
             raise InvalidRequest(f"There is no token {wrong}; this model's ids are 0 to {size - 1}.", param=param)
+
+
+def _grammar(request: t.TextRequest) -> t.GrammarSpec | None:
+    """What the answer is held to. A call that has to be made goes before a format."""
+    if not request.must_call or request.tool_choice is None:
+        return request.grammar
+    tools = [(tool.name, tool.parameters) for tool in request.tools]
+    return tool_call_grammar(tools, request.tool_choice.name, request.parallel_tool_calls)
 
 
 def _plain(index: int, answer: Answer) -> t.TextChoice:

@@ -171,11 +171,12 @@ Prompt: TypeAlias = str | tuple[int, ...]
 class GrammarSpec(Struct, frozen=True, kw_only=True):
     """What an answer must look like.
 
-    ``source`` is the text of a JSON schema, a regular expression, a JSON list of choices, or a grammar in Lark's syntax; it is
-    empty for ``json_object``. ``param`` is the client's field, for error messages.
+    ``source`` is the text of a JSON schema, a regular expression, a JSON list of choices, a grammar in Lark's syntax or in
+    GBNF, or what ``handlers.tool_grammar`` says of tools; it is empty for ``json_object``. ``param`` is the client's field, for
+    error messages.
     """
 
-    kind: Literal["json_object", "json_schema", "regex", "choice", "grammar"]
+    kind: Literal["json_object", "json_schema", "regex", "choice", "grammar", "tool_calls"]
     source: str = ""
     param: str = "response_format"
 

@@ -173,6 +173,9 @@ class Engine:
                 self._cache.clear(sequence.blocks)
                 self._drop(ticket, APIError("The model failed while processing the request."))
                 continue
+            if sequence.choices.error is not None:
+                self._drop(ticket, sequence.choices.error)
+                continue
             piece = sequence.accept(token, scored)
             if sequence.transcript.finished:
                 self._scheduler.remove(sequence)

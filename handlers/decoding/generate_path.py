@@ -163,6 +163,8 @@ class _Chooser:
             forced[row, 0] = float("-inf")
             forced[row, token] = 0.0
             transcript, choices = self._pairs[row]
+            if choices.error is not None:
+                raise choices.error
             self._ticket.show(transcript.accept(token, known, last=choices.finished))
         return forced
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from handlers.decoding import ranking
 from handlers.decoding.params import TextConfig
+from openai_compat.errors import APIError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,9 +28,11 @@ class Matcher(Protocol):
 
     Attributes:
         finished: nothing may follow.
+        error: it cannot be followed any further, and the answer must not be given.
     """
 
     finished: bool
+    error: APIError | None
 
     def fill_mask(self, row: Tensor) -> bool:
         """Set the bits of the tokens that may follow in ``row`` (int32, 32 tokens each). False: every token may."""
@@ -77,6 +80,10 @@ class Choices:
     @property
     def finished(self) -> bool:
         return self.matcher is not None and self.matcher.finished
+
+    @property
+    def error(self) -> APIError | None:
+        return None if self.matcher is None else self.matcher.error
 
     @property
     def forbidden(self) -> Tensor | None:
