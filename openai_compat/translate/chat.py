@@ -10,7 +10,7 @@ from openai_compat.translate.common import Facts, Meta, Refusal, refuse, samplin
 from openai_compat.translate.logprobs import to_chat_logprobs
 from openai_compat.translate.messages import has_attachments, to_messages
 from openai_compat.translate.stream import TextStream, encode
-from openai_compat.translate.tools import tools_of
+from openai_compat.translate.tools import parallel_of, tools_of
 from schemas.chat import (
     AssistantMessage,
     ChatChoice,
@@ -106,7 +106,7 @@ def _to_domain(body: ChatCompletionRequest, *, mode: str | None, cache_salt: str
         cache_salt=cache_salt,
         tools=tools,
         tool_choice=tool_choice,
-        parallel_tool_calls=body.parallel_tool_calls is not False,
+        parallel_tool_calls=parallel_of(body, tool_choice),
     )
 
 

@@ -29,6 +29,15 @@ def tools_of(body: ChatCompletionRequest) -> tuple[tuple[Tool, ...], ToolChoice 
     return tools, None if choice is None or not tools else ToolChoice(mode=choice)
 
 
+def parallel_of(body: ChatCompletionRequest, choice: ToolChoice | None) -> bool:
+    """Several calls are allowed unless the client says otherwise; where a call is forced, only if it says so, because a list
+    that a grammar opens is one that small models do not close.
+    """
+    if body.parallel_tool_calls is not None:
+        return body.parallel_tool_calls
+    return choice is None or choice.mode in ("none", "auto")
+
+
 def _tool(tool: WireTool, where: str) -> Tool:
     if tool.function is None:
         raise _missing(f"{where}.function")

@@ -49,6 +49,16 @@ const scenarios = {
     for await (const entry of client.models.list()) ids.push(entry.id);
     return { ids, one: await client.models.retrieve(model) };
   },
+  tools: async () => {
+    const tool = (name) => ({ type: "function", function: { name, parameters: { type: "object" } } });
+    const call = (name, args) => `<tool_call>${JSON.stringify({ name, arguments: args })}</tool_call>`;
+    const content = call("get_weather", { city: "Paris {é}", unit: "celsius" }) + call("now", {});
+    const body = { model, messages: [{ role: "user", content }], tools: [tool("get_weather"), tool("now")] };
+    const whole = (await client.chat.completions.create(body)).choices[0];
+    const streamed = (await client.chat.completions.stream(body).finalChatCompletion()).choices[0];
+    const calls = (choice) => choice.message.tool_calls.map((c) => ({ name: c.function.name, arguments: c.function.arguments }));
+    return { whole: calls(whole), streamed: calls(streamed), finish: [whole.finish_reason, streamed.finish_reason] };
+  },
   unknownModel: () => failure(() => client.chat.completions.create({ ...chat, model: "no-such-model" })),
   badField: () => failure(() => client.chat.completions.create({ ...chat, temperature: 9 })),
   streamFailure: () => {

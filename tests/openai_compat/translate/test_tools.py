@@ -112,6 +112,21 @@ def test_128_tools_are_taken_and_no_more(chat_request) -> None:
     assert caught.value.param == "tools"
 
 
+@pytest.mark.parametrize(
+    ("choice", "said", "seen"),
+    [
+        ("auto", None, True),
+        (None, None, True),
+        ("auto", False, False),
+        ("required", None, False),
+        ("required", True, True),
+        ({"type": "function", "function": {"name": "weather"}}, None, False),
+    ],
+)
+def test_several_calls_are_allowed_unless_one_is_forced(choice, said, seen, chat_request) -> None:
+    assert chat_request(tools=[tool()], tool_choice=choice, parallel_tool_calls=said).parallel_tool_calls == seen
+
+
 def test_tools_as_langchain_and_llamaindex_bind_them(chat_request) -> None:
     strict = tool(description="d", parameters=SCHEMA, strict=True)
     request = chat_request(tools=[strict], tool_choice="auto", parallel_tool_calls=False, stream=True, n=1)
