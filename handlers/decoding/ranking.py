@@ -1,4 +1,4 @@
-"""Finding a few likely tokens among many: rows are cut into pieces, and most pieces are never looked into."""
+"""Finding a few likely tokens among many, without sorting the many."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PIECE = 128
-_FIRST = 64
+_DEPTHS = (64, 1024)
 
 
 class Cuts(Struct, frozen=True):
@@ -22,6 +22,11 @@ class Cuts(Struct, frozen=True):
 
     def __getitem__(self, rows: list[int]) -> Cuts:
         return Cuts(self.top_k[rows], self.top_p[rows], self.min_p[rows])
+
+
+def only(values: Tensor, rows: list[int]) -> Tensor:
+    """Some rows, in order; not copied where they are all of them."""
+    return values if len(rows) == len(values) else values[rows]
 
 
 def argmax(values: Tensor) -> list[int]:
@@ -51,16 +56,19 @@ def pick(weights: Tensor, numbers: Tensor) -> list[int]:
 
 
 def pick_ranked(probabilities: Tensor, numbers: Tensor, cuts: Cuts) -> list[int]:
-    """Like ``pick``, among what ``cuts`` leave. Only rows whose cut lies deep are ranked as a whole."""
+    """Like ``pick``, among what ``cuts`` leave. A row is ranked only as deep as its own cut lies."""
     cuts = Cuts(*(values.to(probabilities.device)[:, None] for values in (cuts.top_k, cuts.top_p, cuts.min_p)))
-    values, tokens = _top(probabilities, _FIRST)
-    enough = ((values.sum(-1, keepdim=True) > cuts.top_p) & (cuts.top_k == 0)) | ((cuts.top_k > 0) & (cuts.top_k <= _FIRST))
-    found = _pick_sorted(values, tokens, numbers, cuts)
-    deep = (~enough[:, 0]).nonzero()[:, 0].tolist()
-    if deep and values.shape[-1] < probabilities.shape[-1]:
-        values, tokens = probabilities[deep].sort(dim=-1, descending=True, stable=True)
-        for row, token in zip(deep, _pick_sorted(values, tokens, numbers[deep], cuts[deep]), strict=True):
+    found = [0] * len(probabilities)
+    rows = list(range(len(probabilities)))
+    for depth in (*_DEPTHS, probabilities.shape[-1]):
+        values, tokens = _top(only(probabilities, rows), depth)
+        own = cuts[rows]
+        enough = ((values.sum(-1, keepdim=True) > own.top_p) & (own.top_k == 0)) | ((own.top_k > 0) & (own.top_k <= depth))
+        for row, token in zip(rows, _pick_sorted(values, tokens, numbers[rows], own), strict=True):
             found[row] = token
+        rows = [row for row, done in zip(rows, enough[:, 0].tolist(), strict=True) if not done]
+        if not rows or values.shape[-1] == probabilities.shape[-1]:
+            break
     return found
 
 
@@ -80,16 +88,18 @@ def _pick_sorted(values: Tensor, tokens: Tensor, numbers: Tensor, cuts: Cuts) ->
 
 
 def _top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The ``count`` largest of each row: they lie in the ``count`` pieces whose own largest is largest."""
+    """The ``count`` largest of each row, in order: they lie in the ``count`` pieces whose own largest is largest."""
+    rows, size = values.shape
+    if count >= size:
+        ranked = values.sort(dim=-1, descending=True, stable=True)
+        return ranked.values, ranked.indices
     pieces = _pieces(values)
-    rows, many, _ = pieces.shape
-    if many <= count:
-        found = values.topk(min(count, values.shape[-1]))
+    if count > _DEPTHS[0] or pieces.shape[1] <= count:
+        found = values.topk(count)
         return found.values, found.indices
     best = pieces.amax(-1).topk(count).indices
     inside = pieces.gather(1, best[:, :, None].expand(-1, -1, _PIECE)).view(rows, -1).topk(count)
-    tokens = best.gather(1, inside.indices // _PIECE) * _PIECE + inside.indices % _PIECE
-    return inside.values, tokens
+    return inside.values, best.gather(1, inside.indices // _PIECE) * _PIECE + inside.indices % _PIECE
 
 
 def _pieces(values: Tensor, fill: float = float("-inf")) -> Tensor:

@@ -118,8 +118,7 @@ def choose(logits: Tensor, batch: Ids[Choices]) -> list[int]:
     tokens = [BROKEN] * len(batch)
     for rows, pick in ((greedy, _likeliest), (drawn, _draw)):
         if rows:
-            part = logits if len(rows) == len(batch) else logits[rows]
-            for row, token in zip(rows, pick(part, [batch[row] for row in rows]), strict=True):
+            for row, token in zip(rows, pick(ranking.only(logits, rows), [batch[row] for row in rows]), strict=True):
                 tokens[row] = BROKEN if broken[row] else token
     for choices, token in zip(batch, tokens, strict=True):
         if token != BROKEN:
@@ -187,7 +186,7 @@ def _draw(logits: Tensor, batch: Ids[Choices]) -> list[int]:
     tokens = [0] * len(batch)
     if free:
         floors = _column([batch[row].config.min_p for row in free], logits)
-        part = probabilities[free]
+        part = ranking.only(probabilities, free)
         if any(batch[row].config.min_p for row in free):
             part = part * (part >= floors * part.amax(-1, keepdim=True))
         _put(tokens, free, ranking.pick(part, numbers[free]))
@@ -198,7 +197,7 @@ def _draw(logits: Tensor, batch: Ids[Choices]) -> list[int]:
             top_p=torch.tensor([config.top_p for config in limits]),
             min_p=torch.tensor([config.min_p for config in limits]),
         )
-        _put(tokens, ranked, ranking.pick_ranked(probabilities[ranked], numbers[ranked], cuts))
+        _put(tokens, ranked, ranking.pick_ranked(ranking.only(probabilities, ranked), numbers[ranked], cuts))
     return tokens
 
 

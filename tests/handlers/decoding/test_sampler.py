@@ -169,6 +169,8 @@ def test_logits_that_are_no_numbers_break_their_own_row_only(settings: dict) -> 
 class Odd:
     """A grammar of odd tokens that ends after three."""
 
+    error = None
+
     def __init__(self) -> None:
         self.taken: list[int] = []
 
