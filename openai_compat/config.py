@@ -1,7 +1,7 @@
 """The configuration: frozen Structs, and nothing that reads a file (``openai_compat.settings`` does).
 
-Sizes are bytes, or text such as ``"4GiB"`` or ``"80%"`` where a share of the machine makes sense; times are seconds. An unknown
-key is refused.
+Sizes are bytes, or text such as ``"4GiB"`` or ``"80%"`` where a share of the machine makes sense; times are seconds, a year at
+most. An unknown key is refused.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-Seconds = Annotated[float, Meta(ge=0)]
+_YEAR = 31_536_000.0
+Seconds = Annotated[float, Meta(ge=0, le=_YEAR)]
+SomeSeconds = Annotated[float, Meta(gt=0, le=_YEAR)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
 Size = int | str
@@ -26,7 +28,7 @@ class Server(Section, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: Port = 8000
     inline: bool = False
-    request_timeout: Seconds = 600.0
+    request_timeout: SomeSeconds = 600.0
     shutdown_grace: Seconds = 30.0
     first_byte_timeout: Seconds = 5.0
     ping_interval: Seconds = 15.0
@@ -56,7 +58,7 @@ class Workers(Section, frozen=True, kw_only=True):
     fork_server: bool = True
     restart_backoff: Seconds = 1.0
     restart_backoff_max: Seconds = 60.0
-    heartbeat: Seconds = 2.0
+    heartbeat: SomeSeconds = 2.0
 
 
 class File(Section, frozen=True, kw_only=True):
@@ -82,7 +84,7 @@ class Model(Section, frozen=True, kw_only=True):
     pin: bool = False
     idle_timeout: Seconds = 1800.0
     load_timeout: Seconds = 120.0
-    max_load_time: Seconds = 1800.0
+    max_load_time: SomeSeconds = 1800.0
     environment: dict[str, str] = {}
     options: dict[str, Any] = {}
 

@@ -193,7 +193,8 @@ def decode(kind: type[T], values: Mapping[str, Any], place: Place, path: Keys = 
 def _value(kind: Any, value: Any, place: Place, path: Keys) -> Any:
     if _is_struct(kind):
         return value if isinstance(value, kind) else decode(kind, _table(value, place, path), place, path)
-    if inner := _struct_in(kind, dict):
+    if get_origin(kind) is dict:
+        inner = get_args(kind)[1]
         return {key: _value(inner, item, place, (*path, key)) for key, item in _table(value, place, path).items()}
     if (inner := _struct_in(kind, tuple)) and isinstance(value, list):
         return tuple(_value(inner, item, place, path) for item in value)

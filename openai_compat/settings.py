@@ -5,6 +5,7 @@ Every mistake is a ``ConfigError`` of one line that names the setting and where 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,17 @@ from typing import Any
 import msgspec
 
 from openai_compat.auth import hash_key, is_key_hash, is_loopback
-from openai_compat.config import Config
+from openai_compat.config import Config, Model
 from openai_compat.defaults import DEFAULT_MODELS
 from openai_compat.layers import ConfigError, Layer, Place, decode, dotted, environment_layer, file_layer, merge
 from openai_compat.sizes import parse_size
 
 CONFIG_VARIABLE = "OPENAI_COMPAT_CONFIG"
 KEY_VARIABLE = "OPENAI_COMPAT_API_KEY"
+_LONGEST_NAME = 256  # characters; what the API takes as a model
+_LONGEST_CHAIN = 7  # aliases that stand for one another
+_DEVICE = re.compile(r"auto|cpu|mps|cuda:\d{1,3}")
+_HASH = re.compile(r"[0-9a-fA-F]{64}")
 _RESERVED = frozenset({CONFIG_VARIABLE, KEY_VARIABLE, "OPENAI_COMPAT_CACHE_DIR"})
 __all__ = ["ConfigError", "check_exposure", "find_file", "load"]
 
@@ -110,17 +115,44 @@ def _check_values(config: Config, place: Place) -> None:
             parse_size(size, 1 if shared else None)
         except ValueError as error:
             raise _mistake(place, path, str(error)) from None
+    for name, model in config.models.items():
+        _check_name(("models", name), place)
+        _check_model(("models", name), model, place)
     for alias, target in config.aliases.items():
+        _check_name(("aliases", alias), place)
         _check_alias(config, alias, target, place)
 
 
+def _check_name(path: tuple[str, str], place: Place) -> None:
+    """What no client could ask for, or no person could read in a log."""
+    name = path[1]
+    if not name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
+        raise _mistake(place, path, f"a model's name has 1 to {_LONGEST_NAME} characters, all of them visible")
+
+
+def _check_model(path: tuple[str, str], model: Model, place: Place) -> None:
+    for device in (model.device,) if isinstance(model.device, str) else model.device:
+        if not _DEVICE.fullmatch(device):
+            raise _mistake(place, (*path, "device"), f"there is no device '{device}': auto, cpu, mps, cuda:0, cuda:1 …")
+    if not model.device:
+        raise _mistake(place, (*path, "device"), "the list is empty; 'auto' finds a device")
+    for file in model.files:
+        if not _HASH.fullmatch(file.sha256):
+            raise _mistake(place, (*path, "files"), f"the sha256 of '{file.path}' is not 64 hexadecimal digits")
+
+
 def _check_alias(config: Config, alias: str, target: str, place: Place) -> None:
+    """An alias stands for an id, for ``id:mode``, or for another alias; what leads nowhere would break the list of models."""
     if alias in config.models:
         raise _mistake(place, ("aliases", alias), "a model has this id already")
-    named = config.models.keys() | (config.aliases.keys() - {alias})
-    if target not in named and target.rpartition(":")[0] not in named:
-        known = ", ".join(config.models)
-        raise _mistake(place, ("aliases", alias), f"there is no model '{target}'. Models: {known}")
+    for _ in range(_LONGEST_CHAIN):
+        if target not in config.aliases:
+            break
+        target = config.aliases[target]
+    else:
+        raise _mistake(place, ("aliases", alias), "it leads from alias to alias and never to a model")
+    if target not in config.models and target.rpartition(":")[0] not in config.models:
+        raise _mistake(place, ("aliases", alias), f"there is no model '{target}'. Models: {', '.join(config.models)}")
 
 
 def _sizes(config: Config) -> list[tuple[tuple[str, ...], int | str, bool]]:

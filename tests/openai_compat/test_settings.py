@@ -90,9 +90,9 @@ def test_variables_with_a_meaning_of_their_own_are_no_settings() -> None:
 
 
 def test_files_of_a_model_are_read(write) -> None:
-    path = write(
-        '[models.a]\nsource = "pypi:x==1"\nfiles = [{path = "p", sha256 = "s"}, {path = "q", sha256 = "t", name = "n"}]\n'
-    )
+    digest = "0" * 64
+    files = f'{{path = "p", sha256 = "{digest}"}}, {{path = "q", sha256 = "{digest}", name = "n"}}'
+    path = write(f'[models.a]\nsource = "pypi:x==1"\nfiles = [{files}]\n')
     assert [file.name for file in load(path, NOTHING).models["a"].files] == ["", "n"]
 
 
@@ -133,6 +133,20 @@ def test_a_file_in_the_current_directory_is_not_read(write, monkeypatch) -> None
         ("[auth]\nkeys = ['sk-plain']\n", 2, "auth.keys: key 1 is not of the form sha256:"),
         ('[models.a]\nsource = "/m"\n[aliases]\n# a comment\ngpt = "b"\n', 5, "aliases.gpt: there is no model 'b'. Models: a"),
         ('[models.a]\nsource = "/m"\n[aliases]\na = "a"\n', 4, "aliases.a: a model has this id already"),
+        ('[models.a]\nsource = "/m"\n[aliases]\ngood = "a"\nbad = 5\n', 5, "aliases.bad: expected str, got 5"),
+        ('[models.a]\nsource = "/m"\n[aliases]\nx = "y"\ny = "x"\n', 4, "aliases.x: it leads from alias to alias"),
+        ('[models.a]\nsource = "/m"\n[aliases]\nx = "a"\ny = "x:code"\n', 5, "aliases.y: there is no model 'x:code'"),
+        ('[models.a]\nsource = "/m"\n[aliases]\n"" = "a"\n', 4, 'aliases."": a model\'s name has 1 to 256 characters'),
+        ('[models." "]\nsource = "/m"\n', 1, 'models." ": a model\'s name has'),
+        ('[models."a\u200bb"]\nsource = "/m"\n', 1, 'models."a\u200bb": a model\'s name has'),
+        ('[models.a]\nsource = "/m"\ndevice = "gpu"\n', 3, "models.a.device: there is no device 'gpu'"),
+        ('[models.a]\nsource = "/m"\ndevice = ["cpu", "cuda"]\n', 3, "models.a.device: there is no device 'cuda'"),
+        ('[models.a]\nsource = "/m"\ndevice = []\n', 3, "models.a.device: the list is empty"),
+        ('[models.a]\nsource = "/m"\nfiles = [{path = "p", sha256 = "ab"}]\n', 3, "models.a.files: the sha256 of 'p' is not"),
+        ("[server]\nrequest_timeout = inf\n", 2, "server.request_timeout: expected float <= 31536000.0"),
+        ("[server]\nrequest_timeout = 0\n", 2, "server.request_timeout: expected float > 0.0, got 0"),
+        ("[workers]\nheartbeat = 0\n", 2, "workers.heartbeat: expected float > 0.0, got 0"),
+        ('[models.a]\nsource = "/m"\nmax_load_time = 0\n', 3, "models.a.max_load_time: expected float > 0.0, got 0"),
     ],
 )
 def test_a_mistake_in_the_file_is_named_with_its_line(write, text, line, says) -> None:
@@ -145,9 +159,9 @@ def test_a_secret_is_not_repeated(write) -> None:
     assert "sk-plain" not in message(write("[auth]\nkeys = ['sk-plain']\n"))
 
 
-def test_an_alias_may_name_a_mode(write) -> None:
-    path = write('[models.a]\nsource = "/m"\n[aliases]\npoet = "a:creative"\n')
-    assert load(path, NOTHING).aliases == {"poet": "a:creative"}
+def test_an_alias_may_name_a_mode_or_another_alias(write) -> None:
+    path = write('[models.a]\nsource = "/m"\n[aliases]\npoet = "a:creative"\nbard = "poet"\n')
+    assert load(path, NOTHING).aliases == {"poet": "a:creative", "bard": "poet"}
 
 
 @pytest.mark.parametrize(
