@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, meta, nodes
+from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from handlers.template_abilities import probe
 from openai_compat.errors import InvalidRequest, ModelUnavailable
 
 RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt", "raise_exception", "strftime_now"})
@@ -33,7 +34,7 @@ class ChatTemplate:
         tokens: the special tokens that templates name (``bos_token`` …).
 
     Attributes:
-        takes_tools: whether it reads the definitions of tools; one that does not ignores them.
+        abilities: what it does with tools.
 
     Raises:
         ModelUnavailable: it does not compile.
@@ -42,17 +43,11 @@ class ChatTemplate:
     def __init__(self, source: str, tokens: Mapping[str, str]) -> None:
         self.source = source
         self._tokens = dict(tokens)
-        environment = _environment()
         try:
-            self.takes_tools = "tools" in meta.find_undeclared_variables(environment.parse(source))
-            self._template = environment.from_string(source)
+            self._template = _environment().from_string(source)
         except (TemplateError, RecursionError) as error:
             raise ModelUnavailable("The model's chat template is broken.") from error
-
-    @property
-    def knows_tools(self) -> bool:
-        """Whether tool calls and their results are rendered; a template without these words ignores them."""
-        return "tool_calls" in self.source and "'tool'" in self.source.replace('"', "'")
+        self.abilities = probe(self.render)
 
     def render(
         self, messages: list[dict[str, Any]], options: Mapping[str, Any], tools: list[dict[str, Any]] | None = None

@@ -1,10 +1,10 @@
 """Messages as chat templates want them, with plainer forms for templates that know less.
 
 1. All system messages become one at the front, the mode's prompt first. Tool calls carry their arguments as an object (an
-   empty one where the text is no JSON object). Content is text, never null.
-2. A template that does not speak of tools gets calls and results as text: ``<tool_call>{…}</tool_call>`` in the assistant's
-   message, ``<tool_response>…</tool_response>`` in a user message.
-3. Tools that may be called are handed to a template that reads them. Otherwise the system text lists them, as Hermes does, and
+   empty one where the text is no JSON object). Content is text, or null for calls alone where a template shows them only then.
+2. A template that leaves calls or results out gets them as text: ``<tool_call>{…}</tool_call>`` in the assistant's message,
+   ``<tool_response>…</tool_response>`` in a user message. So does one that leaves out calls beside words, for those messages.
+3. Tools that may be called are handed to a template that shows them. Otherwise the system text lists them, as Hermes does, and
    asks for calls in the form of rule 2; where a call is required, for its JSON alone.
 4. A template that refuses gets the ids of calls in nine letters, as Mistral's want them, and then the plain form: the system
    text in front of the first user message, calls and results as text, and neighbours of the same role joined.
@@ -19,6 +19,7 @@ import json
 from typing import Any
 
 from handlers.chat_template import ChatTemplate, Refusal
+from handlers.template_abilities import Abilities, Arguments
 from handlers.types import Message, Tool, ToolCall
 from openai_compat.errors import InvalidRequest
 
@@ -53,13 +54,12 @@ def render(
         tools: what may be called, as ``definitions`` writes it.
         forced: the answer has to be a call.
     """
-    takes_tools = template is not None and template.takes_tools
-    listed = tools_text(tools, forced=forced) if tools and not takes_tools else ""
+    abilities = template.abilities if template else Abilities()
+    listed = tools_text(tools, forced=forced) if tools and not abilities.tools else ""
     dialogue = _dialogue(messages, system, listed)
     if template is None:
         return _paragraphs(_without_tools(dialogue))
-    if not template.knows_tools:
-        dialogue = _without_tools(dialogue)
+    dialogue = [_suited(entry, abilities) for entry in dialogue]
     for form in (dialogue, _with_short_ids(dialogue), _plain(dialogue)):
         try:
             return template.render(form, options, tools)
@@ -107,12 +107,20 @@ def _call(call: ToolCall) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _arguments(call.arguments)}}
 
 
-def _arguments(text: str) -> dict[str, Any]:
+def _arguments(text: str) -> Arguments:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        return Arguments()
+    return Arguments(value if isinstance(value, dict) else {})
+
+
+def _suited(entry: dict[str, Any], abilities: Abilities) -> dict[str, Any]:
+    """A message in a form of which the template leaves nothing out."""
+    calling = "tool_calls" in entry
+    if not abilities.calls or (calling and entry["content"] and not abilities.calls_beside_words):
+        return _as_text(entry)
+    return {**entry, "content": abilities.wordless} if calling and not entry["content"] else entry
 
 
 def _without_tools(dialogue: Dialogue) -> Dialogue:

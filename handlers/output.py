@@ -62,7 +62,7 @@ def format_of(options: dict[str, Any], template: ChatTemplate | None) -> OutputF
     A template that does not take tools gets them in the fallback's words, so that the fallback's dialect answers. Raises
     ``ModelUnavailable`` for a setting that there is not.
     """
-    dialect = tools.guess(template.source) if template and template.takes_tools else tools.FALLBACK
+    dialect = tools.guess(template.source) if template and template.abilities.tools else tools.FALLBACK
     style = reasoning.guess(template.source) if template else None
     return OutputFormat(
         dialect=_setting(options, "tool_parser", dialect, tuple(tools.DIALECTS)) or dialect,

@@ -112,9 +112,9 @@ def test_a_required_call_is_asked_for_as_json_alone() -> None:
 def test_ids_are_shortened_for_a_template_that_wants_nine_letters() -> None:
     strict = (
         "{% for m in messages %}{% for c in m.tool_calls or [] %}{% if c.id | length != 9 %}{{ raise_exception('9 letters') }}"
-        "{% endif %}[{{ c.id }}]{% endfor %}"
+        "{% endif %}[{{ c.id }} {{ c.function.name }} {{ c.function.arguments }}]{% endfor %}"
         "{% if m.role == 'tool' %}[{{ m.tool_call_id }}|{{ m.content }}]{% endif %}{% endfor %}"
     )
     text = shown(strict, called())
-    assert text == f"[{text[1:10]}][{text[1:10]}|21]"
+    assert text == f'[{text[1:10]} weather {{"city": "Paris"}}][{text[1:10]}|21]'
     assert text[1:10].isalnum()
