@@ -19,6 +19,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "matrix_bytes": (ctypes.c_int64, (_P,)),
     "matrix_row": (None, (_P, _I, _P)),
     "matrix_four_bit_loss": (ctypes.c_double, (_P, _I, _I, _I)),
+    "limit_read": (None, (_P, _P, ctypes.c_int64)),
+    "limit_multiply": (None, (_P, ctypes.c_int64)),
     "llama_new": (_P, (_I, _I, _I, _I, _I, ctypes.c_float, _P, _P)),
     "llama_add": (None, (_P, _P)),
     "llama_run": (None, (_P, _P, _P)),

@@ -44,6 +44,31 @@ void linear(Pool *pool, const Matrix *m, const void *x, void *y, int rows, const
     });
 }
 
+// What this machine can do at most, for benchmarks: bytes read from memory, and multiplications in registers.
+void limit_read(Pool *pool, const uint8_t *from, int64_t bytes) {
+    const int parts = pool->threads() * 8;
+    pool->run(parts, [&](int part) {
+        __m512i sum[4] = {};
+        for (int64_t at = bytes / parts * part / 256 * 256; at + 256 <= bytes / parts * (part + 1); at += 256)
+            for (int i = 0; i < 4; i++) sum[i] = _mm512_xor_si512(sum[i], _mm512_loadu_si512(from + at + i * 64));
+        volatile int keep = _mm512_reduce_or_epi32(_mm512_or_si512(_mm512_or_si512(sum[0], sum[1]), _mm512_or_si512(sum[2], sum[3])));
+        (void)keep;
+    });
+}
+
+// 64 products each, `count` times 16 in every one of 8 parts a thread.
+void limit_multiply(Pool *pool, int64_t count) {
+    pool->run(pool->threads() * 8, [&](int part) {
+        __m512i sum[16], by = _mm512_set1_epi32(part);
+        for (auto &one : sum) one = _mm512_setzero_si512();
+        for (int64_t i = 0; i < count; i++)
+#pragma GCC unroll 16
+            for (int n = 0; n < 16; n++) sum[n] = _mm512_dpbusd_epi32(sum[n], by, by);
+        volatile int keep = 0;
+        for (auto &one : sum) keep = keep + _mm512_reduce_add_epi32(one);
+    });
+}
+
 Llama *llama_new(int hidden, int heads, int groups, int size, int inner, float epsilon, const float *norm, const Matrix *head) {
     auto *llama = new Llama;
     llama->hidden = hidden, llama->heads = heads, llama->groups = groups, llama->size = size, llama->inner = inner;
