@@ -12,6 +12,6 @@ class MetricsController(Controller):
     path = "/metrics"
     tags = ("Operations",)
 
-    @get(operation_id="getMetrics", summary="Metrics in Prometheus' text format", sync_to_thread=False)
+    @get(operation_id="getMetrics", summary="Metrics in Prometheus' text format", media_type="text/plain", sync_to_thread=False)
     def metrics(self, metrics_registry: NamedDependency[CollectorRegistry]) -> Response[bytes]:
         return Response(generate_latest(metrics_registry), headers={"content-type": CONTENT_TYPE_LATEST})

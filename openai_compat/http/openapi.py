@@ -12,11 +12,15 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 
 import msgspec
+from litestar import Response, Router
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, OpenAPI, Operation, PathItem, SecurityScheme
 from msgspec import Struct
 
+from openai_compat.errors import NotFound
+from openai_compat.http.errors import error_response
+from openai_compat.http.openapi_page import PageRenderPlugin
 from schemas.common import ErrorResponse
 
 Schema = dict[str, Any]
@@ -111,5 +115,11 @@ def openapi_config(version: str) -> OpenAPIConfig:
         use_handler_docstrings=True,
         components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
         security=[{"bearer": []}, {}],
-        render_plugins=[SwaggerRenderPlugin(), JsonRenderPlugin()],
+        render_plugins=[PageRenderPlugin(), JsonRenderPlugin()],
+        openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, after_request=_plain_not_found),
     )
+
+
+def _plain_not_found(answer: Response[Any]) -> Response[Any]:
+    """litestar answers other paths under the page's with an HTML page of its own."""
+    return error_response(NotFound("There is no such page.")) if answer.status_code == HTTPStatus.NOT_FOUND else answer

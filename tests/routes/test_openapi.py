@@ -1,6 +1,7 @@
 """The OpenAPI page, made from the routes of this package."""
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,7 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from openai_compat.app import GATEWAY_ROUTES, MODEL_ROUTES, given, model_dependencies
+from openai_compat.http.errors import exception_handlers
 from openai_compat.http.openapi import openapi_config
 from openai_compat.http.sse import StreamTiming
 
@@ -19,7 +21,11 @@ def client():
     names = ("directory", "readiness", "happenings", "metrics_registry")
     dependencies = {**model_dependencies(None, StreamTiming()), **{name: given(None) for name in names}}
     app = Litestar(
-        [*MODEL_ROUTES, *GATEWAY_ROUTES], dependencies=dependencies, openapi_config=openapi_config("1.2.3"), logging_config=None
+        [*MODEL_ROUTES, *GATEWAY_ROUTES],
+        dependencies=dependencies,
+        openapi_config=openapi_config("1.2.3"),
+        exception_handlers=exception_handlers,
+        logging_config=None,
     )
     with TestClient(app) as client:
         yield client
@@ -44,6 +50,27 @@ def test_there_is_a_page_to_read(client):
     answer = client.get("/schema")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/html")
+
+
+def test_the_page_fetches_nothing_and_runs_no_script(client):
+    page = client.get("/schema").text
+    assert "<script" not in page
+    assert set(re.findall(r'(?:src|href)="([^#"][^"]*)"', page)) == {"/schema/openapi.json"}
+
+
+def test_the_page_shows_operations_fields_and_bounds(client):
+    page = client.get("/schema").text
+    assert "<h2><code>POST /v1/chat/completions</code></h2><p>Answer a chat, whole or as a stream of chunks.</p>" in page
+    assert "<td><code>temperature</code></td><td>number, ≥ 0, ≤ 2 or null</td>" in page
+    for reference in re.findall(r'href="#(\w+)"', page):
+        assert f'<p id="{reference}">' in page
+
+
+@pytest.mark.parametrize("path", ["/schema/nope", "/schema/swagger", "/schema/a/b"])
+def test_other_paths_under_it_are_not_found_in_openais_shape(client, path):
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "not_found"
 
 
 def test_it_is_openapi_3_1(document):
@@ -107,3 +134,7 @@ def test_the_id_of_a_model_is_a_path_parameter(document):
 
 def test_the_document_is_written_twice_alike(client, document):
     assert json.dumps(client.get("/schema/openapi.json").json()) == json.dumps(document)
+
+
+def test_metrics_are_described_as_text(document):
+    assert list(document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]) == ["text/plain"]
