@@ -29,7 +29,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "openai_compat.http": (*BASICS, "schemas"),
     "openai_compat.auth": ("openai_compat.errors", "openai_compat.http"),
     "openai_compat.limits": ("openai_compat.errors", "openai_compat.http", "openai_compat.sizes"),
-    "openai_compat.telemetry": ("openai_compat.http", "openai_compat.metrics", "openai_compat.sizes"),
+    "openai_compat.telemetry": (
+        "openai_compat.errors",
+        "openai_compat.http",
+        "openai_compat.metrics",
+        "openai_compat.sizes",
+    ),
     "openai_compat.settings": (
         "openai_compat.auth",
         "openai_compat.config",
