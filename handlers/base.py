@@ -21,7 +21,7 @@ from typing import Any, ClassVar, TypeVar
 
 from handlers import types as t
 from handlers.deferred import Deferred
-from openai_compat.errors import UnsupportedCapability
+from openai_compat.errors import UnsupportedCapability, UnsupportedParameter
 
 RequestT = TypeVar("RequestT", bound=t.Request)
 
@@ -80,8 +80,15 @@ class BaseHandler(ABC):
     def load_model(self, report: t.LoadReport) -> None:
         """Load weights and everything a verb needs. Raises ``ModelUnavailable`` with a reason a client may read."""
 
-    def validate_inputs(self, request: t.Request) -> None:  # noqa: B027 -- a default, not a duty
-        """Refuse what this model cannot do. Raises ``InvalidRequest`` naming the field."""
+    def validate_inputs(self, request: t.Request) -> None:
+        """Refuse what this model cannot do, which is to keep to a grammar unless a family says otherwise.
+
+        Raises ``InvalidRequest`` naming the field.
+        """
+        if isinstance(request, t.TextRequest) and request.grammar is not None:
+            param = request.grammar.param
+            message = f"Unsupported parameter: '{param}'. The answers of '{self.spec.id}' cannot be held to a form."
+            raise UnsupportedParameter(message, param=param)
 
     def prepare_inputs(self, request: t.Request) -> Any:
         """Turn a request into what the model runs on (tensors, token ids, an engine's input)."""

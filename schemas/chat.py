@@ -20,7 +20,7 @@ TemplateOptions = Annotated[dict[Name, TemplateOption], Meta(max_length=32)]
 Description = Annotated[str, Meta(max_length=65_536)]
 
 
-# ---------------------------------------------------------------- tools and formats
+# ---------------------------------------------------------------- tools
 
 
 class FunctionDefinition(Struct, frozen=True, kw_only=True):
@@ -58,18 +58,6 @@ class NamedToolChoice(Struct, frozen=True, kw_only=True):
     allowed_tools: AllowedTools | None = None
 
 
-class JsonSchemaFormat(Struct, frozen=True, kw_only=True):
-    name: Name
-    description: Description | None = None
-    schema: Anything | None = None
-    strict: bool | None = None
-
-
-class ResponseFormat(Struct, frozen=True, kw_only=True):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchemaFormat | None = None
-
-
 # ---------------------------------------------------------------- request
 
 
@@ -82,7 +70,6 @@ class ChatCompletionRequest(SamplingFields, frozen=True, kw_only=True):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
-    response_format: ResponseFormat | None = None
     tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
     parallel_tool_calls: bool | None = None

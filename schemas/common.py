@@ -9,6 +9,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from schemas.structured import Choices as AllowedTexts
+from schemas.structured import Grammar, Regex, ResponseFormat, Schema, SchemaText, StructuredOutputs
+
 _TOKEN_ID_MAX = 2**31 - 1
 
 ModelName = Annotated[str, Meta(min_length=1, max_length=256, description="A model's id, an alias, or `id:mode`.")]
@@ -40,7 +43,10 @@ class StreamOptions(Struct, frozen=True, kw_only=True):
 
 
 class SamplingFields(Struct, frozen=True, kw_only=True):
-    """What chat and legacy completions have in common; the second group is ours, beyond OpenAI's."""
+    """What chat and legacy completions have in common; the second group is ours, beyond OpenAI's.
+
+    ``response_format`` is OpenAI's in a chat.
+    """
 
     model: ModelName
     stream: bool | None = None
@@ -63,6 +69,12 @@ class SamplingFields(Struct, frozen=True, kw_only=True):
     min_tokens: TokenCountOrZero | None = None
     ignore_eos: bool | None = None
     stop_token_ids: StopTokenIds | None = None
+    response_format: ResponseFormat | None = None
+    guided_json: Schema | SchemaText | None = None
+    guided_regex: Regex | None = None
+    guided_choice: AllowedTexts | None = None
+    guided_grammar: Grammar | None = None
+    structured_outputs: StructuredOutputs | None = None
 
 
 class PromptTokensDetails(Struct, frozen=True, kw_only=True):

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 CACHE_BYTES = 64 << 20
 MAX_WAITING = 32
-_LEAST_BYTES = 256 << 10
-"""What a small grammar comes to take, with the states it finds while it is used."""
+_LEAST_BYTES = 1 << 20
+"""What a grammar comes to take, with the states it finds while it is used."""
 
 
 class Matcher:

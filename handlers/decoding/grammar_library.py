@@ -19,7 +19,7 @@ _ESCAPES = 'nrtbf\\"'
 _SPACES = r"[ ]?|\n[ ]{0,32}"
 _LIMITS = {
     "step_lexer_fuel": 50_000,
-    "step_max_items": 20_000,
+    "step_max_items": 50_000,
     "max_lexer_states": 20_000,
     "max_grammar_size": 200_000,
     "verbose_errors": False,

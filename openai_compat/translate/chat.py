@@ -10,6 +10,7 @@ from openai_compat.translate.common import Facts, Meta, Refusal, refuse, samplin
 from openai_compat.translate.logprobs import to_chat_logprobs
 from openai_compat.translate.messages import has_attachments, to_messages
 from openai_compat.translate.stream import TextStream, encode
+from openai_compat.translate.structured import grammar_of
 from openai_compat.translate.tools import parallel_of, tools_of
 from schemas.chat import (
     AssistantMessage,
@@ -38,11 +39,6 @@ REFUSED: tuple[Refusal, ...] = (
         lambda b: bool(b.functions) and b.function_call != "none",
     ),
     Refusal("function_call", "Use 'tools' and 'tool_choice'.", lambda b: b.function_call not in (None, "none", "auto")),
-    Refusal(
-        "response_format",
-        "Only the type 'text' is supported.",
-        lambda b: b.response_format is not None and b.response_format.type != "text",
-    ),
     Refusal("modalities", "Only ['text'] is supported.", lambda b: "audio" in (b.modalities or ())),
     Refusal("audio", "Answers cannot be spoken.", lambda b: b.audio is not None),
     Refusal("web_search_options", "This server does not search the web.", lambda b: b.web_search_options is not None),
@@ -99,6 +95,7 @@ def _to_domain(body: ChatCompletionRequest, *, mode: str | None, cache_salt: str
     return TextRequest(
         messages=to_messages(body.messages),
         sampling=sampling_of(body, max_tokens=max_tokens, logprobs=(body.top_logprobs or 0) if body.logprobs else None),
+        grammar=grammar_of(body),
         mode=mode,
         mode_options=body.mode_options or {},
         stream=bool(body.stream),

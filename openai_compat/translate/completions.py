@@ -9,6 +9,7 @@ from openai_compat.errors import InvalidRequest
 from openai_compat.translate.common import Facts, Meta, Refusal, refuse, sampling_of, to_usage, wants_usage
 from openai_compat.translate.logprobs import to_completion_logprobs
 from openai_compat.translate.stream import TextStream, encode
+from openai_compat.translate.structured import grammar_of
 from schemas.completions import Completion, CompletionChoice, CompletionRequest
 
 ID_PREFIX = "cmpl"
@@ -25,6 +26,7 @@ REFUSED: tuple[Refusal, ...] = (Refusal("suffix", "Text cannot be inserted befor
 def plan(body: CompletionRequest) -> Verb:
     """Make every check that needs no model. Raises ``InvalidRequest`` naming the field; returns the verb."""
     _check(body, to_prompts(body))
+    grammar_of(body)
     return "generate_text"
 
 
@@ -38,6 +40,7 @@ def to_request(body: CompletionRequest, facts: Facts) -> TextRequest:
     return TextRequest(
         prompts=prompts,
         sampling=sampling_of(body, max_tokens=max_tokens, logprobs=body.logprobs, best_of=body.best_of),
+        grammar=grammar_of(body),
         mode=mode,
         mode_options=body.mode_options or {},
         echo=bool(body.echo),

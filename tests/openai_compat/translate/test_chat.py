@@ -45,6 +45,12 @@ HONOURED = {
     "min_tokens": ({"min_tokens": 4}, lambda r: r.sampling.min_tokens == 4),
     "ignore_eos": ({"ignore_eos": True}, lambda r: r.sampling.ignore_eos),
     "stop_token_ids": ({"stop_token_ids": [2, 3]}, lambda r: r.sampling.stop_token_ids == (2, 3)),
+    "response_format": ({"response_format": {"type": "json_object"}}, lambda r: r.grammar and r.grammar.kind == "json_object"),
+    "guided_json": ({"guided_json": {"type": "integer"}}, lambda r: r.grammar and r.grammar.source == '{"type":"integer"}'),
+    "guided_regex": ({"guided_regex": "a+"}, lambda r: r.grammar and r.grammar.source == "a+"),
+    "guided_choice": ({"guided_choice": ["a", "b"]}, lambda r: r.grammar and r.grammar.source == '["a","b"]'),
+    "guided_grammar": ({"guided_grammar": 'start: "a"'}, lambda r: r.grammar and r.grammar.source == 'start: "a"'),
+    "structured_outputs": ({"structured_outputs": {"regex": "a+"}}, lambda r: r.grammar and r.grammar.kind == "regex"),
     "chat_template_kwargs": (
         {"chat_template_kwargs": {"enable_thinking": False}},
         lambda r: r.template_options == {"enable_thinking": False},
@@ -58,10 +64,6 @@ REFUSED = {
     "tool_choice": [{"tools": [TOOL], "tool_choice": {"type": "custom", "custom": {"name": "f"}}}],
     "functions": [{"functions": [FUNCTION]}, {"functions": [FUNCTION], "function_call": "auto"}],
     "function_call": [{"function_call": {"name": "f"}}],
-    "response_format": [
-        {"response_format": {"type": "json_object"}},
-        {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "object"}}}},
-    ],
     "modalities": [{"modalities": ["audio"]}, {"modalities": ["text", "audio"]}],
     "audio": [{"audio": {"voice": "alloy", "format": "wav"}}],
     "web_search_options": [{"web_search_options": {}}],
@@ -72,7 +74,6 @@ HARMLESS = {
     "tool_choice": {"tool_choice": "auto"},
     "functions": {"functions": [FUNCTION], "function_call": "none"},
     "function_call": {"function_call": "none"},
-    "response_format": {"response_format": {"type": "text"}},
     "modalities": {"modalities": ["text"]},
 }
 NO_EFFECT = {

@@ -14,6 +14,7 @@ SECTION = PAGE.split("\n## `POST /v1/completions`\n")[1].split("\n## ")[0]
 OUTCOMES = dict(re.findall(r"^\| `([a-z_]+)` \| ([A-Za-z ]+?) \|", SECTION, re.MULTILINE))
 
 HONOURED = {
+    "response_format": ({"response_format": {"type": "json_object"}}, lambda r: r.grammar and r.grammar.kind == "json_object"),
     "prompt": ({"prompt": "Twice"}, lambda r: r.prompts == ("Twice",)),
     "max_tokens": ({"max_tokens": 9}, lambda r: r.sampling.max_tokens == 9),
     "echo": ({"echo": True}, lambda r: r.echo),
