@@ -155,19 +155,32 @@ def chat(
 
 @app.command()
 def key() -> None:
-    """Make an API key, and the line that makes it known to the server."""
+    """Make an API key, and the lines that make it known to the server."""
     import secrets
 
     from openai_compat.auth import hash_key
 
     secret = f"sk-{secrets.token_urlsafe(32)}"
-    typer.echo(f"key, for the clients:         {secret}")
-    typer.echo(f"line, for the configuration:  auth.keys = [{hash_key(secret)!r}]")
+    typer.echo(f"key, for the clients: {secret}\n")
+    typer.echo(f'# for the configuration:\n[auth]\nkeys = ["{hash_key(secret)}"]')
 
 
 @app.command()
 def version() -> None:
     """Print the version."""
-    from importlib.metadata import version
+    _print_version(True)
 
-    typer.echo(version("openai-compat"))
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("openai-compat"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)] = False,
+) -> None:
+    """One server that makes any model speak the OpenAI API."""

@@ -42,11 +42,14 @@ def _state(model: Checked) -> str:
 
 
 def list_models(config: Config, *, as_json: bool) -> None:
-    entries = Catalog(config).models()
+    catalog = Catalog(config)
+    entries = catalog.models()
     if as_json:
         _print_json(entries)
         return
-    aliases = {entry.id: [name for name, target in config.aliases.items() if target == entry.id] for entry in entries}
+    aliases: dict[str, list[str]] = {entry.id: [] for entry in entries}
+    for alias in config.aliases:
+        aliases[catalog.resolve(alias).model_id].append(alias)
     headings = ("model", "aliases", "files", "context", "capabilities", "modes")
     _print_table(headings, (_row(entry, aliases[entry.id]) for entry in entries))
 
