@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Literal
 
 from openai_compat.config import Config
+from openai_compat.errors import ModelNotFound
 from openai_compat.gateway.catalog import Catalog, CatalogEntry
 from openai_compat.gateway.pool import Pool
 from openai_compat.gateway.slot import ModelState, Phase
@@ -25,13 +26,17 @@ class GatewayDirectory:
     def list(self) -> list[Model]:
         states = {state.model_id: state.state for state in self._pool.states()}
         models = [self._model(entry, entry.id, states) for entry in self._catalog.models()]
-        return models + [self.get(alias) for alias in self._aliases]
+        entries = {alias: self._catalog.entry(self._catalog.resolve(alias).model_id) for alias in self._aliases}
+        return models + [self._model(entry, alias, states) for alias, entry in entries.items()]
 
     def get(self, id: str) -> Model:
         """By id, alias or ``id:mode``; the answer carries the name that was asked for. Raises ``ModelNotFound``."""
         target = self._catalog.resolve(id)
+        entry = self._catalog.entry(target.model_id)
+        if target.mode is not None and entry.available and target.mode not in entry.modes:
+            raise ModelNotFound(id, (id.removesuffix(f":{target.mode}"),))
         states = {state.model_id: state.state for state in self._pool.states()}
-        return self._model(self._catalog.entry(target.model_id), target.public_name, states)
+        return self._model(entry, target.public_name, states)
 
     def _model(self, entry: CatalogEntry, name: str, states: dict[str, str]) -> Model:
         return Model(
@@ -41,7 +46,7 @@ class GatewayDirectory:
             capabilities=tuple(entry.capabilities),
             modes=entry.modes,
             context_length=entry.context_length,
-            aliases=tuple(alias for alias, model_id in self._aliases.items() if model_id == entry.id),
+            aliases=tuple(alias for alias in self._aliases if self._catalog.resolve(alias).model_id == entry.id),
             state=states.get(entry.id, "unloaded") if entry.available else "unavailable",
         )
 
@@ -53,8 +58,7 @@ class GatewayReadiness:
         self._pool = pool
 
     def health(self) -> Health:
-        states = {state.model_id: state.state for state in self._pool.states()}
-        return Health(status="ok" if self._pool.preloaded else "loading", models=states)
+        return Health(status="ok" if self._pool.preloaded else "loading")
 
 
 class GatewayHappenings:

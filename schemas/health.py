@@ -6,7 +6,6 @@ from msgspec import Struct
 
 
 class Health(Struct, frozen=True, kw_only=True):
-    """``status`` is ``ok`` or a word for what is missing; ``models`` maps an id to its state."""
+    """``status`` is ``ok`` or a word for what is missing. Anybody may ask, so nothing is said of the models."""
 
     status: str = "ok"
-    models: dict[str, str] = {}

@@ -196,4 +196,17 @@ def test_the_inline_gateway_answers_streams_refuses_and_lists() -> None:
         assert streamed.text.endswith("data: [DONE]\n\n")
         assert client.post("/v1/chat/completions", json={"model": "nobody", **TEXT}).status_code == 404
         assert {entry["id"] for entry in client.get("/v1/models").json()["data"]} == {"echo", "gpt-4o-mini"}
-        assert client.get("/health/ready").json()["models"] == {"echo": "ready"}
+        assert {entry["state"] for entry in client.get("/v1/models").json()["data"]} == {"ready"}
+
+
+def test_a_model_is_described_under_every_name_that_a_request_could_use_and_no_other() -> None:
+    aliases = {"loud": "echo:shout", "louder": "loud", "odd": "echo:nope"}
+    config = Config(server=Server(inline=True), models={"echo": Model(source="", kind="echo")}, aliases=aliases)
+    with TestClient(create_gateway(config), base_url="http://127.0.0.1") as client:  # type: ignore[arg-type]
+        for name in ("echo", "loud", "louder", "echo:shout"):
+            model = client.get(f"/v1/models/{name}").json()
+            assert (model["id"], model["aliases"]) == (name, ["loud", "louder", "odd"])
+        assert len(client.get("/v1/models").json()["data"]) == 4
+        for name in ("echo:nope", "odd"):
+            answer = client.get(f"/v1/models/{name}")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
