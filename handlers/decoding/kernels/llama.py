@@ -165,5 +165,5 @@ def _head_size(model: Any) -> int:
 
 def _window(config: Any, attention: Any) -> int | None:
     """How many tokens a layer sees: it knows it itself, or (Mistral) all layers do the same."""
-    found: int | None = config.sliding_window if config.model_type == "mistral" else getattr(attention, "sliding_window", None)
-    return found
+    found = config.sliding_window if config.model_type == "mistral" else getattr(attention, "sliding_window", None)
+    return int(found) if found else None
