@@ -11,7 +11,7 @@ from handlers.decoding.scheduler import Limits
 
 _SHARE_CPU = 0.25
 _SHARE_GPU = 0.8
-_MOST_CPU = 1 << 30
+_USUAL_CPU = 256 << 20
 _STEP_CPU = 256
 _STEP_GPU = 4096
 _SEQUENCES_CPU = 64
@@ -52,4 +52,4 @@ def _default_bytes(device: Any) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free * _SHARE_GPU)
-    return int(min(_MOST_CPU, psutil.virtual_memory().available * _SHARE_CPU))
+    return int(min(_USUAL_CPU, psutil.virtual_memory().available * _SHARE_CPU))
