@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
 import pytest
+
+if sys.version_info >= (3, 14):
+    from compression.zstd import compress as zstd_compress
+else:
+    from backports.zstd import compress as zstd_compress
 
 CHAT = "/v1/chat/completions"
 HI = [{"role": "user", "content": "hi"}]
@@ -121,9 +129,10 @@ def test_a_gzip_bomb_is_a_413(http: httpx2.Client) -> None:
     check(http.post(CHAT, content=bomb, headers={"content-type": "application/json", "content-encoding": "gzip"}), 413)
 
 
-def test_a_gzip_body_is_read(http: httpx2.Client) -> None:
-    packed = {"content-type": "application/json", "content-encoding": "gzip"}
-    assert http.post(CHAT, content=gzip.compress(chat()), headers=packed).status_code == 200
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("zstd", zstd_compress)])
+def test_a_packed_body_is_read(http: httpx2.Client, encoding: str, pack: Callable[[bytes], bytes]) -> None:
+    packed = {"content-type": "application/json", "content-encoding": encoding}
+    assert http.post(CHAT, content=pack(chat()), headers=packed).status_code == 200
 
 
 @pytest.mark.parametrize(
