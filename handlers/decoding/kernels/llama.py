@@ -146,7 +146,8 @@ class FusedLlama:
         if values is None:
             return None
         self._kept.append(values.detach().float().contiguous())
-        return self._kept[-1].data_ptr()
+        address: int = self._kept[-1].data_ptr()
+        return address
 
 
 def _is_known(model: Any, matrices: dict[str, Matrix]) -> bool:
