@@ -33,6 +33,10 @@ _TOOLS_BEHIND = (
     "For each call, write a JSON object with the function's name and arguments between these marks:\n"
     '<tool_call>\n{"name": "<name>", "arguments": {<arguments>}}\n</tool_call>'
 )
+_TOOLS_BARE = (
+    "To call one, answer with JSON alone, an object with the function's name and arguments:\n"
+    '{"name": "<name>", "arguments": {<arguments>}}'
+)
 _TOOLS_FORCED = (
     "Call what the request needs. Answer with the JSON alone, an object with the function's name and arguments:\n"
     '{"name": "<name>", "arguments": {<arguments>}}'
@@ -47,15 +51,17 @@ def render(
     tools: Definitions | None = None,
     *,
     forced: bool = False,
+    bare: bool = False,
 ) -> str:
     """The prompt text. Raises ``InvalidRequest`` where the template refuses even the plain form.
 
     Args:
         tools: what may be called, as ``definitions`` writes it.
         forced: the answer has to be a call.
+        bare: calls are JSON alone, without marks.
     """
     abilities = template.abilities if template else Abilities()
-    listed = tools_text(tools, forced=forced) if tools and not abilities.tools else ""
+    listed = tools_text(tools, forced=forced, bare=bare) if tools and not abilities.tools else ""
     dialogue = _dialogue(messages, system, listed)
     if template is None:
         return _paragraphs(_without_tools(dialogue))
@@ -73,10 +79,11 @@ def definitions(tools: tuple[Tool, ...]) -> Definitions:
     return [{"type": "function", "function": _definition(tool)} for tool in tools]
 
 
-def tools_text(tools: Definitions, *, forced: bool) -> str:
+def tools_text(tools: Definitions, *, forced: bool, bare: bool) -> str:
     """The tools in words, for a template that does not take them."""
+    behind = _TOOLS_FORCED if forced else _TOOLS_BARE if bare else _TOOLS_BEHIND
     listed = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
-    return f"{_TOOLS_BEFORE}\n<tools>\n{listed}\n</tools>\n{_TOOLS_FORCED if forced else _TOOLS_BEHIND}"
+    return f"{_TOOLS_BEFORE}\n<tools>\n{listed}\n</tools>\n{behind}"
 
 
 def _definition(tool: Tool) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from handlers.tools.parser import ToolParser
 from openai_compat.errors import ModelUnavailable
 
 _OFF = "none"
-_FORCED_DIALECT = "json"
+_BARE_DIALECT = "json"
 
 
 class OutputFormat(Struct, frozen=True, kw_only=True):
@@ -39,16 +39,21 @@ class OutputFormat(Struct, frozen=True, kw_only=True):
         style = reasoning.STYLES.get(self.reasoning or "")
         return tools.tokens_of(self.dialect) + ((style.open, style.close) if style else ())
 
+    @property
+    def marks_calls(self) -> bool:
+        """Whether calls stand between the marks that ``handlers.tool_grammar`` knows."""
+        return self.dialect == tools.FALLBACK
+
     def parser(self, index: int, request: t.TextRequest, prompt: str = "") -> OutputParser | None:
         """None for an answer that is plain text whatever it holds. ``prompt`` is the text that the answer continues.
 
-        Required and named calls are written by the grammar as bare JSON; a grammar leaves no room for reasoning.
+        Under a grammar (calls that have to be made, or a format beside them) calls are bare JSON, and there is no reasoning.
         """
         calls = None
+        constrained = request.must_call or request.grammar is not None
         if request.offers_tools:
             names = frozenset(tool.name for tool in request.tools)
-            calls = ToolParser(_FORCED_DIALECT if request.must_call else self.dialect, names)
-        constrained = request.must_call or request.grammar is not None
+            calls = ToolParser(_BARE_DIALECT if constrained else self.dialect, names)
         style = None if constrained else reasoning.STYLES.get(self.reasoning or "")
         thoughts = ReasoningParser(style, opened=prompt.rstrip().endswith(style.open)) if style else None
         if request.messages is None or request.mode == RAW_MODE or not (calls or thoughts):

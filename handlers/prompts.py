@@ -68,6 +68,7 @@ class PromptBuilder:
             dict(request.template_options),
             self._tools(request),
             forced=request.must_call,
+            bare=request.grammar is not None,
         )
         self._check_size(text, request)
         head, *rest = self._marked.split(text)

@@ -15,7 +15,7 @@ from handlers.decoding.transcript import Answer, Piece
 from handlers.deferred import Deferred
 from handlers.output import AnswerReader, format_of
 from handlers.text_modes import TEXT_MODES
-from handlers.tool_grammar import tool_call_grammar
+from handlers.tool_grammar import grammar_for
 from openai_compat.errors import InvalidRequest, UnsupportedCapability
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class TransformerHandler(BaseHandler):
         )
         self._form = format_of(self.spec.options, self._lm.template)
         self._lm.vocabulary.show(self._form.marks)
+        self._marks_calls = self._form.marks_calls and not set(self._form.marks) & set(self._lm.vocabulary.special_texts)
 
     def _has_chat_template(self) -> bool:
         return self._lm.template is not None
@@ -109,7 +110,7 @@ class TransformerHandler(BaseHandler):
         on_piece = partial(self._emit, request, ctx, config, reader)
         on_end = partial(self._result, request, ctx, config, reader)
         submit = partial(self._engine.submit, prompts, config, ctx, on_piece=on_piece, on_end=on_end, salt=request.cache_salt)
-        grammar = _grammar(request)
+        grammar = grammar_for(request, marks=self._marks_calls)
         if grammar is None:
             return submit()
         from handlers.decoding.grammar_wait import Prepared
@@ -140,14 +141,6 @@ class TransformerHandler(BaseHandler):
         wrong = next((number for number in ids if not 0 <= number < size), None)
         if wrong is not None:
             raise InvalidRequest(f"There is no token {wrong}; this model's ids are 0 to {size - 1}.", param=param)
-
-
-def _grammar(request: t.TextRequest) -> t.GrammarSpec | None:
-    """What the answer is held to. A call that has to be made goes before a format."""
-    if not request.must_call or request.tool_choice is None:
-        return request.grammar
-    tools = [(tool.name, tool.parameters) for tool in request.tools]
-    return tool_call_grammar(tools, request.tool_choice.name, request.parallel_tool_calls)
 
 
 def _plain(index: int, answer: Answer) -> t.TextChoice:

@@ -176,7 +176,7 @@ class GrammarSpec(Struct, frozen=True, kw_only=True):
     error messages.
     """
 
-    kind: Literal["json_object", "json_schema", "regex", "choice", "grammar", "tool_calls"]
+    kind: Literal["json_object", "json_schema", "regex", "choice", "grammar", "tool_calls", "marked_calls", "calls_or"]
     source: str = ""
     param: str = "response_format"
 

@@ -6,6 +6,7 @@ import json
 import re
 
 from handlers.decoding import grammar_library as library
+from handlers.decoding.grammar_calls import of_calls_or, of_marked_calls
 from handlers.decoding.grammar_trial import TOO_COMPLEX
 from handlers.types import GrammarSpec
 from openai_compat.errors import InvalidRequest
@@ -17,6 +18,8 @@ _NAMES = {
     "choice": "list of choices",
     "grammar": "grammar",
     "tool_calls": "schema of a tool's parameters",
+    "marked_calls": "schema of a tool's parameters",
+    "calls_or": "format, or the schema of a tool's parameters,",
 }
 _PLACE = re.compile(r"^(at )?\d+\(\d+\): ")
 _WRAPPING = ("failed to compile JSON schema: ", "Invalid schema: ")
@@ -42,6 +45,10 @@ def grammar_of(spec: GrammarSpec) -> str:
             case "tool_calls":
                 wanted = json.loads(spec.source)
                 return library.of_calls(wanted["tools"], wanted["calls"])
+            case "marked_calls":
+                return of_marked_calls(**json.loads(spec.source))
+            case "calls_or":
+                return of_calls_or(**json.loads(spec.source))
     except ValueError as error:
         raise explained(str(error), spec) from error
 

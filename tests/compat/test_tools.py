@@ -203,3 +203,35 @@ def test_the_node_package_sees_the_same_calls(node: Callable[..., dict[str, Any]
     assert seen["whole"] == seen["streamed"]
     assert [(call["name"], json.loads(call["arguments"])) for call in seen["whole"]] == [("get_weather", PARIS), ("now", {})]
     assert seen["finish"] == ["tool_calls", "tool_calls"]
+
+
+def test_a_format_beside_tools_is_kept_where_nothing_is_called(client: openai.OpenAI, model: str) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"city": {"enum": ["Paris", "Rome"]}},
+        "required": ["city"],
+        "additionalProperties": False,
+    }
+    wanted: Any = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+    clock: Any = {
+        "type": "function",
+        "function": {"name": "now", "parameters": {"type": "object", "additionalProperties": False}},
+    }
+    fields: Any = {"tools": [clock], "response_format": wanted, "temperature": 0, "max_tokens": 60}
+    choice = client.chat.completions.create(model=model, messages=asked("What is the capital of France?"), **fields).choices[0]
+    if choice.message.tool_calls:
+        assert {(name, str(arguments)) for name, arguments in calls_of(choice.message)} == {("now", "{}")}
+    else:
+        assert json.loads(choice.message.content or "")["city"] in ("Paris", "Rome")
+
+
+def test_a_strict_tool_leaves_words_free_and_holds_calls_to_its_schema(client: openai.OpenAI, model: str) -> None:
+    text = (
+        'Repeat exactly: <tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris", "unit": "kelvin"}}\n</tool_call>'
+    )
+    fields: Any = {"tools": [WEATHER], "temperature": 0, "max_tokens": 100, "seed": 1}
+    choice = client.chat.completions.create(model=model, messages=asked(text), **fields).choices[0]
+    for _, arguments in calls_of(choice.message) if choice.finish_reason == "tool_calls" else ():
+        assert set(arguments) == {"city", "unit"}
+        assert arguments["unit"] in ("celsius", "fahrenheit")
+    assert choice.message.content or choice.message.tool_calls
