@@ -17,7 +17,9 @@ from openai_compat.gateway.catalog import Catalog
 from openai_compat.gateway.pool import Pool
 from openai_compat.gateway.relay import Relay
 from openai_compat.gateway.supervisor import Supervisor
+from openai_compat.http.cors import CrossOrigin
 from openai_compat.http.errors import exception_handlers
+from openai_compat.http.head import HeadAsGet
 from openai_compat.http.openapi import openapi_config
 from openai_compat.http.sse import StreamTiming
 from openai_compat.inline import InlineLauncher
@@ -64,7 +66,8 @@ def create_gateway(config: Config) -> ASGIApp:
         **plain(),
     )
     limited = BodyLimit(app, max_body=parse_size(config.server.max_body))
-    return Telemetry(Authentication(limited, keys=config.auth.keys), metrics=metrics)
+    guarded = Authentication(limited, keys=config.auth.keys)
+    return Telemetry(HeadAsGet(CrossOrigin(guarded, origins=config.server.cors_origins)), metrics=metrics)
 
 
 def create_worker(runner: Runner, *, model_id: str, timing: StreamTiming) -> Litestar:

@@ -35,6 +35,7 @@ class Server(Section, frozen=True, kw_only=True):
     max_body: Size = "32MiB"
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    cors_origins: tuple[str, ...] = ()
     cache_dir: str = ""
 
 

@@ -22,6 +22,7 @@ CONFIG_VARIABLE = "OPENAI_COMPAT_CONFIG"
 KEY_VARIABLE = "OPENAI_COMPAT_API_KEY"
 _LONGEST_NAME = 256  # characters; what the API takes as a model
 _LONGEST_CHAIN = 7  # aliases that stand for one another
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]_-]+")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda:\d{1,3}")
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
 _RESERVED = frozenset({CONFIG_VARIABLE, KEY_VARIABLE, "OPENAI_COMPAT_CACHE_DIR"})
@@ -110,6 +111,8 @@ def _check_values(config: Config, place: Place) -> None:
                 ("auth", "keys"),
                 f"key {number + 1} is not of the form sha256:<64 hex digits>; make one with 'openai-compat key'",
             )
+    for origin in config.server.cors_origins:
+        _check_origin(config, origin, place)
     for path, size, shared in _sizes(config):
         try:
             parse_size(size, 1 if shared else None)
@@ -121,6 +124,16 @@ def _check_values(config: Config, place: Place) -> None:
     for alias, target in config.aliases.items():
         _check_name(("aliases", alias), place)
         _check_alias(config, alias, target, place)
+
+
+def _check_origin(config: Config, origin: str, place: Place) -> None:
+    path = ("server", "cors_origins")
+    if origin == "*" and not config.auth.keys:
+        raise _mistake(
+            place, path, f"'*' would let every web page use the models: set {KEY_VARIABLE} or auth.keys, or name origins"
+        )
+    if origin != "*" and not _ORIGIN.fullmatch(origin):
+        raise _mistake(place, path, f"'{origin}' is not an origin: write it as browsers do, such as \"http://localhost:3000\"")
 
 
 def _check_name(path: tuple[str, str], place: Place) -> None:

@@ -175,6 +175,15 @@ def test_the_gateways_own_headers_cannot_be_sent_by_a_client(http: httpx2.Client
     assert answer.json()["model"] == "echo"
 
 
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/echo", "/health/live", "/metrics", "/models/sse", "/schema"])
+def test_head_is_answered_without_a_body(http: httpx2.Client, path: str) -> None:
+    answer = http.head(path)
+    assert answer.status_code == 200
+    assert answer.headers["x-request-id"]
+    assert answer.content == b""
+    assert http.get("/health/live").status_code == 200
+
+
 def test_model_ids_with_slashes_and_colons_are_found_however_they_are_written(http: httpx2.Client) -> None:
     for path in ("org/name:tag", "org%2Fname%3Atag"):
         assert http.get(f"/v1/models/{path}").json()["id"] == "org/name:tag"

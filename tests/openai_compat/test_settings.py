@@ -145,6 +145,8 @@ def test_a_file_in_the_current_directory_is_not_read(write, monkeypatch) -> None
         ('[models.a]\nsource = "/m"\nfiles = [{path = "p", sha256 = "ab"}]\n', 3, "models.a.files: the sha256 of 'p' is not"),
         ("[server]\nrequest_timeout = inf\n", 2, "server.request_timeout: expected float <= 31536000.0"),
         ("[server]\nrequest_timeout = 0\n", 2, "server.request_timeout: expected float > 0.0, got 0"),
+        ("[server]\ncors_origins = ['http://a/']\n", 2, "server.cors_origins: 'http://a/' is not an origin"),
+        ("[server]\ncors_origins = ['http://a', '*']\n", 2, "server.cors_origins: '*' would let every web page use the models"),
         ("[workers]\nheartbeat = 0\n", 2, "workers.heartbeat: expected float > 0.0, got 0"),
         ('[models.a]\nsource = "/m"\nmax_load_time = 0\n', 3, "models.a.max_load_time: expected float > 0.0, got 0"),
     ],
