@@ -20,6 +20,8 @@ from openai_compat.protocol import Heartbeat, Progress
 logger = logging.getLogger(__name__)
 # Heartbeats without a request in them after which it is over though nobody said so: the first may have been under way already.
 _MISSES = 2
+# Seconds for which a worker may go on with what nobody waits for: more than a step of the slowest model takes.
+HUNG = 300.0
 
 
 class Phase(StrEnum):
@@ -71,6 +73,7 @@ class Lease:
         self.request_id = request_id
         self._keeper = keeper
         self._left = False
+        self._left_at = 0.0
         self._done = False
         self._over = False
         self._misses = 0
@@ -88,6 +91,7 @@ class Lease:
     def leave(self) -> None:
         """The consumer wants nothing more of it."""
         self._left = True
+        self._left_at = asyncio.get_running_loop().time()
         self._settle(served=True)
 
     def abandon(self) -> None:
@@ -120,6 +124,12 @@ class Lease:
             self._misses += 1
             self._done = self._misses >= _MISSES
             self._settle(served=True)
+
+    def running(self) -> None:
+        """A heartbeat came with this request among the running ones. One that cannot be stopped holds up all others."""
+        if self._left and asyncio.get_running_loop().time() - self._left_at > HUNG:
+            logger.error("the worker of %s is ended: it does not let go of a request", self.slot.model_id)
+            self._keeper.replica_lost(self.slot)
 
     def _settle(self, served: bool) -> None:
         if self._left and self._done and not self._over:
@@ -186,8 +196,11 @@ class Slot:
 
     def heartbeat(self, message: Heartbeat) -> None:
         active = frozenset(message.active)
-        for lease in [lease for request_id, lease in self.leases.items() if request_id not in active]:
-            lease.missed()
+        for request_id, lease in tuple(self.leases.items()):
+            if request_id in active:
+                lease.running()
+            else:
+                lease.missed()
 
     def refuse(self, error: APIError) -> None:
         """Tell everyone who waits."""

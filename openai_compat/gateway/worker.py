@@ -18,6 +18,7 @@ from openai_compat.protocol import Failed, Ready, Status
 logger = logging.getLogger(__name__)
 _DYING = 1.0  # seconds that a worker has to end after its status connection did
 _SILENCE = 5  # heartbeats missed before it is worth a line in the log
+_HUNG = 30  # heartbeats missed before it is taken for hung, and ended
 _FAILURES: dict[str, type[errors.Unavailable]] = {kind.__name__: kind for kind in errors.Unavailable.__subclasses__()}
 
 
@@ -41,7 +42,7 @@ class WorkerProcess:
         self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self._watch: asyncio.Task[None] | None = None
         self._told = False
-        self._patience = heartbeat * _SILENCE
+        self._heartbeat = heartbeat
         self._alarm: asyncio.TimerHandle | None = None
 
     @property
@@ -111,10 +112,16 @@ class WorkerProcess:
     def _expect_more(self) -> None:
         self._cancel_alarm()
         if self._ready.done():
-            self._alarm = asyncio.get_running_loop().call_later(self._patience, self._missing)
+            self._alarm = asyncio.get_running_loop().call_later(self._heartbeat * _SILENCE, self._missing)
 
     def _missing(self) -> None:
-        logger.warning("the worker of %s has said nothing for %.0f s", self.model_id, self._patience)
+        logger.warning("the worker of %s has said nothing for %.0f s", self.model_id, self._heartbeat * _SILENCE)
+        self._alarm = asyncio.get_running_loop().call_later(self._heartbeat * (_HUNG - _SILENCE), self._give_up)
+
+    def _give_up(self) -> None:
+        logger.error("the worker of %s is ended: it has said nothing for %.0f s", self.model_id, self._heartbeat * _HUNG)
+        self._lost()
+        self.kill()
 
     def _cancel_alarm(self) -> None:
         if self._alarm is not None:

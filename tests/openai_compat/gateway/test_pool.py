@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from openai_compat.errors import InsufficientMemory, ModelLoading, ModelNotFound, ModelUnavailable, ShuttingDown, WorkerDied
+from openai_compat.gateway.replica import ReplicaLost
 
 MIB = 1024**2
 
@@ -144,6 +145,36 @@ def test_a_load_that_fails_in_an_unforeseen_way_is_a_failure_like_any_other(aren
             assert world.state("a") == "failed"
             await asyncio.sleep(caught.value.retry_after)
             await world.ask("a")
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_that_says_nothing_any_more_is_ended(arena):
+    async def scenario():
+        async with arena({"a": {}}) as world:
+            pid = (await world.ask("a"))["pid"]
+            os.kill(pid, signal.SIGSTOP)
+            with pytest.raises(ReplicaLost):
+                await world.ask("a")
+            assert (await world.ask("a"))["pid"] != pid
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_that_does_not_let_go_of_a_request_is_ended(arena, monkeypatch, tmp_path):
+    monkeypatch.setattr("openai_compat.gateway.slot.HUNG", 0.5)
+
+    async def scenario():
+        async with arena({"a": {}}) as world:
+            script = {"stream": True, "chunks": 1000, "delay": 0.05, "linger": str(tmp_path / "never")}
+            with await world.pool.acquire("a", request_id="r") as lease:
+                chunks = world.stream(lease, **script)
+                await anext(chunks)
+                await chunks.aclose()
+            await world.until_state("a", "unloaded")
+            assert world.pool.states()[0].active == 0
+            await world.ask("a")
+            assert world.starts("a") == 2
 
     asyncio.run(scenario())
 
