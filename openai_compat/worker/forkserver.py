@@ -119,7 +119,9 @@ class ForkServer:
                 self._say(Exited(worker_id, os.waitstatus_to_exitcode(status)))
 
     def _say(self, line: ForkLine) -> None:
-        os.write(self._sink, msgspec.json.encode(line) + b"\n")
+        """A gateway that is gone hears nothing; its end is seen at the input."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._sink, msgspec.json.encode(line) + b"\n")
 
 
 def _pipe() -> tuple[int, int]:

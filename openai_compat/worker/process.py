@@ -28,7 +28,7 @@ from openai_compat.errors import APIError, InsufficientMemory, ModelUnavailable
 from openai_compat.http.sse import StreamTiming
 from openai_compat.protocol import Failed, Heartbeat, Launch, Memory, Ready
 from openai_compat.worker.memory import Gauge, measure
-from openai_compat.worker.status import Ledger, ProgressReport, StatusLine
+from openai_compat.worker.status import ORPHANED, Ledger, ProgressReport, StatusLine
 from openai_compat.worker.track import Track
 
 if TYPE_CHECKING:
@@ -54,7 +54,10 @@ def run(launch: Launch, *, create_app: AppFactory | None = None) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     set_environment(launch)
     logs.configure(launch.log_level, "json" if launch.log_format == "json" else "text")
-    line = StatusLine(launch.status_socket)
+    try:
+        line = StatusLine(launch.status_socket)
+    except OSError:
+        os._exit(ORPHANED)
     line.greet(launch.worker_id, launch.token)
     try:
         code = _live(launch, line, create_app)

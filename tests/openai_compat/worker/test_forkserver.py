@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,7 +17,7 @@ from openai_compat.protocol import Exited, Forked, ForkLine, Launch, Preloaded
 from openai_compat.worker.forkserver import preload
 
 PROGRAM = """
-import json, os, signal, sys, threading
+import json, os, signal, sys, threading, time
 from openai_compat.worker.forkserver import ForkServer, preload
 
 def run(launch):
@@ -27,6 +28,10 @@ def run(launch):
         sys.exit(5)
     if kind == "print":
         print("not a protocol line", flush=True)
+        return
+    if kind == "wait":
+        while not os.path.exists(launch.socket):
+            time.sleep(0.01)
         return
     told = {
         "fds": [os.readlink(path) for fd in os.listdir("/proc/self/fd") if os.path.exists(path := f"/proc/self/fd/{fd}")],
@@ -42,9 +47,9 @@ ForkServer(run).serve(preload(sys.argv[1:]))
 
 
 class Server:
-    def __init__(self, *command: str, cwd: Path | None = None) -> None:
+    def __init__(self, *command: str, **options: Any) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-P", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=cwd, bufsize=0
+            [sys.executable, "-P", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, **options
         )
         self.preloaded = self.line()
 
@@ -87,6 +92,19 @@ def test_it_names_what_it_could_not_preload_and_serves_all_the_same(server):
 
 def test_it_ends_when_its_input_does(server):
     assert server().close() == 0
+
+
+def test_it_ends_without_a_word_when_nobody_reads_of_its_children_any_more(server, tmp_path):
+    running = server(stderr=subprocess.PIPE)
+    running.fork("wait", socket=str(tmp_path / "go"))
+    running.process.stdout.close()
+    (tmp_path / "go").touch()
+    while Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text():
+        assert running.process.poll() is None
+        time.sleep(0.01)
+    running.process.stdin.close()
+    assert (running.process.wait(30), running.process.stderr.read()) == (0, b"")
+    running.process.stderr.close()
 
 
 def test_a_child_inherits_nothing_of_the_server(server, tmp_path):

@@ -9,6 +9,7 @@ when the file of that name exists, ``linger`` to work on after a disconnect unti
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -50,8 +51,9 @@ class Worker:
             self.end(3)
 
     def watch(self) -> None:
-        while self.line.recv(100):
-            pass
+        with contextlib.suppress(OSError):
+            while self.line.recv(100):
+                pass
         self.end(3)
 
     def end(self, code: int) -> None:
@@ -76,7 +78,7 @@ class Worker:
         config = uvicorn.Config(self.app, interface="asgi3", lifespan="off", log_level="error")
         server = uvicorn.Server(config)
         signal.signal(signal.SIGTERM, lambda *_: self.end(0))
-        server.capture_signals = __import__("contextlib").nullcontext
+        server.capture_signals = contextlib.nullcontext
         asyncio.run(self.serve(server, listener))
 
     async def serve(self, server: uvicorn.Server, listener: socket.socket) -> None:
