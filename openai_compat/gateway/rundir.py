@@ -39,7 +39,7 @@ class RunDirectory:
 
 
 def remove_stale(base: Path) -> None:
-    """Remove the folders that killed gateways of this user left in ``base``."""
+    """Remove the folders that killed gateways of this user left in ``base``, and none that holds anything else."""
     for path in base.glob(PREFIX + "*"):
         if _is_ours(path) and _is_stale(path):
             shutil.rmtree(path, ignore_errors=True)
@@ -69,9 +69,8 @@ def _is_stale(path: Path) -> bool:
         return False
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return all(entry.name == "lock" or entry.name.endswith(".sock") for entry in path.iterdir())
     except OSError:
         return False
-    else:
-        return True
     finally:
         os.close(lock)

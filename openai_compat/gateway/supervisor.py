@@ -53,7 +53,7 @@ class Supervisor:
         self._status = StatusServer(self._directory.socket("s"), self._expect)
         await self._status.start()
         workers = self._config.workers
-        if workers.fork_server and self._config.models:
+        if workers.fork_server and _forks_safely() and self._config.models:
             self._fork_server = ForkServerClient(
                 self._fork_command,
                 self._environment,
@@ -132,3 +132,8 @@ class Supervisor:
         await worker.gone.wait()
         self._expected.pop(worker.worker_id, None)
         del self._workers[worker]
+
+
+def _forks_safely() -> bool:
+    """Not on macOS, whose own libraries (Metal, Accelerate) break in a process that was forked and did not exec."""
+    return sys.platform != "darwin"

@@ -71,7 +71,12 @@ def test_the_folder_of_a_killed_gateway_is_removed_by_the_next(tmp_path, monkeyp
     os.close(left._lock)
     foreign = tmp_path / f"{PREFIX}file"
     foreign.write_text("not a folder")
+    work = tmp_path / f"{PREFIX}work"
+    work.mkdir()
+    (work / "lock").touch()
+    (work / "thesis.txt").touch()
     RunDirectory(tmp_path).close()
+    assert (work / "thesis.txt").exists()
     assert living.path.exists()
     assert foreign.exists()
     assert not left.path.exists()
@@ -159,6 +164,17 @@ def test_a_wrong_token_does_not_use_up_a_workers_place(arena):
             assert await reader.read() == b""
             writer.close()
             assert (await asking)["facts"]["model"] == "m"
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_forked_on_macos(arena, monkeypatch):
+    async def scenario():
+        monkeypatch.setattr("openai_compat.gateway.supervisor.sys.platform", "darwin")
+        async with arena({"a": {}}, forks=True) as world:
+            monkeypatch.undo()
+            await world.ask("a")
+            assert world.supervisor._fork_server is None
 
     asyncio.run(scenario())
 
