@@ -192,6 +192,8 @@ KINDS: dict[type[BaseException], Kind] = {
     DeadlineExceeded: Kind(504, _SERVER, "deadline_exceeded"),
 }
 _INTERNAL = Kind(500, _SERVER, "internal_error")
+LONGEST_WAIT = 120
+"""Seconds. Told to wait longer, openai-python does not try again at all, and openai-node really sleeps so long."""
 _HIDDEN = "The server had an error while processing your request."
 
 
@@ -220,7 +222,7 @@ def error_headers(error: BaseException) -> dict[str, str]:
     headers: dict[str, str] = {}
     if isinstance(error, APIError):
         if error.retry_after is not None:
-            headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
+            headers["retry-after"] = str(min(max(1, math.ceil(error.retry_after)), LONGEST_WAIT))
         if error.retry is not None:
             headers["x-should-retry"] = "true" if error.retry else "false"
     return headers

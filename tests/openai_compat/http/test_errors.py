@@ -188,3 +188,8 @@ def test_options_is_answered_for_a_known_url(client) -> None:
 def test_every_status_below_500_becomes_an_error_with_a_body() -> None:
     for status in range(400, 500):
         assert errors.error_body(from_framework(HTTPException(status_code=status, detail="x"), "GET", "/"))["error"]["message"]
+
+
+@pytest.mark.parametrize(("wait", "told"), [(0.0, "1"), (1.2, "2"), (120.0, "120"), (3600.0, "120")])
+def test_nobody_is_told_to_wait_longer_than_the_sdks_bear(wait, told) -> None:
+    assert errors.error_headers(errors.Unavailable("x", retry_after=wait)) == {"retry-after": told}
