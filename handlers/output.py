@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from handlers import reasoning
 from handlers import types as t
-from handlers.chat_template import ChatTemplate
 from handlers.reasoning import ReasoningParser, Thought
 from handlers.text_modes import RAW_MODE
 from handlers.tools import parser as tools
 from handlers.tools.events import CallArguments, CallEnd, CallStart, Event, Text
 from handlers.tools.parser import ToolParser
 from openai_compat.errors import ModelUnavailable
+
+if TYPE_CHECKING:
+    from handlers.chat_template import ChatTemplate
 
 _OFF = "none"
 _BARE_DIALECT = "json"
