@@ -10,6 +10,7 @@ import msgspec
 from handlers.types import Tool, ToolChoice
 from openai_compat.errors import InvalidRequest
 from openai_compat.translate.schema_bounds import check_bounds
+from openai_compat.translate.schema_keywords import check_keywords
 from schemas.chat import AllowedTools, ChatCompletionRequest, FunctionDefinition, NamedToolChoice
 from schemas.chat import Tool as WireTool
 
@@ -61,6 +62,8 @@ def _parameters(function: FunctionDefinition, where: str) -> str:
     if schema.get("type", "object") != "object":
         raise InvalidRequest(f"Invalid value for '{where}': a schema of the type 'object' is expected.", param=where)
     check_bounds(schema, where)
+    if function.strict:
+        check_keywords(schema, where)
     return msgspec.json.encode(schema).decode()
 
 

@@ -98,6 +98,15 @@ def test_what_cannot_be_meant_is_refused_by_name(fields: dict, param: str, chat_
         assert caught.value.param == param
 
 
+def test_a_strict_schema_that_cannot_be_enforced_is_refused_and_a_loose_one_is_not(chat_body) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
+    assert chat.plan(chat_body(tools=[tool(parameters=schema)])) == "generate_text"
+    with pytest.raises(InvalidRequest) as caught:
+        chat.plan(chat_body(tools=[tool(parameters=schema, strict=True)]))
+    assert caught.value.param.startswith("tools[0].function.parameters")
+    assert "uniqueItems" in caught.value.message
+
+
 def test_schemas_within_the_bounds_are_taken(chat_request) -> None:
     schemas = [nested(MAX_DEPTH), {"properties": {"a": {"enum": list(range(1000))}}}, {"allOf": [{}] * 998}, {}, None]
     tools = [tool(f"t{number}", parameters=schema) for number, schema in enumerate(schemas)]
