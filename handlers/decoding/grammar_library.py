@@ -85,9 +85,10 @@ def json_rule(schema: bytes | str) -> str:
 
 
 def of_regex(regex: str) -> str:
+    """Its digits are 0 to 9; letters, ``\\w`` and spaces are Unicode's."""
     from llguidance import regex_to_lark
 
-    return of_lark(f"start: /{regex_to_lark(regex, use_ascii='')}/")
+    return of_lark(f"start: /{regex_to_lark(regex, use_ascii='d')}/")
 
 
 def of_choices(choices: Iterable[str]) -> str:
