@@ -43,6 +43,13 @@ class Layout(Struct, frozen=True):
     tables: Tensor
 
 
+class Sight(Struct, frozen=True):
+    """What a layer sees of some sequences: ``blocks`` one after the other, and which of their tokens count."""
+
+    blocks: Tensor
+    mask: Tensor
+
+
 class Decodes:
     """Sequences with one new token each: the tokens ``start`` to ``stop`` of the row.
 
@@ -52,37 +59,44 @@ class Decodes:
     """
 
     def __init__(self, start: int, stop: int, table: Tensor, lengths: Tensor, block_size: int) -> None:
-        import torch
-
         self.start = start
         self.stop = stop
         self.blocks = table.flatten()
-        self.width = table.shape[1] * block_size
         self.lengths = lengths
-        self._places = torch.arange(self.width, device=table.device)
-        self._masks: dict[int | None, Tensor] = {}
+        self._table = table
+        self._block_size = block_size
+        self._sights: dict[int | None, Sight] = {}
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, window: int | None, softmax: Softmax) -> Tensor:
         """``query`` is ``[heads, sequences, size]``; ``[sequences, heads, size]`` comes back."""
         heads, count, size = query.shape
         groups = heads // keys.shape[2]
         grouped = query.transpose(0, 1).reshape(count, keys.shape[2], groups, size)
-        found = _attend(grouped, self._gather(keys), self._gather(values), self._mask(window), softmax)
+        if window not in self._sights:
+            self._sights[window] = self._look(window)
+        sight = self._sights[window]
+        found = _attend(grouped, self._gather(keys, sight), self._gather(values, sight), sight.mask, softmax)
         return found.reshape(count, heads, -1)
 
-    def _gather(self, store: Tensor) -> Tensor:
+    def _gather(self, store: Tensor, sight: Sight) -> Tensor:
         """``[sequences, heads, tokens, size]``"""
-        count = self.stop - self.start
-        rows = store.index_select(0, self.blocks)
-        return rows.view(count, self.width, *store.shape[2:]).transpose(1, 2)
+        rows = store.index_select(0, sight.blocks)
+        return rows.view(self.stop - self.start, -1, *store.shape[2:]).transpose(1, 2)
 
-    def _mask(self, window: int | None) -> Tensor:
-        if window not in self._masks:
-            mask = self._places < self.lengths[:, None]
-            if window is not None:
-                mask &= self._places >= self.lengths[:, None] - window
-            self._masks[window] = mask[:, None, None]
-        return self._masks[window]
+    def _look(self, window: int | None) -> Sight:
+        """Where a layer sees only a window, the blocks before it are left out."""
+        import torch
+
+        width = self._table.shape[1]
+        lengths, size = self.lengths[:, None], self._block_size
+        seen = width if window is None else min(width, -(-window // size) + 1)
+        first = torch.zeros_like(lengths) if window is None else (lengths - window).clamp(min=0) // size
+        columns = first + torch.arange(seen, device=lengths.device)
+        places = (columns[:, :, None] * size + torch.arange(size, device=lengths.device)).flatten(1)
+        mask = places < lengths
+        if window is not None:
+            mask &= places >= lengths - window
+        return Sight(self._table.gather(1, columns.clamp(max=width - 1)).flatten(), mask[:, None, None])
 
 
 class Prefill:
