@@ -44,6 +44,8 @@ def to_messages(wire: list[ChatMessage]) -> tuple[Message, ...]:
     _check_attachments(messages)
     text = "\n\n".join(filter(None, instructions))
     system = (Message(role="system", parts=(TextPart(text=text),)),) if text else ()
+    if not system and not messages:
+        raise InvalidRequest("'messages' must hold more than empty system messages.", param="messages")
     return (*system, *messages)
 
 

@@ -63,6 +63,14 @@ def test_an_empty_system_message_leaves_nothing(messages):
     assert messages({"role": "system", "content": None}, {"role": "user", "content": "Hi"}) == (text("user", "Hi"),)
 
 
+@pytest.mark.parametrize("role", ["system", "developer"])
+@pytest.mark.parametrize("content", ["", None, [], [{"type": "text", "text": ""}]])
+def test_nothing_but_empty_system_messages_is_refused(messages, role, content):
+    with pytest.raises(InvalidRequest) as caught:
+        messages({"role": role, "content": content}, {"role": "system"})
+    assert caught.value.param == "messages"
+
+
 def test_a_picture_in_a_system_message_is_refused(messages):
     with pytest.raises(InvalidRequest) as caught:
         messages({"role": "system", "content": [{"type": "image_url", "image_url": PNG}]})
