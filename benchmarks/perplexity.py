@@ -14,16 +14,22 @@ import hashlib
 import math
 import time
 from pydoc_data.topics import topics
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from transformers import AutoTokenizer
 
 from handlers.causal_lm import load
+from handlers.decoding.cache import KeyValueCache
+from handlers.decoding.forward import Forward
+from handlers.decoding.probe import probe
+from handlers.decoding.scheduler import Chunk
 from handlers.types import ModelSpec
 
 ALLOWED = {"dtype": 0.01, "auto": 0.01, "int8": 0.02, "int4": 0.05}
 WINDOW = 1000
+BLOCK = 16
 
 
 def windows(folder: str, tokens: int) -> torch.Tensor:
@@ -33,16 +39,23 @@ def windows(folder: str, tokens: int) -> torch.Tensor:
     return torch.tensor(ids[: len(ids) // WINDOW * WINDOW]).view(-1, WINDOW)
 
 
-def served(folder: str, weights: str, dtype: str) -> Any:
+def served(folder: str, weights: str, dtype: str) -> Forward:
+    """The path of a step as the engine takes it: packed tokens, paged cache, fused layers where there are any."""
     spec = ModelSpec(id="measured", path=folder, kind="transformer", device="cpu", dtype=dtype, options={"weights": weights})
-    return load(spec, lambda *_: None).model
+    model = load(spec, lambda *_: None).model
+    verdict = probe(model)
+    assert verdict.reason is None, verdict.reason
+    blocks = -(-WINDOW // BLOCK)
+    return Forward(model, KeyValueCache(verdict.shapes, blocks=blocks, block_size=BLOCK, dtype=verdict.dtype, device="cpu"))
 
 
 @torch.inference_mode()
-def perplexity(model: Any, ids: torch.Tensor) -> float:
+def perplexity(forward: Forward, ids: torch.Tensor) -> float:
     loss = 0.0
     for window in ids:
-        logits = model(input_ids=window[None], use_cache=False).logits[0, :-1].float()
+        blocks = list(range(1, -(-WINDOW // BLOCK) + 1))
+        sequence: Any = SimpleNamespace(order=0, ids=window.tolist(), blocks=blocks, scoring=True)
+        logits = forward.run([Chunk(sequence, 0, WINDOW)]).rows[:-1]
         loss += torch.nn.functional.cross_entropy(logits, window[1:], reduction="sum").item()
     return math.exp(loss / (ids.shape[0] * (WINDOW - 1)))
 

@@ -78,8 +78,8 @@ async def ask(session: aiohttp.ClientSession, server: Server, number: int, token
 
 
 async def measure(server: Server, streams: int, tokens: int) -> Found:
-    """Twice as many requests as streams (at least four), of which ``streams`` are under way at any time."""
-    numbers, gaps = iter(range(max(4, 2 * streams))), []  # type: ignore[var-annotated]
+    """As many requests as streams, but at least four, of which ``streams`` are under way at any time."""
+    numbers, gaps = iter(range(max(4, streams))), []  # type: ignore[var-annotated]
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(600)) as session:
         await ask(session, server, 0, 8, [])
@@ -204,7 +204,9 @@ def main() -> None:
         for _ in range(args.repeats):
             for count in args.streams:
                 for server in servers:
-                    found.setdefault((server.name, count), []).append(asyncio.run(measure(server, count, args.tokens)))
+                    one = asyncio.run(measure(server, count, args.tokens))
+                    found.setdefault((server.name, count), []).append(one)
+                    print(f"  {count:>3} streams  {server.name:<14}{one.speed:8.1f} tokens/s", file=sys.stderr, flush=True)
         show(found, servers, args.streams, limit)
 
 
