@@ -12,7 +12,7 @@ RUN pip install --no-cache-dir -c constraints.txt . \
     && install -d -o server -g server /models
 
 USER 10001
-ENV OPENAI_COMPAT_SERVER__HOST=0.0.0.0 OPENAI_COMPAT_SERVER__CACHE_DIR=/models
+ENV OPENAI_COMPAT_SERVER__HOST=0.0.0.0 OPENAI_COMPAT_CACHE_DIR=/models
 VOLUME /models
 EXPOSE 8000
 HEALTHCHECK --start-period=5m CMD ["python", "-P", "-c", "import os; from urllib.request import urlopen; urlopen('http://127.0.0.1:' + (os.environ.get('PORT') or '8000') + '/health/live', timeout=3)"]
