@@ -97,7 +97,8 @@ def _ask() -> str | None:
     """The next line; None at the end of input. Ctrl-c at the prompt drops the line."""
     while True:
         try:
-            return input("> ")
+            # Bytes that are no text in this terminal's encoding come as lone surrogates, which JSON cannot say.
+            return input("> ").encode(errors="replace").decode()
         except EOFError:
             _say("\n")
             return None

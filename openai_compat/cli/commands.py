@@ -42,6 +42,12 @@ def clear_errors() -> Iterator[None]:
     except (ListenError, APIError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(FAILED) from None
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"error: {where}{(error.strerror or 'the system refused').lower()}", err=True)
+        raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
@@ -161,8 +167,9 @@ def key() -> None:
     from openai_compat.auth import hash_key
 
     secret = f"sk-{secrets.token_urlsafe(32)}"
-    typer.echo(f"key, for the clients: {secret}\n")
-    typer.echo(f'# for the configuration:\n[auth]\nkeys = ["{hash_key(secret)}"]')
+    with clear_errors():
+        typer.echo(f"key, for the clients: {secret}\n")
+        typer.echo(f'# for the configuration:\n[auth]\nkeys = ["{hash_key(secret)}"]')
 
 
 @app.command()

@@ -108,6 +108,12 @@ def test_an_answer_cannot_steer_the_terminal(server, talk) -> None:
     assert "a]0;titleb2J\tc\nd é🎉\u200f\n" in talk("hi")
 
 
+def test_what_is_no_text_is_sent_as_question_marks(server, talk) -> None:
+    route = server.post(f"{URL}/chat/completions").mock(return_value=answered("ok"))
+    talk("\udcff\udcfe é")
+    assert sent(route) == [[("user", "?? é")]]
+
+
 @pytest.mark.parametrize("url", ["http://models.test", "models.test", "models.test/v1/", "http://models.test/v1"])
 def test_an_address_is_completed(server, talk, url) -> None:
     assert f"Talking to one at {URL}." in talk(url=url)

@@ -224,6 +224,29 @@ def test_models_are_listed_with_their_aliases(here) -> None:
     assert "generate_text" in listed["capabilities"]
 
 
+def test_a_terminal_without_the_letters_of_a_name_shows_their_numbers(here) -> None:
+    (here / "config.toml").write_text(ECHO.replace("models.echo", 'models."modèle"'), "utf-8")
+    ended = run(here, "models", "--config", "config.toml", PYTHONIOENCODING="ascii")
+    assert (ended.returncode, ended.stdout.splitlines()[1].split()[0]) == (0, r"mod\xe8le")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+@pytest.mark.parametrize("command", ["key", "models", "check"])
+def test_output_that_cannot_be_written_is_one_line(here, command) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [COMMAND, command],
+            cwd=here,
+            env=environment(here),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+        )
+    assert ended.returncode
+    assert ended.stderr == "error: no space left on device\n"
+
+
 def test_analyze_tells_the_facts(here) -> None:
     shown = run(here, "analyze", "--config", "config.toml", "echo").stdout
     assert re.search(r"^architecture +echo *$", shown, re.MULTILINE)
