@@ -251,10 +251,8 @@ def test_output_that_cannot_be_written_is_one_line(here, command) -> None:
 def test_analyze_tells_the_facts(here) -> None:
     shown = run(here, "analyze", "--config", "config.toml", "echo").stdout
     assert re.search(r"^architecture +echo *$", shown, re.MULTILINE)
-    assert (
-        json.loads(run(here, "analyze", "--config", "config.toml", "echo", "--json").stdout)["analysis"]["architecture"]
-        == "echo"
-    )
+    told = json.loads(run(here, "analyze", "--config", "config.toml", "echo", "--json").stdout)
+    assert told["analysis"]["architecture"] == "echo"
 
 
 def test_pull_says_what_is_ready_and_what_failed(here) -> None:
