@@ -59,7 +59,7 @@ BAD_FIELDS = [
     (message(role="user", content=[{"type": "smell"}]), "messages[0].content[0].type"),
     (message(role="user", content=[{"type": "text"}]), "messages[0].content[0].text"),
     (chat(response_format={"type": "json_object"}), "response_format"),
-    (chat(tools=[{"type": "function", "function": {"name": "f"}}]), "tools"),
+    (chat(tools=[{"type": "custom", "custom": {"name": "f"}}]), "tools"),
     (chat(modalities=["audio"]), "modalities"),
     (chat(web_search_options={}), "web_search_options"),
 ]
