@@ -154,7 +154,8 @@ def _penalise(logits: Tensor, batch: Ids[Choices]) -> None:
 
 
 def _constrain(logits: Tensor, batch: Ids[Choices]) -> None:
-    """Leave only what each row's grammar allows."""
+    """Leave only what each row's grammar allows; on a processor without torch's threads, which cost more than they gain."""
+    import numpy
     import torch
 
     ruled = [(row, choices.matcher) for row, choices in enumerate(batch) if choices.matcher is not None]
@@ -165,10 +166,14 @@ def _constrain(logits: Tensor, batch: Ids[Choices]) -> None:
     ruling = [matcher.fill_mask(mask) for mask, (_, matcher) in zip(masks, ruled, strict=True)]
     if not any(ruling):
         return
-    bits = (masks[:, :, None] >> torch.arange(_WORD, dtype=torch.int32)) & 1
-    allowed = bits.view(len(ruled), -1)[:, :size].bool().to(logits.device)
+    bits = numpy.unpackbits(~masks.numpy().view(numpy.uint8), axis=-1, bitorder="little")
+    forbidden = bits[:, :size].view(numpy.bool_)
+    if logits.device.type == "cpu":
+        for (row, _), closed in zip(ruled, forbidden, strict=True):
+            numpy.copyto(logits[row].numpy(), -numpy.inf, where=closed)
+        return
     rows = [row for row, _ in ruled]
-    logits[rows] = logits[rows].masked_fill_(~allowed, float("-inf"))
+    logits[rows] = logits[rows].masked_fill_(torch.from_numpy(forbidden).to(logits.device), float("-inf"))
 
 
 def _likeliest(logits: Tensor, batch: Ids[Choices]) -> list[int]:
