@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # private memory of a worker that has torch and transformers imported, with room to work: 335 MiB and 50 were measured
 RUNTIME_BYTES = 384 * 2**20
+USUAL_CACHE = 256 * 2**20  # bytes of keys and values that a text engine on a processor keeps at least
+USUAL_SEQUENCES = 64  # … and no more than so many full contexts
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
 MAX_JSON = 64 * 2**20
 MAX_NUMBER = 2**31
@@ -63,7 +65,7 @@ def analyze_snapshot(spec: t.ModelSpec, cls: type[BaseHandler]) -> t.Analysis:
         parameters=min(parameters, MAX_TOTAL),
         dtype=stored,
         bytes_per_dtype=per_dtype,
-        load_bytes=_load_bytes(spec, stored, per_dtype, weights, cache_bytes(config, context)),
+        load_bytes=_load_bytes(spec, stored, per_dtype, weights, cache_bytes(spec, config, context)),
         context_length=context,
         capabilities=tuple(verb for verb in t.VERBS if verb in capabilities),
         modes=cls.get_supported_modes(spec),
@@ -202,8 +204,17 @@ def context_length(root: Path, config: dict[str, Any], weights: Weights, limit: 
     return min(found, limit) if found and limit else found or limit
 
 
-def cache_bytes(config: dict[str, Any], context: int | None) -> int:
-    """Bytes of keys and values of one full context, two bytes a number; 0 where the model has no such cache."""
+def cache_bytes(spec: t.ModelSpec, config: dict[str, Any], context: int | None) -> int:
+    """Bytes that the text engine keeps for keys and values; 0 where the model has no such cache."""
+    context_bytes = _context_bytes(config, context)
+    engine = spec.options.get("engine")
+    told = engine.get("cache_bytes") if isinstance(engine, dict) else None
+    wanted = told if isinstance(told, int) and told > 0 else USUAL_CACHE
+    return min(max(context_bytes, wanted), context_bytes * USUAL_SEQUENCES, MAX_TOTAL)
+
+
+def _context_bytes(config: dict[str, Any], context: int | None) -> int:
+    """Keys and values of one full context, two bytes a number."""
     text = _text_config(config)
     layers = _number(text, "num_hidden_layers", "n_layer", "num_layers")
     heads = _number(text, "num_attention_heads", "n_head", "num_heads")

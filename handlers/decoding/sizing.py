@@ -6,15 +6,14 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from handlers.analyze import USUAL_CACHE, USUAL_SEQUENCES
 from handlers.decoding.cache import LayerShape, bytes_per_token
 from handlers.decoding.scheduler import Limits
 
 _SHARE_CPU = 0.25
 _SHARE_GPU = 0.8
-_USUAL_CPU = 256 << 20
 _STEP_CPU = 256
 _STEP_GPU = 4096
-_SEQUENCES_CPU = 64
 _SEQUENCES_GPU = 256
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -33,7 +32,7 @@ def limits(options: EngineOptions, device: Any) -> Limits:
     cpu = device.type == "cpu"
     return Limits(
         step_tokens=options.step_tokens or (_STEP_CPU if cpu else _STEP_GPU),
-        sequences=options.sequences or (_SEQUENCES_CPU if cpu else _SEQUENCES_GPU),
+        sequences=options.sequences or (USUAL_SEQUENCES if cpu else _SEQUENCES_GPU),
     )
 
 
@@ -52,4 +51,4 @@ def _default_bytes(device: Any) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free * _SHARE_GPU)
-    return int(min(_USUAL_CPU, psutil.virtual_memory().available * _SHARE_CPU))
+    return int(min(USUAL_CACHE, psutil.virtual_memory().available * _SHARE_CPU))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from handlers import types as t
-from handlers.analyze import RUNTIME_BYTES, analyze_snapshot, missing_files
+from handlers.analyze import RUNTIME_BYTES, USUAL_CACHE, USUAL_SEQUENCES, analyze_snapshot, cache_bytes, missing_files
 from handlers.base import BaseHandler
 from openai_compat.errors import ModelUnavailable
 
@@ -66,7 +66,7 @@ def test_a_snapshot_is_described_by_its_headers(tmp_path: Path) -> None:
     found = analyze_snapshot(snapshot(tmp_path), Writer)
     assert (found.architecture, found.parameters, found.dtype) == ("LlamaForCausalLM", 640, "bfloat16")
     assert found.bytes_per_dtype == {"float32": 2560, "bfloat16": 1280, "float16": 1280, "int8": 640}
-    cache = 2 * 2 * 2 * 8 * 100 * 2
+    cache = 2 * 2 * 2 * 8 * 100 * 2 * USUAL_SEQUENCES
     assert found.load_bytes == 1280 + cache + RUNTIME_BYTES
     assert (found.context_length, found.has_chat_template, found.weight_format) == (100, False, "safetensors")
     assert (found.capabilities, found.modes, found.dependencies) == (("generate_text",), ("auto",), ("torch",))
@@ -145,3 +145,13 @@ def test_facts_import_no_heavy_library(tmp_path: Path) -> None:
     )
     ended = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout.split() == ["640", "set()"]
+
+
+def test_the_estimate_counts_the_cache_that_the_engine_takes() -> None:
+    config = {"num_hidden_layers": 16, "num_attention_heads": 8, "hidden_size": 512, "num_key_value_heads": 8}
+    one_token = 2 * 16 * 512 * 2
+    usual = t.ModelSpec(id="m", path="", kind="transformer")
+    told = t.ModelSpec(id="m", path="", kind="transformer", options={"engine": {"cache_bytes": USUAL_CACHE * 2}})
+    assert cache_bytes(usual, config, 1000) == USUAL_CACHE
+    assert cache_bytes(told, config, 1000) == USUAL_CACHE * 2
+    assert cache_bytes(usual, config, 100_000) == one_token * 100_000
