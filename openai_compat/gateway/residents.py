@@ -271,7 +271,7 @@ class Residents:
     def _heard(self, slot: Slot, message: Status) -> None:
         match message:
             case Progress():
-                slot.progress = message
+                slot.advance(message)
                 self._changed(slot)
             case Failed():
                 self.replica_lost(slot)

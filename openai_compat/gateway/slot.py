@@ -16,6 +16,7 @@ from openai_compat.errors import APIError, ModelUnavailable
 from openai_compat.gateway.launcher import Worker
 from openai_compat.gateway.replica import Replica
 from openai_compat.protocol import Heartbeat, Progress
+from openai_compat.sizes import format_size
 
 logger = logging.getLogger(__name__)
 # Heartbeats without a request in them after which it is over though nobody said so: the first may have been under way already.
@@ -241,6 +242,13 @@ class Slot:
         self.retry_at = asyncio.get_running_loop().time() + pause
         return pause
 
+    def advance(self, progress: Progress) -> None:
+        """Take note of how far the load is; a new stage, and each quarter of one, is a line in the log."""
+        if (progress.stage, _quarter(progress)) != (self.progress.stage, _quarter(self.progress)):
+            far = f", {format_size(progress.done)} of {format_size(progress.total)}" if progress.total else ""
+            logger.info("%s: %s%s", self.model_id, progress.stage, far)
+        self.progress = progress
+
     def state(self, memory: dict[str, int]) -> ModelState:
         return ModelState(
             model_id=self.model_id,
@@ -254,3 +262,7 @@ class Slot:
             waiting=len(self.waiters),
             error=self.error,
         )
+
+
+def _quarter(progress: Progress) -> int:
+    return 4 * progress.done // progress.total if progress.total else 0
