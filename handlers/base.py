@@ -34,6 +34,8 @@ class BaseHandler(ABC):
     """
 
     modes: ClassVar[dict[str, t.Mode]] = {}
+    audio_rate = 16_000
+    """Samples a second of the recordings that the handler is given; a handler may say its own once it is loaded."""
 
     def __init__(self, spec: t.ModelSpec) -> None:
         self.spec = spec
@@ -132,8 +134,8 @@ class BaseHandler(ABC):
         """Make pictures; emits ``MediaDelta`` for partial pictures."""
         raise self._unsupported("generate_image")
 
-    def generate_audio(self, request: t.SpeechRequest, ctx: t.RunContext) -> t.MediaResult:
-        """Speak or make sound; emits ``MediaDelta``."""
+    def generate_audio(self, request: t.SpeechRequest, ctx: t.RunContext) -> t.SoundResult:
+        """Speak or make sound; emits all of it as ``SoundDelta``."""
         raise self._unsupported("generate_audio")
 
     def generate_video(self, request: t.VideoRequest, ctx: t.RunContext) -> t.MediaResult:
@@ -152,7 +154,7 @@ class BaseHandler(ABC):
         """Answer a chat with pictures or sound in it; emits ``TextDelta``."""
         raise self._unsupported("process_multimodal")
 
-    def embed_text(self, request: t.EmbedRequest, ctx: t.RunContext) -> t.EmbedResult:
+    def embed_text(self, request: t.EmbedRequest, ctx: t.RunContext) -> t.EmbedResult | Deferred[t.EmbedResult]:
         """One vector a text."""
         raise self._unsupported("embed_text")
 
@@ -163,6 +165,10 @@ class BaseHandler(ABC):
     def embed_multimodal(self, request: t.EmbedRequest, ctx: t.RunContext) -> t.EmbedResult:
         """One vector a pair of text and picture."""
         raise self._unsupported("embed_multimodal")
+
+    def rank_text(self, request: t.RankRequest, ctx: t.RunContext) -> t.RankResult | Deferred[t.RankResult]:
+        """The relevance of each document to the query."""
+        raise self._unsupported("rank_text")
 
     def _unsupported(self, verb: t.Verb) -> UnsupportedCapability:
         return UnsupportedCapability(f"The model '{self.spec.id}' does not support {verb.replace('_', ' ')}.", param="model")

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from handlers import types as t
 from handlers.base import BaseHandler
-from handlers.echo_media import color_of, mp4, png, wav
+from handlers.echo_media import SAMPLE_RATE, color_of, mp4, png, tone
 from handlers.echo_voice import DIRECTIVE, WORD, EchoInputs, Script, Voice, contexts_of, format_of, merge, texts_of
 from handlers.output import AnswerReader
 from openai_compat.errors import APIError, ContextLengthExceeded, InvalidRequest, ModelUnavailable
@@ -123,16 +124,15 @@ class EchoHandler(BaseHandler):
         items = tuple(t.Media(data=picture, mime="image/png") for _ in range(request.n))
         return self.postprocess_outputs(t.MediaResult(items=items, usage=_usage(inputs)), request)
 
-    def generate_audio(self, request: t.SpeechRequest, ctx: t.RunContext) -> t.MediaResult:
+    def generate_audio(self, request: t.SpeechRequest, ctx: t.RunContext) -> t.SoundResult:
         inputs = self.prepare_inputs(request)
-        seconds = min(60.0, max(1, sum(inputs.counts)) * 0.05 / request.speed)
-        sound = wav(seconds, hertz=200 + color_of(inputs.texts[0])[0])
-        for start in range(0, len(sound), 4096):
+        seconds = min(60.0, request.seconds or max(1, sum(inputs.counts)) * 0.05 / request.speed)
+        pcm = tone(seconds, hertz=200 + color_of(inputs.texts[0])[0])
+        for start in range(0, len(pcm), 4096):
             self._wait(inputs.script, ctx)
-            ctx.emit(self.postprocess_outputs(t.MediaDelta(index=0, data=sound[start : start + 4096]), request))
-        return self.postprocess_outputs(
-            t.MediaResult(items=(t.Media(data=sound, mime="audio/wav"),), usage=_usage(inputs)), request
-        )
+            piece = t.Sound(pcm=pcm[start : start + 4096], rate=SAMPLE_RATE)
+            ctx.emit(self.postprocess_outputs(t.SoundDelta(sound=piece), request))
+        return self.postprocess_outputs(t.SoundResult(seconds=seconds, usage=_usage(inputs)), request)
 
     def generate_video(self, request: t.VideoRequest, ctx: t.RunContext) -> t.MediaResult:
         inputs = self.prepare_inputs(request)
@@ -161,7 +161,7 @@ class EchoHandler(BaseHandler):
         voice = Voice(0, inputs, request, self.get_generation_config(request))
         for delta in self._speak([voice], inputs.script, ctx):
             ctx.emit(self.postprocess_outputs(delta, request))
-        text, seconds = voice.choice().text, len(request.audio) / 32_000
+        text, seconds = voice.choice().text, request.audio.seconds
         segment = t.Segment(start=0.0, end=seconds, text=text)
         raw = t.TranscriptResult(text=text, language=request.language or "en", duration=seconds, segments=(segment,))
         return self.postprocess_outputs(raw, request)
@@ -174,6 +174,14 @@ class EchoHandler(BaseHandler):
 
     def embed_multimodal(self, request: t.EmbedRequest, ctx: t.RunContext) -> t.EmbedResult:
         return self._embed(request, ctx)
+
+    def rank_text(self, request: t.RankRequest, ctx: t.RunContext) -> t.RankResult:
+        """The share of the query's words that a document has."""
+        inputs = self.prepare_inputs(request)
+        self._wait(inputs.script, ctx)
+        wanted, *documents = (set(text.lower().split()) for text in inputs.texts)
+        scores = tuple(len(wanted & words) / max(1, len(wanted)) for words in documents)
+        return self.postprocess_outputs(t.RankResult(scores=scores, usage=_usage(inputs)), request)
 
     # ------------------------------------------------------------ the "model"
 
@@ -236,12 +244,12 @@ def _size(width: int | None, height: int | None) -> tuple[int, int]:
     return max(1, min(_SIDE, width or 64)), max(1, min(_SIDE, height or 64))
 
 
-def _vector(text: str, dimensions: int) -> tuple[float, ...]:
-    """A unit vector; equal texts have equal ones."""
+def _vector(text: str, dimensions: int) -> bytes:
+    """A unit vector of float32; equal texts have equal ones."""
     data = hashlib.shake_256(text.encode()).digest(dimensions)
     values = [byte - 127.5 for byte in data]
     norm = math.sqrt(sum(value * value for value in values))
-    return tuple(value / norm for value in values)
+    return struct.pack(f"<{dimensions}f", *(value / norm for value in values))
 
 
 def _spoken(inputs: EchoInputs, voices: list[Voice], reader: AnswerReader) -> t.Usage:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import math
 import struct
-import wave
 import zlib
 
 Color = tuple[int, int, int]
@@ -28,17 +26,11 @@ def png(width: int, height: int, color: Color) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in chunks)
 
 
-def wav(seconds: float, hertz: float) -> bytes:
-    """A sine tone: mono, 16 bit, 8 kHz."""
+def tone(seconds: float, hertz: float) -> bytes:
+    """A sine tone: mono, 16 bit little-endian, 8 kHz, no header."""
     step = 2 * math.pi * hertz / SAMPLE_RATE
     samples = [round(8000 * math.sin(step * i)) for i in range(round(seconds * SAMPLE_RATE))]
-    file = io.BytesIO()
-    with wave.open(file, "wb") as out:
-        out.setnchannels(1)
-        out.setsampwidth(2)
-        out.setframerate(SAMPLE_RATE)
-        out.writeframes(struct.pack(f"<{len(samples)}h", *samples))
-    return file.getvalue()
+    return struct.pack(f"<{len(samples)}h", *samples)
 
 
 def mp4(frames: list[bytes], width: int, height: int, frame_ms: int) -> bytes:

@@ -142,7 +142,9 @@ def texts_of(request: t.Request) -> tuple[str, ...]:
         case t.ImageTaskRequest():
             return (_name("picture", request.image),)
         case t.AudioTaskRequest():
-            return (f"{request.prompt or ''} {_name('recording', request.audio)}".strip(),)
+            return (f"{request.prompt or ''} {_name('recording', request.audio.pcm)}".strip(),)
+        case t.RankRequest():
+            return (request.query, *request.documents)
         case _:
             texts = [text if isinstance(text, str) else " ".join(map(str, text)) for text in request.texts]
             images = [_name("picture", image) for image in request.images]

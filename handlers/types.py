@@ -21,6 +21,7 @@ Verb: TypeAlias = Literal[
     "embed_text",
     "embed_image",
     "embed_multimodal",
+    "rank_text",
 ]
 VERBS: tuple[Verb, ...] = Verb.__args__  # type: ignore[attr-defined]
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -236,12 +237,19 @@ class ImageRequest(Struct, frozen=True, kw_only=True):
 
 
 class SpeechRequest(Struct, frozen=True, kw_only=True):
-    """Text to speech or sound."""
+    """A text to speak, or a description of music or sound to make.
+
+    ``speed`` goes with ``speak``; ``seconds`` (the length wanted) and ``seed`` go with ``sound``.
+    """
 
     text: str
+    task: Literal["speak", "sound"] = "speak"
     voice: str | None = None
     speed: float = 1.0
+    language: str | None = None
     instructions: str | None = None
+    seconds: float | None = None
+    seed: int | None = None
     mode: str | None = None
     stream: bool = False
 
@@ -265,10 +273,22 @@ class ImageTaskRequest(Struct, frozen=True, kw_only=True):
     mode: str | None = None
 
 
-class AudioTaskRequest(Struct, frozen=True, kw_only=True):
-    """An encoded recording and what to do with it."""
+class Sound(Struct, frozen=True, kw_only=True):
+    """Decoded sound: 16 bit little-endian integers, ``channels`` interleaved, ``rate`` samples a second of each."""
 
-    audio: bytes
+    pcm: bytes
+    rate: int
+    channels: int = 1
+
+    @property
+    def seconds(self) -> float:
+        return len(self.pcm) / (2 * self.rate * self.channels)
+
+
+class AudioTaskRequest(Struct, frozen=True, kw_only=True):
+    """A recording, decoded to one channel at the handler's ``audio_rate``, and what to do with it."""
+
+    audio: Sound
     task: Literal["transcribe", "translate", "classify"]
     language: str | None = None
     prompt: str | None = None
@@ -287,8 +307,16 @@ class EmbedRequest(Struct, frozen=True, kw_only=True):
     mode: str | None = None
 
 
+class RankRequest(Struct, frozen=True, kw_only=True):
+    """How well does each document answer the query?"""
+
+    query: str
+    documents: tuple[str, ...]
+    mode: str | None = None
+
+
 Request: TypeAlias = (
-    TextRequest | ImageRequest | SpeechRequest | VideoRequest | ImageTaskRequest | AudioTaskRequest | EmbedRequest
+    TextRequest | ImageRequest | SpeechRequest | VideoRequest | ImageTaskRequest | AudioTaskRequest | EmbedRequest | RankRequest
 )
 
 # ---------------------------------------------------------------- answers
@@ -358,14 +386,27 @@ class Media(Struct, frozen=True, kw_only=True):
 
 
 class MediaDelta(Struct, frozen=True, kw_only=True):
-    """A piece of sound, or a partial picture."""
+    """A partial picture, encoded."""
 
     index: int
     data: bytes
 
 
+class SoundDelta(Struct, frozen=True, kw_only=True):
+    """The next piece of a sound; all pieces of one answer have the same rate and channels."""
+
+    sound: Sound
+
+
 class MediaResult(Struct, frozen=True, kw_only=True):
     items: tuple[Media, ...]
+    usage: Usage = Usage()
+
+
+class SoundResult(Struct, frozen=True, kw_only=True):
+    """The end of a sound, all of which was emitted before; ``seconds`` is its length."""
+
+    seconds: float
     usage: Usage = Usage()
 
 
@@ -399,14 +440,21 @@ class TranscriptResult(Struct, frozen=True, kw_only=True):
 
 
 class EmbedResult(Struct, frozen=True, kw_only=True):
-    """One float32 vector an input, in input order."""
+    """One vector an input, in input order: its float32 numbers as little-endian bytes, as they go to the wire."""
 
-    vectors: tuple[tuple[float, ...], ...]
+    vectors: tuple[bytes, ...]
     usage: Usage = Usage()
 
 
-Delta: TypeAlias = TextDelta | MediaDelta
-Result: TypeAlias = TextResult | MediaResult | LabelResult | TranscriptResult | EmbedResult
+class RankResult(Struct, frozen=True, kw_only=True):
+    """One relevance a document, in input order; the higher the better, from 0 to 1."""
+
+    scores: tuple[float, ...]
+    usage: Usage = Usage()
+
+
+Delta: TypeAlias = TextDelta | MediaDelta | SoundDelta
+Result: TypeAlias = TextResult | MediaResult | SoundResult | LabelResult | TranscriptResult | EmbedResult | RankResult
 
 
 class RunContext(Protocol):

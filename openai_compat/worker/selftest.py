@@ -13,6 +13,8 @@ from handlers.types import (
     EmbedRequest,
     EmbedResult,
     LoadReport,
+    RankRequest,
+    RankResult,
     Request,
     Result,
     Sampling,
@@ -27,6 +29,7 @@ logger = logging.getLogger(__name__)
 PROBES: dict[Verb, Request] = {
     "generate_text": TextRequest(prompts=("Hi",), sampling=Sampling(max_tokens=1, temperature=0.0)),
     "embed_text": EmbedRequest(texts=("Hi",)),
+    "rank_text": RankRequest(query="Hi", documents=("Hi",)),
 }
 
 
@@ -69,5 +72,8 @@ def _is_sound(result: Result) -> bool:
     if isinstance(result, TextResult):
         return bool(result.choices) and result.usage.completion_tokens >= 0
     if isinstance(result, EmbedResult):
-        return bool(result.vectors) and all(vector and all(map(math.isfinite, vector)) for vector in result.vectors)
+        vectors = [memoryview(vector).cast("f") for vector in result.vectors]
+        return bool(vectors) and all(vector.nbytes and all(map(math.isfinite, vector)) for vector in vectors)
+    if isinstance(result, RankResult):
+        return bool(result.scores) and all(map(math.isfinite, result.scores))
     return False

@@ -32,11 +32,12 @@ REQUESTS: dict[str, t.Request] = {
     "generate_audio": t.SpeechRequest(text="x"),
     "generate_video": t.VideoRequest(prompt="x"),
     "process_image": t.ImageTaskRequest(image=b"x", task="classify"),
-    "process_audio": t.AudioTaskRequest(audio=b"x", task="transcribe"),
+    "process_audio": t.AudioTaskRequest(audio=t.Sound(pcm=b"xx", rate=16_000), task="transcribe"),
     "process_multimodal": t.TextRequest(messages=(PICTURE,)),
     "embed_text": t.EmbedRequest(texts=("x",)),
     "embed_image": t.EmbedRequest(images=(b"x",)),
     "embed_multimodal": t.EmbedRequest(texts=("x",), images=(b"x",)),
+    "rank_text": t.RankRequest(query="x", documents=("x", "y")),
 }
 STREAMING = {"generate_text", "generate_image", "generate_audio", "process_audio", "process_multimodal"}
 PAIRS = [(kind, verb) for kind in KINDS for verb in t.VERBS if verb in resolve(kind).overridden_verbs()]

@@ -1,3 +1,6 @@
+import math
+import struct
+
 import pytest
 
 from handlers.base import BaseHandler
@@ -25,7 +28,7 @@ class Text(Silent):
 
 
 class Embed(Silent):
-    vectors = ((0.5, 0.5),)
+    vectors = (struct.pack("2f", 0.5, 0.5),)
 
     def embed_text(self, request, ctx):
         return EmbedResult(vectors=self.vectors)
@@ -52,7 +55,7 @@ def test_a_model_without_a_cheap_verb_passes():
     self_test(Silent(SPEC))
 
 
-@pytest.mark.parametrize("vectors", [(), ((),), ((float("nan"), 1.0),), ((float("inf"),),)])
+@pytest.mark.parametrize("vectors", [(), (b"",), (struct.pack("2f", math.nan, 1.0),), (struct.pack("f", math.inf),)])
 def test_an_embedding_of_nothing_or_nonsense_fails(vectors):
     handler = Embed(SPEC)
     self_test(handler)
