@@ -69,8 +69,8 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start further servers, which end with the test."""
     started: list[Server] = []
 
-    def start(config: Path, *flags: str, cwd: Path = tmp_path) -> Server:
-        started.append(Server(config, cwd, *flags))
+    def start(config: Path, *flags: str, cwd: Path = tmp_path, env: dict[str, str] | None = None) -> Server:
+        started.append(Server(config, cwd, *flags, env=env))
         return started[-1]
 
     yield start
