@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from handlers.audio_families import family_of
 from handlers.base import BaseHandler
 from handlers.types import ModelSpec
 from openai_compat.errors import ModelUnavailable
@@ -21,6 +22,7 @@ GROUP = "openai_compat.handlers"
 KINDS: Mapping[str, str] = {
     "echo": "handlers.echo:EchoHandler",
     "transformer": "handlers.transformer:TransformerHandler",
+    "audio": "handlers.audio:AudioHandler",
 }
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 
@@ -52,6 +54,8 @@ def resolve(kind: str) -> type[BaseHandler]:
 
 def detect(path: str) -> str:
     """The kind that serves the snapshot in the folder ``path``. Raises ``ModelUnavailable`` with the reason."""
+    if family_of(path) is not None:
+        return "audio"
     config = Path(path, "config.json")
     try:
         content = json.loads(config.read_bytes())

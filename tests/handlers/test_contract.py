@@ -11,6 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from handlers import types as t
+from handlers.audio import AudioHandler
+from handlers.audio_families import Backend
 from handlers.base import BaseHandler
 from handlers.deferred import complete
 from handlers.echo import EchoHandler
@@ -54,11 +56,34 @@ def loaded(tiny):
             handler: BaseHandler = EchoHandler(SPEC)
             handler.load_model(lambda stage, done=0, total=0: None)
             return handler
+        if kind == "audio":
+            return _audio()
         copy = object.__new__(type(tiny))
         copy.__dict__.update(tiny.__dict__)
         return copy
 
     return make
+
+
+class DuplexBackend(Backend):
+    """Hears and speaks the number that it is given, so that one backend shows both verbs."""
+
+    def prepare(self, request: t.Request) -> int:
+        return 1
+
+    def hear(self, inputs: int, config: None, ctx: t.RunContext) -> t.TranscriptResult:
+        ctx.emit(t.TextDelta(index=0, text=str(inputs)))
+        return t.TranscriptResult(text=str(inputs))
+
+    def speak(self, inputs: int, config: None, ctx: t.RunContext) -> t.SoundResult:
+        ctx.emit(t.SoundDelta(sound=t.Sound(pcm=bytes(inputs), rate=16_000)))
+        return t.SoundResult(seconds=inputs)
+
+
+def _audio() -> AudioHandler:
+    handler = AudioHandler(SPEC)
+    handler._backend, handler._verbs = DuplexBackend(), ("process_audio", "generate_audio")
+    return handler
 
 
 @every_kind
@@ -121,6 +146,8 @@ def test_prepare_inputs_is_on_the_live_path(loaded, collector, monkeypatch, kind
         inputs = prepare(request)
         if kind == "echo":
             return replace(inputs, texts=tuple(f"{text} and more" for text in inputs.texts), counts=(77,))
+        if kind == "audio":
+            return inputs + 1
         return tuple(replace(prompt, ids=(*prompt.ids, 50, 60), limit=3) for prompt in inputs)
 
     monkeypatch.setattr(handler, "prepare_inputs", other)
