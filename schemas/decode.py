@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -40,9 +41,17 @@ def decode(body: bytes, type: type[T]) -> T:
     except RecursionError:
         raise InvalidRequest("The JSON of the request body is nested too deeply.", code="invalid_json") from None
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
+        raise invalid(str(error)) from None
     except msgspec.DecodeError as error:
         raise InvalidRequest(_malformed(body, str(error)), code="invalid_json") from None
+
+
+def decoded_json(text: str) -> Any:
+    """What a text holds as JSON. Raises ``InvalidRequest`` where that is nothing."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        raise InvalidRequest("The text is not valid JSON.", code="invalid_json") from None
 
 
 def _malformed(body: bytes, message: str) -> str:
@@ -53,10 +62,13 @@ def _malformed(body: bytes, message: str) -> str:
     return "The request body is not valid JSON: it ends too early."
 
 
-def _invalid(message: str) -> InvalidRequest:
-    """Say msgspec's message in OpenAI's words; ``$.messages[0].role`` becomes the param ``messages[0].role``."""
+def invalid(message: str, spelled: Callable[[str], str] = str) -> InvalidRequest:
+    """Say msgspec's message in OpenAI's words; ``$.messages[0].role`` becomes the param ``messages[0].role``.
+
+    ``spelled`` tells how the client wrote a path.
+    """
     place = _PLACE.search(message)
-    path = place["path"].replace("[...]", "") if place else ""
+    path = spelled(place["path"].replace("[...]", "")) if place else ""
     fault = message[: place.start()] if place else message
     if missing := _MISSING.match(fault):
         param = f"{path}.{missing['field']}" if path else missing["field"]
