@@ -2,11 +2,13 @@
 
 Two channels. Requests travel as OpenAI HTTP over the worker's Unix socket, with the facts below as ``x-oc-*`` headers. Beside
 it each worker connects once to the gateway's status socket, proves itself by its token, and writes one JSON line an event until
-it ends; either side sees the other's death as the end of that connection. This module imports msgspec only.
+it ends; either side sees the other's death as the end of that connection. Of libraries this module imports msgspec only.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
@@ -162,3 +164,12 @@ ForkLine = Preloaded | Forked | Exited
 def public_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """A client's headers without those that only the gateway may set."""
     return [(k, v) for k, v in headers if not is_private(k.decode(ASCII))]
+
+
+def bind_private(path: str) -> socket.socket:
+    """A Unix socket, bound and not yet listening, that only this user may open: its mode is set before anyone can connect."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    os.chmod(path, 0o600)
+    listener.setblocking(False)
+    return listener

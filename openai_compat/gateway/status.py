@@ -9,13 +9,12 @@ import asyncio
 import contextlib
 import logging
 import os
-import socket
 from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
-from openai_compat.protocol import Hello, Status, decode_status
+from openai_compat.protocol import Hello, Status, bind_private, decode_status
 
 logger = logging.getLogger(__name__)
 _HELLO_TIMEOUT = 10.0
@@ -89,12 +88,3 @@ async def _listen(reader: asyncio.StreamReader, listener: Listener) -> None:
         except msgspec.DecodeError:
             logger.warning("a worker sent a status line that is none")
             return
-
-
-def bind_private(path: str) -> socket.socket:
-    """A listening-ready Unix socket that only this user may open."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
-    os.chmod(path, 0o600)
-    listener.setblocking(False)
-    return listener

@@ -26,7 +26,7 @@ import uvicorn
 from openai_compat import logs
 from openai_compat.errors import APIError, InsufficientMemory, ModelUnavailable
 from openai_compat.http.sse import StreamTiming
-from openai_compat.protocol import Failed, Heartbeat, Launch, Memory, Ready
+from openai_compat.protocol import Failed, Heartbeat, Launch, Memory, Ready, bind_private
 from openai_compat.worker.memory import Gauge, measure
 from openai_compat.worker.status import ORPHANED, Ledger, ProgressReport, StatusLine
 from openai_compat.worker.track import Track
@@ -158,7 +158,7 @@ class Server(uvicorn.Server):
 async def _serve(server: Server, launch: Launch, runner: Runner, beat: Callable[[], Any]) -> None:
     terminated = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
-    serving = asyncio.ensure_future(server.serve([bind(launch.socket)]))
+    serving = asyncio.ensure_future(server.serve([bind_private(launch.socket)]))
     beating = asyncio.ensure_future(beat())
     stopping = asyncio.ensure_future(terminated.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -166,15 +166,6 @@ async def _serve(server: Server, launch: Launch, runner: Runner, beat: Callable[
     server.should_exit = True
     await serving
     beating.cancel()
-
-
-def bind(path: str) -> socket.socket:
-    """A Unix socket that only this user may open: its mode is set before anyone can connect."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
-    os.chmod(path, 0o600)
-    listener.setblocking(False)
-    return listener
 
 
 async def _beat(line: StatusLine, ledger: Ledger, seconds: float) -> None:
