@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from openai_compat.errors import NotFound
 from openai_compat.http.errors import error_response
+from openai_compat.http.form import FORM_TYPE
 from openai_compat.http.openapi_page import PageRenderPlugin
 from schemas.common import ErrorResponse
 
@@ -45,9 +46,11 @@ class DocumentedOperation(Operation):
 
 def documented(
     request: type[Struct] | None,
-    response: type[Struct],
+    response: type[Struct] | None,
     *,
     events: type[Struct] | None = None,
+    files: Iterable[str] = (),
+    media: Iterable[str] = (),
     errors: Iterable[int] | None = None,
     also: Iterable[int] = (),
 ) -> type[DocumentedOperation]:
@@ -55,12 +58,15 @@ def documented(
 
     Args:
         request: the JSON body; None where there is none.
-        response: the body of a 200.
+        response: the body of a 200 in JSON; None where it is never JSON.
         events: what each event of a stream holds, where the route can stream.
+        files: the files of a form, where the route takes a form as well as JSON.
+        media: media types of a 200 that is no JSON, such as ``audio/mpeg`` or ``text/plain``.
         errors: statuses with an error body; by default those that any such route can answer.
         also: further statuses that answer with ``response``.
     """
-    content = {JSON: {"schema": _reference(response)}}
+    content = {} if response is None else {JSON: {"schema": _reference(response)}}
+    content |= {kind: {"schema": {"type": "string"} if kind.startswith("text/") else _bytes(kind)} for kind in media}
     if events is not None:
         content[EVENTS] = {"schema": _reference(events)}
     failures = errors if errors is not None else (WRITE_ERRORS if request else READ_ERRORS)
@@ -68,13 +74,27 @@ def documented(
     responses |= {str(status): _answer(status, {JSON: {"schema": _reference(ErrorResponse)}}) for status in failures}
     described: Schema = {"responses": responses}
     if request is not None:
-        described["requestBody"] = {"required": True, "content": {JSON: {"schema": _reference(request)}}}
+        taken = {JSON: {"schema": _reference(request)}} | _form(request, tuple(files))
+        described["requestBody"] = {"required": True, "content": taken}
     structs = tuple(struct for struct in (request, response, events, ErrorResponse) if struct is not None)
     return type("DocumentedOperation", (DocumentedOperation,), {"structs": structs, "described": described})
 
 
 def _reference(struct: type[Struct]) -> Schema:
     return {"$ref": _REFERENCE.format(name=struct.__name__)}
+
+
+def _form(fields: type[Struct], files: tuple[str, ...]) -> Schema:
+    """A form of the same fields, and its files as bytes."""
+    if not files:
+        return {}
+    parts = {"type": "object", "properties": dict.fromkeys(files, _bytes()), "required": list(files)}
+    return {FORM_TYPE: {"schema": {"allOf": [_reference(fields), parts]}}}
+
+
+def _bytes(kind: str = "application/octet-stream") -> Schema:
+    """As OpenAPI 3.1 says it: no type, since it is no JSON."""
+    return {"contentMediaType": kind}
 
 
 def _answer(status: int, content: Schema) -> Schema:

@@ -90,6 +90,12 @@ def _type(schema: Schema) -> str:
     if reference := schema.get("$ref"):
         name = escape(reference.rpartition("/")[2])
         return f'<a href="#{name}">{name}</a>'
+    if together := schema.get("allOf"):
+        return " with ".join(_type(each) for each in together)
+    if files := schema.get("properties"):
+        return ", ".join(f"<code>{escape(name)}</code>" for name in files)
+    if schema.get("contentMediaType"):
+        return "bytes"
     if choices := schema.get("anyOf") or schema.get("oneOf"):
         return " or ".join(_type(choice) for choice in choices)
     if "enum" in schema:
