@@ -285,15 +285,31 @@ class Sound(Struct, frozen=True, kw_only=True):
         return len(self.pcm) / (2 * self.rate * self.channels)
 
 
+class VoiceActivity(Struct, frozen=True, kw_only=True):
+    """Leave out what is no speech before it is recognised. ``threshold``: a probability; the rest are milliseconds."""
+
+    threshold: float | None = None
+    silence_ms: int | None = None
+    padding_ms: int | None = None
+
+
 class AudioTaskRequest(Struct, frozen=True, kw_only=True):
-    """A recording, decoded to one channel at the handler's ``audio_rate``, and what to do with it."""
+    """A recording, decoded to one channel at the handler's ``audio_rate``, and what to do with it.
+
+    ``language`` is the one that is spoken, ``languages`` are those that may be; codes as the model knows them. ``keywords`` are
+    words to expect. ``top_k`` goes with ``classify``.
+    """
 
     audio: Sound
     task: Literal["transcribe", "translate", "classify"]
     language: str | None = None
+    languages: tuple[str, ...] = ()
+    keywords: tuple[str, ...] = ()
     prompt: str | None = None
     temperature: float | None = None
     timestamps: tuple[Literal["segment", "word"], ...] = ()
+    voice_activity: VoiceActivity | None = None
+    top_k: int | None = None
     mode: str | None = None
     stream: bool = False
 
@@ -398,6 +414,12 @@ class SoundDelta(Struct, frozen=True, kw_only=True):
     sound: Sound
 
 
+class SegmentDelta(Struct, frozen=True, kw_only=True):
+    """A stretch of speech whose text was emitted before."""
+
+    segment: Segment
+
+
 class MediaResult(Struct, frozen=True, kw_only=True):
     items: tuple[Media, ...]
     usage: Usage = Usage()
@@ -423,15 +445,36 @@ class LabelResult(Struct, frozen=True, kw_only=True):
     labels: tuple[Label, ...]
 
 
-class Segment(Struct, frozen=True, kw_only=True):
-    """A stretch of recognised speech; times in seconds."""
+class Word(Struct, frozen=True, kw_only=True):
+    """A recognised word with the white space before it; times in seconds."""
 
     start: float
     end: float
     text: str
 
 
+class Segment(Struct, frozen=True, kw_only=True):
+    """A stretch of recognised speech; times in seconds.
+
+    ``seek`` is the hundredth of a second at which its window begins; ``tokens`` are the model's, time marks included. The
+    numbers that Whisper judges itself by are 0 where a model has none.
+    """
+
+    start: float
+    end: float
+    text: str
+    words: tuple[Word, ...] = ()
+    tokens: tuple[int, ...] = ()
+    seek: int = 0
+    temperature: float = 0.0
+    avg_logprob: float = 0.0
+    compression_ratio: float = 0.0
+    no_speech_prob: float = 0.0
+
+
 class TranscriptResult(Struct, frozen=True, kw_only=True):
+    """``prompt_tokens`` of the usage are the positions that the recording takes in the model, and its prompt's tokens."""
+
     text: str
     language: str | None = None
     duration: float = 0.0
@@ -453,7 +496,7 @@ class RankResult(Struct, frozen=True, kw_only=True):
     usage: Usage = Usage()
 
 
-Delta: TypeAlias = TextDelta | MediaDelta | SoundDelta
+Delta: TypeAlias = TextDelta | SegmentDelta | MediaDelta | SoundDelta
 Result: TypeAlias = TextResult | MediaResult | SoundResult | LabelResult | TranscriptResult | EmbedResult | RankResult
 
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
-from handlers.types import Delta, MediaDelta, Request, Result, SoundDelta, Verb
+from handlers.types import Delta, MediaDelta, Request, Result, SegmentDelta, SoundDelta, Verb
 from openai_compat.errors import APIError, Cancelled
 
 logger = logging.getLogger(__name__)
@@ -148,4 +148,6 @@ def _weight(delta: Delta) -> int:
         return len(delta.data)
     if isinstance(delta, SoundDelta):
         return len(delta.sound.pcm)
+    if isinstance(delta, SegmentDelta):
+        return len(delta.segment.text)
     return len(delta.text) + sum(LOGPROB_BYTES * (1 + len(entry.top)) for entry in delta.logprobs)
