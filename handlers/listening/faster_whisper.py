@@ -1,0 +1,236 @@
+"""Whisper in CTranslate2's format, by faster-whisper; no torch is needed.
+
+``options`` of such a model::
+
+    compute_type = "int8"               # a processor's usual one; float16 on a GPU; else what CTranslate2 knows
+    beam_size = 5
+    condition_on_previous_text = true   # each window is shown what was heard before it
+    voice_activity = false              # leave out silence, also where the client says nothing of it
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from handlers import types as t
+from handlers.audio_families import Listener
+from handlers.listening.recording import Progress, RunningText, emit_segment, recording_of, waveform
+from openai_compat.errors import InsufficientMemory, InvalidRequest, ModelUnavailable, UnsupportedCapability
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MOST_THREADS = 4
+"""More do not make Whisper's small matrices faster; CTranslate2's own rule."""
+STEP = 0.2
+POSITIONS = 50
+"""Positions that the encoder makes of a second."""
+
+
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an operator may set; see the module."""
+
+    compute_type: str | None = None
+    beam_size: Annotated[int, Meta(ge=1, le=16)] = 5
+    condition_on_previous_text: bool = True
+    voice_activity: bool = False
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """How one recording is heard: arguments of ``WhisperModel.transcribe``, and the languages that it may be in."""
+
+    arguments: dict[str, Any]
+    languages: tuple[str, ...] = ()
+
+
+class FasterWhisper(Listener):
+    """Transcribes, and translates to English where the checkpoint knows other languages."""
+
+    audio_rate = 16_000
+
+    def __init__(self, spec: t.ModelSpec, report: t.LoadReport) -> None:
+        self._id = spec.id
+        self._options = _options_of(spec)
+        device, index = _device_of(spec)
+        size = Path(spec.path, "model.bin").stat().st_size
+        report("placing the weights", 0, size)
+        with _typed_errors(spec.id):
+            from faster_whisper import WhisperModel
+
+            self._model = WhisperModel(
+                spec.path,
+                device=device,
+                device_index=index,
+                compute_type=_compute_type(spec, self._options.compute_type, device),
+                cpu_threads=spec.threads or min(MOST_THREADS, os.cpu_count() or 1),
+                local_files_only=True,
+            )
+        report("placing the weights", size, size)
+        self._encode = self._model.encode
+        self._tasks = ("transcribe", "translate") if self._model.model.is_multilingual else ("transcribe",)
+
+    def check(self, request: t.Request) -> None:
+        asked = recording_of(request, tasks=("transcribe", "translate"), model=self._id)
+        if asked.task not in self._tasks:
+            raise UnsupportedCapability(f"The model '{self._id}' knows English only, and cannot translate.", param="model")
+        for code in (asked.language, *asked.languages):
+            if code is not None and code not in self._model.supported_languages:
+                param = "language" if code == asked.language else "languages"
+                raise InvalidRequest(f"The model '{self._id}' does not know the language '{code}'.", param=param)
+
+    def prepare(self, request: t.Request) -> NDArray[np.float32]:
+        return waveform(recording_of(request, tasks=self._tasks, model=self._id).audio)
+
+    def config(self, request: t.Request) -> Config:
+        asked = recording_of(request, tasks=self._tasks, model=self._id)
+        arguments = {
+            "task": asked.task,
+            "language": asked.language,
+            "initial_prompt": asked.prompt or None,
+            "hotwords": " ".join(asked.keywords) or None,
+            "temperature": temperatures(asked.temperature),
+            "word_timestamps": "word" in asked.timestamps,
+            "beam_size": self._options.beam_size,
+            "condition_on_previous_text": self._options.condition_on_previous_text,
+            **_voice_activity(asked.voice_activity, always=self._options.voice_activity),
+        }
+        return Config(arguments=arguments, languages=() if asked.language else asked.languages)
+
+    def hear(self, inputs: NDArray[np.float32], config: Config, ctx: t.RunContext) -> t.TranscriptResult:
+        seconds = len(inputs) / self.audio_rate
+        progress = Progress(seconds, model=self._id)
+        with self._watched(ctx):
+            arguments = {**config.arguments, "language": config.arguments["language"] or self._likeliest(inputs, config)}
+            found, info = self._model.transcribe(inputs, **arguments)
+            text, segments = RunningText(), []
+            for raw in found:
+                segments.append(_segment(raw))
+                emit_segment(segments[-1], text, ctx)
+                progress.at(segments[-1].end)
+        return t.TranscriptResult(
+            text=text.text,
+            language=info.language,
+            duration=seconds,
+            segments=tuple(segments),
+            usage=self._usage(seconds, segments, config),
+        )
+
+    def _likeliest(self, inputs: NDArray[np.float32], config: Config) -> str | None:
+        """The likeliest of the languages that it may be in; None where any will do."""
+        if len(config.languages) < 2:
+            return config.languages[0] if config.languages else None
+        _, _, found = self._model.detect_language(inputs)
+        return max(config.languages, key=dict(found).__getitem__)
+
+    @contextmanager
+    def _watched(self, ctx: t.RunContext) -> Iterator[None]:
+        """Ask at each window whether the answer is still wanted; a silent recording has no segments to ask at."""
+
+        def encode(features: Any) -> Any:
+            ctx.check()
+            return self._encode(features)
+
+        self._model.encode = encode
+        try:
+            yield
+        finally:
+            self._model.encode = self._encode
+
+    def _usage(self, seconds: float, segments: list[t.Segment], config: Config) -> t.Usage:
+        prompt = config.arguments["initial_prompt"]
+        told = len(self._model.hf_tokenizer.encode(prompt, add_special_tokens=False).ids) if prompt else 0
+        return t.Usage(
+            prompt_tokens=round(seconds * POSITIONS) + told,
+            completion_tokens=sum(len(segment.tokens) for segment in segments),
+        )
+
+
+def temperatures(asked: float | None) -> tuple[float, ...]:
+    """The first try and those after it, each taken where the one before was repetitive or improbable."""
+    start = asked or 0.0
+    return tuple(round(start + i * STEP, 2) for i in range(int((1.0 - start) / STEP + 1e-6) + 1))
+
+
+def compression_ratio(text: str) -> float:
+    """How often a text repeats itself, as Whisper measures it."""
+    data = text.encode()
+    return len(data) / len(zlib.compress(data)) if data else 0.0
+
+
+def _segment(raw: Any) -> t.Segment:
+    return t.Segment(
+        start=float(raw.start),
+        end=float(raw.end),
+        text=raw.text,
+        words=tuple(t.Word(start=float(word.start), end=float(word.end), text=word.word) for word in raw.words or ()),
+        tokens=tuple(raw.tokens),
+        seek=raw.seek,
+        temperature=raw.temperature,
+        avg_logprob=float(raw.avg_logprob),
+        compression_ratio=float(raw.compression_ratio),
+        no_speech_prob=float(raw.no_speech_prob),
+    )
+
+
+def _voice_activity(asked: t.VoiceActivity | None, *, always: bool) -> dict[str, Any]:
+    if asked is None:
+        return {"vad_filter": always}
+    told = {
+        "threshold": asked.threshold,
+        "min_silence_duration_ms": asked.silence_ms,
+        "speech_pad_ms": asked.padding_ms,
+    }
+    return {"vad_filter": True, "vad_parameters": {name: value for name, value in told.items() if value is not None}}
+
+
+def _options_of(spec: t.ModelSpec) -> Options:
+    try:
+        return msgspec.convert(spec.options, Options)
+    except msgspec.ValidationError as error:
+        raise ModelUnavailable(f"The options of '{spec.id}' cannot be used: {error}.") from error
+
+
+def _device_of(spec: t.ModelSpec) -> tuple[str, int]:
+    """Raises ``ModelUnavailable`` for a device that is not there."""
+    import ctranslate2
+
+    name, _, index = spec.device.partition(":")
+    gpus = ctranslate2.get_cuda_device_count()
+    if name == "auto":
+        name = "cuda" if gpus else "cpu"
+    number = int(index) if index.isdecimal() else 0
+    if name not in ("cpu", "cuda") or (name == "cuda" and number >= gpus):
+        raise ModelUnavailable(f"The device '{spec.device}' is not there, or not one that CTranslate2 runs on.")
+    return name, number
+
+
+def _compute_type(spec: t.ModelSpec, told: str | None, device: str) -> str:
+    """``options.compute_type``, else the model's dtype. Raises ``ModelUnavailable`` for one that the device lacks."""
+    import ctranslate2
+
+    wanted = told or (None if spec.dtype == "auto" else spec.dtype)
+    if wanted is None:
+        return "float16" if device == "cuda" else "int8"
+    known = ctranslate2.get_supported_compute_types(device)
+    if wanted not in known:
+        raise ModelUnavailable(f"'{spec.id}' cannot compute in {wanted} here; known: {', '.join(sorted(known))}.")
+    return wanted
+
+
+@contextmanager
+def _typed_errors(model: str) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise InsufficientMemory(f"There is not enough memory to load '{model}'.") from error
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise ModelUnavailable(f"The files of '{model}' could not be loaded.") from error
