@@ -33,6 +33,7 @@ class Server(Section, frozen=True, kw_only=True):
     first_byte_timeout: Seconds = 5.0
     ping_interval: Seconds = 15.0
     max_body: Size = "32MiB"
+    spool_quota: Size = "1GiB"
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     cors_origins: tuple[str, ...] = ()

@@ -1,16 +1,18 @@
-"""Reading a request's body: size capped, content-encoding undone within the same cap."""
+"""Reading a request's body: size capped, content-encoding undone within the same cap, forms parsed as they come in."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from typing import Any
 
 from litestar.types import Receive
 
-from openai_compat.errors import Cancelled, InvalidRequest, RequestTooLarge, UnsupportedMediaType
+from openai_compat.errors import Cancelled, InvalidRequest, PermissionRefused, RequestTooLarge, UnsupportedMediaType
+from openai_compat.gateway.spool import Spooled
+from openai_compat.http.form import Form, FormReader, is_form
 from openai_compat.sizes import format_size
 
 _PIECE = 1 << 20
@@ -18,10 +20,50 @@ _MEMBERS = 256  # each costs a copy of all that follows it, so a body of empty o
 _GZIP = 16 + zlib.MAX_WBITS
 _FORMS = ("multipart/", "application/x-www-form-urlencoded", "text/")
 _ZSTD_MODULES = ("compression.zstd", "backports.zstd")
+_KEYS = (b"authorization", b"x-api-key")
+
+Headers = Iterable[tuple[bytes, bytes]]
 
 
-async def read_json_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive, limit: int) -> bytes:
-    """The body as plain bytes of at most ``limit``.
+def brings_form(headers: Headers) -> bool:
+    return any(name == b"content-type" and is_form(value.decode("latin-1")) for name, value in headers)
+
+
+async def read_form_body(
+    headers: Headers, receive: Receive, limit: int, spooled: Spooled, origins: Collection[str] = ()
+) -> Form:
+    """The fields of a form, and of its files the sizes only; the whole body goes into ``spooled`` as it is.
+
+    Raises:
+        InvalidRequest: the form is broken, or beyond the limits of ``http.form``.
+        PermissionRefused: a web page of an origin that is not in ``origins`` sent it.
+        RequestTooLarge: it is longer than ``limit``.
+        UnsupportedMediaType: it is packed.
+        Unavailable: there is no room for it now.
+        Cancelled: the client left before it was complete.
+    """
+    fields = {name: value.decode("latin-1").strip() for name, value in headers}
+    _check_origin(fields, origins)
+    if fields.get(b"content-encoding", "identity").lower() not in ("", "identity"):
+        raise UnsupportedMediaType("A form is taken without a content encoding only.")
+    reader = FormReader(fields.get(b"content-type", ""), keep_files=False)
+    async for piece in _pieces(receive, limit, fields.get(b"content-length", "")):
+        reader.feed(piece)
+        await spooled.write(piece)
+    return reader.finish()
+
+
+def _check_origin(fields: dict[bytes, str], origins: Collection[str]) -> None:
+    """A browser sends forms across origins unasked, but a key only after it has asked: see ``http.cors``."""
+    origin = fields.get(b"origin", "")
+    if not origin or "*" in origins or origin in origins or any(name in fields for name in _KEYS):
+        return
+    if origin.partition("://")[2] != fields.get(b"host", ""):
+        raise PermissionRefused("Web pages of other origins may send no forms here; 'server.cors_origins' can allow it.")
+
+
+async def read_json_body(headers: Headers, receive: Receive, limit: int, *, forms: bool = False) -> bytes:
+    """The body as plain bytes of at most ``limit``. ``forms`` tells whether forms would be taken too, for the refusal's words.
 
     Raises:
         RequestTooLarge: it is longer, or would be once unpacked.
@@ -29,7 +71,7 @@ async def read_json_body(headers: Iterable[tuple[bytes, bytes]], receive: Receiv
         Cancelled: the client left before it was complete.
     """
     fields = {name: value.decode("latin-1").strip().lower() for name, value in headers if name in _FIELDS}
-    _check_type(fields.get(b"content-type", ""))
+    _check_type(fields.get(b"content-type", ""), forms)
     encodings = [
         name for name in fields.get(b"content-encoding", "").replace(" ", "").split(",") if name not in ("", "identity")
     ]
@@ -43,17 +85,22 @@ async def read_json_body(headers: Iterable[tuple[bytes, bytes]], receive: Receiv
 _FIELDS = frozenset({b"content-type", b"content-encoding", b"content-length"})
 
 
-def _check_type(content_type: str) -> None:
+def _check_type(content_type: str, forms: bool) -> None:
     """Lenient, since many clients name no type; but a browser sends these three unasked across origins."""
     if content_type.startswith(_FORMS):
         name = content_type.partition(";")[0].strip()
-        raise UnsupportedMediaType(f"The content type '{name}' is not supported here. Send application/json.")
+        taken = "application/json or multipart/form-data" if forms else "application/json"
+        raise UnsupportedMediaType(f"The content type '{name}' is not supported here. Send {taken}.")
 
 
 async def _read(receive: Receive, limit: int, announced: str) -> bytes:
+    pieces = [piece async for piece in _pieces(receive, limit, announced)]
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def _pieces(receive: Receive, limit: int, announced: str) -> AsyncIterator[bytes]:
     if announced.isdigit() and int(announced) > limit:
         raise _too_large(limit)
-    pieces: list[bytes] = []
     size = 0
     while True:
         message = await receive()
@@ -63,9 +110,9 @@ async def _read(receive: Receive, limit: int, announced: str) -> bytes:
         size += len(piece)
         if size > limit:
             raise _too_large(limit)
-        pieces.append(piece)
+        yield piece
         if not message.get("more_body", False):
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            return
 
 
 def _too_large(limit: int) -> RequestTooLarge:

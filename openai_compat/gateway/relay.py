@@ -28,10 +28,11 @@ from openai_compat.errors import (
     UnsupportedMode,
     WorkerDied,
 )
-from openai_compat.gateway.body import read_json_body
+from openai_compat.gateway.body import brings_form, read_form_body, read_json_body
 from openai_compat.gateway.delivery import ClientWatch, Delivery
 from openai_compat.gateway.replica import Call, Headers, NotBegun, ReplicaLost
 from openai_compat.gateway.slot import Lease
+from openai_compat.gateway.spool import Body, Spool, Spooled
 from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.request_id import request_id_of
 from openai_compat.protocol import ASCII, PREFIX, RelayFacts
@@ -80,7 +81,7 @@ class _Order(Struct, frozen=True):
     """A request that passed every check: where it goes, and what travels with it. ``deadline`` is on the monotonic clock."""
 
     target: Target
-    body: bytes
+    body: bytes | Body
     request_id: str
     deadline: float
 
@@ -93,6 +94,8 @@ class Relay:
         self._pool = pool
         self._timeout = config.server.request_timeout
         self._max_body = parse_size(config.server.max_body)
+        self._origins = config.server.cors_origins
+        self._spool = Spool(parse_size(config.server.spool_quota))
         self._analyses: dict[str, Analysis] = {}
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
@@ -112,11 +115,14 @@ class Relay:
         began = time.monotonic()
         delivery = Delivery(send, scope["state"], began)
         watch = ClientWatch(receive)
+        spooled = Spooled(self._spool)
         try:
             async with asyncio.timeout(self._timeout):
-                body = await read_json_body(scope["headers"], receive, self._max_body)
+                request, body = await self._read(scope, receive, endpoint, spooled)
                 async with watch:
-                    await self._answer(scope, await self._check(scope, body, endpoint, began), delivery)
+                    target = await self._check(scope, request, endpoint)
+                    order = _Order(target, body, _request_id(scope), began + self._timeout)
+                    await self._answer(scope, order, delivery)
         except TimeoutError:
             await delivery.fail(DeadlineExceeded(f"The request took longer than {self._timeout:g} seconds.", retry=False))
         except asyncio.CancelledError:  # the server ends, and the time that it gave to running requests is over
@@ -124,10 +130,19 @@ class Relay:
         except Cancelled:
             if not watch.client_gone:
                 raise
+        finally:
+            spooled.close()
 
-    async def _check(self, scope: HTTPScope, body: bytes, endpoint: Endpoint, began: float) -> _Order:
-        """Everything that can be refused without the model."""
-        request: Any = decode(body, endpoint.request)
+    async def _read(self, scope: HTTPScope, receive: Receive, endpoint: Endpoint, spooled: Spooled) -> tuple[Any, bytes | Body]:
+        """What the request says, and its body as the replica will get it."""
+        headers = scope["headers"]
+        if endpoint.form is not None and brings_form(headers):
+            return endpoint.form(await read_form_body(headers, receive, self._max_body, spooled, self._origins)), spooled
+        body = await read_json_body(headers, receive, self._max_body, forms=endpoint.form is not None)
+        return decode(body, endpoint.request), body
+
+    async def _check(self, scope: HTTPScope, request: Any, endpoint: Endpoint) -> Target:
+        """Everything that can be refused without the model. Returns where the request goes."""
         verb = endpoint.plan(request)
         target = self._catalog.resolve(request.model)
         scope["state"]["model"] = target.model_id
@@ -138,8 +153,7 @@ class Relay:
         mode = getattr(request, "mode", None) or target.mode
         if mode is not None and mode not in analysis.modes:
             raise UnsupportedMode(mode, analysis.modes)
-        request_id = scope["state"].get("request_id") or request_id_of(scope["headers"])
-        return _Order(target, body, request_id, began + self._timeout)
+        return target
 
     async def _analyse(self, model_id: str) -> Analysis:
         """The first look at a model reads files."""
@@ -173,6 +187,10 @@ def _endpoint_of(scope: Scope) -> Endpoint | None:
     handler = scope.get("route_handler")
     endpoint = None if handler is None else handler.opt.get("endpoint")
     return endpoint if isinstance(endpoint, Endpoint) else None
+
+
+def _request_id(scope: HTTPScope) -> str:
+    return scope["state"].get("request_id") or request_id_of(scope["headers"])
 
 
 def _died(order: _Order) -> APIError:

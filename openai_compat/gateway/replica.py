@@ -16,6 +16,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from openai_compat.errors import Unavailable
+from openai_compat.gateway.spool import Body
 
 Headers = list[tuple[bytes, bytes]]
 Message = MutableMapping[str, Any]
@@ -39,12 +40,17 @@ class ReplicaLost(Exception):
 
 
 class Call(Struct, frozen=True):
-    """One request for a replica. ``target`` is the path with its query."""
+    """One request for a replica. ``target`` is the path with its query; a body in pieces can be read more than once."""
 
     method: str
     target: str
     headers: Headers
-    body: bytes
+    body: bytes | Body
+
+    @property
+    def length(self) -> int:
+        """Bytes of the body."""
+        return len(self.body) if isinstance(self.body, bytes) else self.body.size
 
 
 class Answer(Protocol):
@@ -120,10 +126,11 @@ class WorkerReplica:
         headers = CIMultiDict([(name.decode("latin-1"), value.decode("latin-1")) for name, value in call.headers])
         if self._session is not None and self._session.closed:
             raise NotBegun
+        if not isinstance(call.body, bytes):
+            headers["Content-Length"] = str(call.length)  # else it would go in chunks
+        data = call.body if isinstance(call.body, bytes) else call.body.pieces()
         try:
-            return await self._open().request(
-                call.method, _url(call.target), headers=headers, data=call.body, allow_redirects=False
-            )
+            return await self._open().request(call.method, _url(call.target), headers=headers, data=data, allow_redirects=False)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, FileNotFoundError) as error:
             if error.errno in _OUR_SHORTAGES:
                 raise Unavailable("The server has too many open connections.", retry_after=1) from error
@@ -184,11 +191,11 @@ class InlineReplica:
         """Nothing is held open."""
 
     async def _run(self, call: Call, messages: asyncio.Queue[Message | None], left: asyncio.Event) -> None:
-        body: list[Message] = [{"type": "http.request", "body": call.body, "more_body": False}]
+        body = _replayed(call)
 
         async def receive() -> Message:
-            if body:
-                return body.pop()
+            if (message := await anext(body, None)) is not None:
+                return message
             await left.wait()
             return {"type": "http.disconnect"}
 
@@ -201,6 +208,15 @@ class InlineReplica:
         finally:
             if not left.is_set():
                 await messages.put(None)
+
+
+async def _replayed(call: Call) -> AsyncIterator[Message]:
+    if isinstance(call.body, bytes):
+        yield {"type": "http.request", "body": call.body, "more_body": False}
+        return
+    async for piece in call.body.pieces():
+        yield {"type": "http.request", "body": piece, "more_body": True}
+    yield {"type": "http.request", "body": b"", "more_body": False}
 
 
 async def _leave(task: asyncio.Task[None], messages: asyncio.Queue[Message | None], left: asyncio.Event) -> None:
@@ -233,7 +249,7 @@ def _scope(call: Call) -> dict[str, Any]:
         "raw_path": path.encode("latin-1"),
         "query_string": query.encode("latin-1"),
         "root_path": "",
-        "headers": [*call.headers, (b"content-length", str(len(call.body)).encode())],
+        "headers": [*call.headers, (b"content-length", str(call.length).encode())],
         "client": None,
         "server": None,
         "state": {},

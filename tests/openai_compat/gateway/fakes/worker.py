@@ -3,13 +3,15 @@
 Run with a Launch as JSON on standard input. ``spec.options`` script it: ``hello`` seconds before the greeting, ``load`` seconds
 of loading, ``fail`` a message, ``crash`` to end while loading, ``log`` a file that gets a line at start and end, ``memory``
 bytes to report. A request's body scripts the answer: ``chunks``, ``delay`` between them, ``status``, ``hold`` to answer only
-when the file of that name exists, ``linger`` to work on after a disconnect until it exists, ``silent`` for no Done.
+when the file of that name exists, ``linger`` to work on after a disconnect until it exists, ``silent`` for no Done. A form
+scripts nothing: the answer tells its hash and length.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -91,14 +93,16 @@ class Worker:
             self.say(Heartbeat(self.memory, tuple(self.active)))
 
     async def app(self, scope, receive, send) -> None:
-        body = b""
+        pieces = []
         while True:
             message = await receive()
-            body += message["body"]
+            pieces.append(message["body"])
             if not message["more_body"]:
                 break
-        script = json.loads(body)
+        body = b"".join(pieces)
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        is_form = headers.get("content-type", "").startswith("multipart/")
+        script = {"form": hashlib.sha256(body).hexdigest(), "length": len(body)} if is_form else json.loads(body)
         facts = RelayFacts.from_headers(headers)
         self.active.add(facts.request_id)
         answer = asyncio.ensure_future(self.answer(script, scope, headers, facts, send))
