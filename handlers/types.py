@@ -239,7 +239,8 @@ class ImageRequest(Struct, frozen=True, kw_only=True):
 class SpeechRequest(Struct, frozen=True, kw_only=True):
     """A text to speak, or a description of music or sound to make.
 
-    ``speed`` goes with ``speak``; ``seconds`` (the length wanted) and ``seed`` go with ``sound``.
+    ``voice``, ``speed``, ``language`` and ``instructions`` go with ``speak``; ``seconds`` (the length wanted),
+    ``negative_prompt``, ``steps`` and ``guidance`` with ``sound``.
     """
 
     text: str
@@ -249,6 +250,9 @@ class SpeechRequest(Struct, frozen=True, kw_only=True):
     language: str | None = None
     instructions: str | None = None
     seconds: float | None = None
+    negative_prompt: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
     seed: int | None = None
     mode: str | None = None
     stream: bool = False

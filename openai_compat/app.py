@@ -35,9 +35,10 @@ from routes.events import EventController
 from routes.health import HealthController
 from routes.metrics import MetricsController
 from routes.models import ModelController
+from routes.speech import SpeechController
 
 # What a model answers: the same routes in the gateway, which relays them, and in a worker, which runs them.
-MODEL_ROUTES: tuple[ControllerRouterHandler, ...] = (ChatController, CompletionController)
+MODEL_ROUTES: tuple[ControllerRouterHandler, ...] = (ChatController, CompletionController, SpeechController)
 GATEWAY_ROUTES: tuple[ControllerRouterHandler, ...] = (ModelController, EventController, HealthController, MetricsController)
 
 

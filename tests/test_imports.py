@@ -72,7 +72,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "handlers.types": ("openai_compat.errors",),
     "handlers": ("openai_compat.errors",),
     "schemas": ("openai_compat.errors",),
-    "routes": (*BASICS, "schemas", "openai_compat.translate", "openai_compat.worker", "openai_compat.http", "handlers.types"),
+    "routes": (
+        *BASICS,
+        "schemas",
+        "openai_compat.translate",
+        "openai_compat.worker",
+        "openai_compat.http",
+        "openai_compat.media",
+        "handlers.types",
+    ),
 }
 MODULES = sorted(path for name in OURS for path in (ROOT / name).rglob("*.py"))
 

@@ -44,20 +44,14 @@ _CODECS: dict[str, _Codec] = {
 class Encoder:
     """Encodes one sound; every piece fed to it has the same rate and channels (two at most are kept).
 
-    A call may take some milliseconds for each second of sound: keep it off the event loop. Use it as a context manager, so that
-    an answer nobody waits for any more leaves nothing behind.
+    A call may take some milliseconds for each second of sound: keep it off the event loop. One that is not finished needs no
+    farewell.
     """
 
     def __init__(self, format: Format, rate: int, channels: int = 1) -> None:
         kept = 1 if format == "pcm" else min(2, channels)
         self._source = rate, channels
         self._stage = _Plain(format, rate, kept) if format in ("wav", "pcm") else _Compressed(_CODECS[format], rate, kept)
-
-    def __enter__(self) -> Encoder:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stage.close()
 
     def feed(self, pcm: bytes) -> bytes:
         """16 bit little-endian samples, channels interleaved → what can be sent of them by now."""
@@ -89,9 +83,6 @@ class _Plain:
     def finish(self) -> bytes:
         return self.encode(None)
 
-    def close(self) -> None:
-        """Nothing is held open."""
-
 
 class _Compressed:
     """A codec and its container, which writes into a buffer that every call empties."""
@@ -118,10 +109,6 @@ class _Compressed:
         self._container.mux(self._stream.encode(None))
         self._container.close()
         return self._sink.take()
-
-    def close(self) -> None:
-        """Closing writes the end of the file, into a buffer that goes away."""
-        self._container.close()
 
     def _mux(self, frames: Iterable[av.AudioFrame]) -> None:
         for frame in frames:
