@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -100,20 +100,34 @@ async def _encoded(submit: Submit, format: SoundFormat) -> AsyncGenerator[tuple[
     encoder: Encoder | None = None
     try:
         async for batch in job.batches():
-            encoder, data = await asyncio.to_thread(_feed, encoder, batch, format)
-            yield data, None
+            if encoder is None:
+                encoder = _encoder_for(batch, format)
+            yield await _apart(_feed, encoder, batch), None
         result: Any = await job.result()
-        yield (b"" if encoder is None else await asyncio.to_thread(encoder.finish)), result
+        yield (b"" if encoder is None else await _apart(encoder.finish)), result
     finally:
         job.cancel()
+        if encoder is not None:
+            encoder.close()
 
 
-def _feed(encoder: Encoder | None, batch: list[Delta], format: SoundFormat) -> tuple[Encoder | None, bytes]:
-    """Encode what was made since the last look; the first piece says what the encoder is for."""
-    data = []
-    for delta in batch:
-        if isinstance(delta, SoundDelta):
-            sound = delta.sound
-            encoder = encoder or Encoder(format, sound.rate, sound.channels)
-            data.append(encoder.feed(sound.pcm))
-    return encoder, b"".join(data)
+def _encoder_for(batch: list[Delta], format: SoundFormat) -> Encoder | None:
+    """Made for the rate and the channels of the first piece."""
+    sound = next((delta.sound for delta in batch if isinstance(delta, SoundDelta)), None)
+    return None if sound is None else Encoder(format, sound.rate, sound.channels)
+
+
+def _feed(encoder: Encoder | None, batch: list[Delta]) -> bytes:
+    if encoder is None:
+        return b""
+    return b"".join(encoder.feed(delta.sound.pcm) for delta in batch if isinstance(delta, SoundDelta))
+
+
+async def _apart(function: Callable[..., bytes], *arguments: Any) -> bytes:
+    """In a thread, and to its end even where nobody waits for it any more: what it works with is closed next."""
+    work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait({work})
+        raise

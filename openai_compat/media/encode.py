@@ -44,8 +44,8 @@ _CODECS: dict[str, _Codec] = {
 class Encoder:
     """Encodes one sound; every piece fed to it has the same rate and channels (two at most are kept).
 
-    A call may take some milliseconds for each second of sound: keep it off the event loop. One that is not finished needs no
-    farewell.
+    A call may take some milliseconds for each second of sound: keep it off the event loop. One that is left unfinished must
+    be closed: a codec may hold megabytes.
     """
 
     def __init__(self, format: Format, rate: int, channels: int = 1) -> None:
@@ -65,6 +65,10 @@ class Encoder:
         """What is left, and the end of the file."""
         return self._stage.finish()
 
+    def close(self) -> None:
+        """Give up what is held; not while another thread is in a call."""
+        self._stage.close()
+
 
 class _Plain:
     """Samples as they are, behind a header where the format has one."""
@@ -82,6 +86,9 @@ class _Plain:
 
     def finish(self) -> bytes:
         return self.encode(None)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class _Compressed:
@@ -109,6 +116,10 @@ class _Compressed:
         self._container.mux(self._stream.encode(None))
         self._container.close()
         return self._sink.take()
+
+    def close(self) -> None:
+        """The end of the file that this writes goes nowhere."""
+        self._container.close()
 
     def _mux(self, frames: Iterable[av.AudioFrame]) -> None:
         for frame in frames:

@@ -121,13 +121,15 @@ def test_bytes_come_while_the_sound_is_made_and_none_are_kept(format: str) -> No
 
 
 @pytest.mark.parametrize("format", [*FORMATS, "pcm"])
-def test_encoders_that_are_left_unfinished_keep_no_memory(format: str) -> None:
+def test_encoders_that_are_closed_unfinished_keep_no_memory(format: str) -> None:
     process, pcm = psutil.Process(), tone(22_050, seconds=0.1)
 
     def grown(times: int) -> int:
         before = process.memory_info().rss
         for _ in range(times):
-            Encoder(format, 22_050).feed(pcm)
+            encoder = Encoder(format, 22_050)
+            encoder.feed(pcm)
+            encoder.close()
         return process.memory_info().rss - before
 
     grown(200)  # what an allocator keeps at hand comes with the first ones
