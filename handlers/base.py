@@ -158,11 +158,11 @@ class BaseHandler(ABC):
         """One vector a text."""
         raise self._unsupported("embed_text")
 
-    def embed_image(self, request: t.EmbedRequest, ctx: t.RunContext) -> t.EmbedResult:
+    def embed_image(self, request: t.EmbedRequest, ctx: t.RunContext) -> t.EmbedResult | Deferred[t.EmbedResult]:
         """One vector a picture."""
         raise self._unsupported("embed_image")
 
-    def embed_multimodal(self, request: t.EmbedRequest, ctx: t.RunContext) -> t.EmbedResult:
+    def embed_multimodal(self, request: t.EmbedRequest, ctx: t.RunContext) -> t.EmbedResult | Deferred[t.EmbedResult]:
         """One vector a pair of text and picture."""
         raise self._unsupported("embed_multimodal")
 

@@ -319,19 +319,27 @@ class AudioTaskRequest(Struct, frozen=True, kw_only=True):
 
 
 class EmbedRequest(Struct, frozen=True, kw_only=True):
-    """``texts`` or ``images`` (encoded), or both pairwise for a joint embedding."""
+    """``texts`` or ``images`` (encoded), or both pairwise for a joint embedding.
+
+    ``input_type`` and ``prompt_name`` choose what the model's files say goes before a text; the name wins. ``truncate``: cut
+    what is too long instead of refusing it.
+    """
 
     texts: tuple[Prompt, ...] = ()
     images: tuple[bytes, ...] = ()
     dimensions: int | None = None
+    input_type: Literal["query", "document"] | None = None
+    prompt_name: str | None = None
+    truncate: bool | None = None
     mode: str | None = None
 
 
 class RankRequest(Struct, frozen=True, kw_only=True):
-    """How well does each document answer the query?"""
+    """How well does each document answer the query? ``truncate``: cut what is too long instead of refusing it."""
 
     query: str
     documents: tuple[str, ...]
+    truncate: bool | None = None
     mode: str | None = None
 
 

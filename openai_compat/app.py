@@ -31,14 +31,22 @@ from openai_compat.telemetry import Telemetry
 from openai_compat.worker.runner import Runner
 from routes.chat import ChatController
 from routes.completions import CompletionController
+from routes.embeddings import EmbeddingController
 from routes.events import EventController
 from routes.health import HealthController
 from routes.metrics import MetricsController
 from routes.models import ModelController
+from routes.rerank import RerankController
 from routes.speech import SpeechController
 
 # What a model answers: the same routes in the gateway, which relays them, and in a worker, which runs them.
-MODEL_ROUTES: tuple[ControllerRouterHandler, ...] = (ChatController, CompletionController, SpeechController)
+MODEL_ROUTES: tuple[ControllerRouterHandler, ...] = (
+    ChatController,
+    CompletionController,
+    EmbeddingController,
+    RerankController,
+    SpeechController,
+)
 GATEWAY_ROUTES: tuple[ControllerRouterHandler, ...] = (ModelController, EventController, HealthController, MetricsController)
 
 
