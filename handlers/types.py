@@ -485,7 +485,7 @@ class Segment(Struct, frozen=True, kw_only=True):
 
 
 class TranscriptResult(Struct, frozen=True, kw_only=True):
-    """``prompt_tokens`` of the usage are the positions that the recording takes in the model, and its prompt's tokens."""
+    """``prompt_tokens`` of the usage are the positions that the recording takes in the model."""
 
     text: str
     language: str | None = None

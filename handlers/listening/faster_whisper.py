@@ -121,7 +121,10 @@ class FasterWhisper(Listener):
             language=info.language,
             duration=seconds,
             segments=tuple(segments),
-            usage=self._usage(seconds, segments, config),
+            usage=t.Usage(
+                prompt_tokens=round(seconds * POSITIONS),
+                completion_tokens=sum(len(segment.tokens) for segment in segments),
+            ),
         )
 
     def _likeliest(self, inputs: NDArray[np.float32], config: Config) -> str | None:
@@ -144,14 +147,6 @@ class FasterWhisper(Listener):
             yield
         finally:
             self._model.encode = self._encode
-
-    def _usage(self, seconds: float, segments: list[t.Segment], config: Config) -> t.Usage:
-        prompt = config.arguments["initial_prompt"]
-        told = len(self._model.hf_tokenizer.encode(prompt, add_special_tokens=False).ids) if prompt else 0
-        return t.Usage(
-            prompt_tokens=round(seconds * POSITIONS) + told,
-            completion_tokens=sum(len(segment.tokens) for segment in segments),
-        )
 
 
 def temperatures(asked: float | None) -> tuple[float, ...]:
