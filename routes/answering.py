@@ -1,24 +1,32 @@
-"""How a text route answers, whole or streamed; the only difference between the routes is their pair of translations."""
+"""How a route answers with text, whole or streamed; the only difference between the routes is their pair of translations."""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, Protocol
 
 from litestar import Request, Response
 from msgspec import Struct
 
+from handlers.types import Delta
 from openai_compat.http.disconnect import answer
 from openai_compat.http.sse import StreamTiming, sse
 from openai_compat.protocol import RelayFacts
 from openai_compat.translate.common import Meta
-from openai_compat.translate.stream import TextStream
 from openai_compat.worker.job import Job
 
 Submit = Callable[[], Job]
 """Queues the request: called only once somebody waits for the answer."""
+
+
+class Events(Protocol):
+    """Makes the framed events of one streamed answer."""
+
+    def deltas(self, batch: Iterable[Delta]) -> bytes: ...
+
+    def finish(self, result: Any) -> bytes: ...
 
 
 def stamp(prefix: str, facts: RelayFacts) -> Meta:
@@ -30,11 +38,11 @@ async def whole(request: Request[Any, Any, Any], submit: Submit, to_response: Ca
     return Response(to_response(await answer(request, submit())))
 
 
-async def streamed(submit: Submit, stream: TextStream, timing: StreamTiming) -> Response[Any]:
+async def streamed(submit: Submit, stream: Events, timing: StreamTiming) -> Response[Any]:
     return await sse(_events(submit, stream), timing=timing)
 
 
-async def _events(submit: Submit, stream: TextStream) -> AsyncIterator[bytes]:
+async def _events(submit: Submit, stream: Events) -> AsyncIterator[bytes]:
     job = submit()
     try:
         async for batch in job.batches():
