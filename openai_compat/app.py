@@ -24,6 +24,7 @@ from openai_compat.http.openapi import openapi_config
 from openai_compat.http.sse import StreamTiming
 from openai_compat.inline import InlineLauncher
 from openai_compat.limits import BodyLimit
+from openai_compat.media.audio import AudioLimits, MediaDecoder
 from openai_compat.metrics import Metrics
 from openai_compat.protocol import RelayFacts
 from openai_compat.sizes import parse_size
@@ -66,7 +67,7 @@ def create_gateway(config: Config) -> ASGIApp:
             "readiness": given(GatewayReadiness(pool)),
             "happenings": given(GatewayHappenings(pool)),
             "metrics_registry": given(metrics.registry),
-            **model_dependencies(None, timing),
+            **model_dependencies(None, timing, None),
         },
         exception_handlers=exception_handlers,
         openapi_config=openapi_config(version("openai-compat")),
@@ -82,11 +83,13 @@ def create_gateway(config: Config) -> ASGIApp:
 def create_worker(runner: Runner, *, model_id: str, timing: StreamTiming) -> Litestar:
     """The app of one model: what a worker process serves on its socket."""
     logging.getLogger(__name__).debug("%s is served", model_id)
+    media = MediaDecoder(AudioLimits.of(runner.handler.spec.options))
     return Litestar(
         route_handlers=[*MODEL_ROUTES],
-        dependencies=model_dependencies(runner, timing),
+        dependencies=model_dependencies(runner, timing, media),
         exception_handlers=exception_handlers,
         openapi_config=None,
+        on_shutdown=[media.close],
         **plain(),
     )
 
@@ -96,9 +99,14 @@ def plain() -> dict[str, Any]:
     return {"logging_config": None, "request_max_body_size": None}
 
 
-def model_dependencies(runner: Runner | None, timing: StreamTiming) -> dict[str, Provide]:
-    """What a model's routes take. The gateway has no runner: its relay answers before they are reached."""
-    return {"runner": given(runner), "timing": given(timing), "facts": Provide(read_facts, sync_to_thread=False)}
+def model_dependencies(runner: Runner | None, timing: StreamTiming, media: MediaDecoder | None) -> dict[str, Provide]:
+    """What a model's routes take. The gateway has no runner or decoder: its relay answers before they are reached."""
+    return {
+        "runner": given(runner),
+        "timing": given(timing),
+        "media": given(media.decode_audio if media else None),
+        "facts": Provide(read_facts, sync_to_thread=False),
+    }
 
 
 def read_facts(request: Request[Any, Any, Any]) -> RelayFacts:
