@@ -96,6 +96,15 @@ def set_pool_threads(spec: ModelSpec, use: Callable[[int], None]) -> int:
     return threads
 
 
+def use_threads(spec: ModelSpec) -> int:
+    """Threads for large matrices, which gain from every core: the configured number, else as ``set_pool_threads``."""
+    import torch
+
+    threads = spec.threads or min(_usable_cores(), _POOL_MOST)
+    torch.set_num_threads(threads)
+    return threads
+
+
 def _usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

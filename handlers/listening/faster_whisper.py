@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ from msgspec import Meta, Struct
 
 from handlers import types as t
 from handlers.audio_families import Listener
-from handlers.listening.recording import Progress, RunningText, emit_segment, recording_of, waveform
+from handlers.listening.recording import Progress, RunningText, emit_segment, recording_of, temperatures, waveform
 from openai_compat.errors import InsufficientMemory, InvalidRequest, ModelUnavailable, UnsupportedCapability
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 MOST_THREADS = 4
 """More do not make Whisper's small matrices faster; CTranslate2's own rule."""
-STEP = 0.2
 POSITIONS = 50
 """Positions that the encoder makes of a second."""
 
@@ -147,18 +145,6 @@ class FasterWhisper(Listener):
             yield
         finally:
             self._model.encode = self._encode
-
-
-def temperatures(asked: float | None) -> tuple[float, ...]:
-    """The first try and those after it, each taken where the one before was repetitive or improbable."""
-    start = asked or 0.0
-    return tuple(round(start + i * STEP, 2) for i in range(int((1.0 - start) / STEP + 1e-6) + 1))
-
-
-def compression_ratio(text: str) -> float:
-    """How often a text repeats itself, as Whisper measures it."""
-    data = text.encode()
-    return len(data) / len(zlib.compress(data)) if data else 0.0
 
 
 def _segment(raw: Any) -> t.Segment:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import zlib
 from typing import TYPE_CHECKING
 
 from handlers import types as t
@@ -20,6 +21,7 @@ SHORTEST = 0.1
 LONG = 60.0
 """Seconds of recording from which the log tells how far it is."""
 REPORT_EVERY = 10.0
+STEP = 0.2
 
 
 def recording_of(request: t.Request, *, tasks: tuple[str, ...], model: str) -> t.AudioTaskRequest:
@@ -45,6 +47,18 @@ def waveform(sound: t.Sound) -> NDArray[np.float32]:
     import numpy as np
 
     return np.frombuffer(sound.pcm, dtype="<i2").astype(np.float32) / 32768.0
+
+
+def temperatures(asked: float | None) -> tuple[float, ...]:
+    """The first try and those after it, each taken where the one before was repetitive or improbable."""
+    start = asked or 0.0
+    return tuple(round(start + i * STEP, 2) for i in range(int((1.0 - start) / STEP + 1e-6) + 1))
+
+
+def compression_ratio(text: str) -> float:
+    """How often a text repeats itself, as Whisper measures it."""
+    data = text.encode()
+    return len(data) / len(zlib.compress(data)) if data else 0.0
 
 
 class Progress:

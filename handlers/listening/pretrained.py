@@ -1,0 +1,63 @@
+"""Loading a listening model of transformers from a local snapshot: safetensors only, no code of the repository."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from handlers import placement
+from handlers import types as t
+from openai_compat.errors import InsufficientMemory, ModelUnavailable
+
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
+
+
+def load(spec: t.ModelSpec, auto_class: str, report: t.LoadReport) -> Any:
+    """The model by the class of transformers called ``auto_class``, on its device. Raises ``ModelUnavailable``."""
+    import transformers
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    with typed_errors(spec.id):
+        config = transformers.AutoConfig.from_pretrained(spec.path, **LOCAL)
+        device = placement.device_of(spec)
+        dtype = placement.dtype_of(spec, str(config.dtype or "float32").removeprefix("torch."), device)
+        size = sum(file.stat().st_size for file in Path(spec.path).glob("*.safetensors"))
+        report("placing the weights", 0, size)
+        model, info = getattr(transformers, auto_class).from_pretrained(
+            spec.path,
+            config=config,
+            dtype=dtype,
+            device_map={"": device},
+            use_safetensors=True,
+            output_loading_info=True,
+            **LOCAL,
+        )
+        if info["missing_keys"] or info["mismatched_keys"]:
+            raise ModelUnavailable(f"Weights of '{spec.id}' are missing or have the wrong shape.")
+        report("placing the weights", size, size)
+        placement.use_threads(spec)
+        return model.eval()
+
+
+def load_part(spec: t.ModelSpec, auto_class: str) -> Any:
+    """A tokenizer, feature extractor or processor. Raises ``ModelUnavailable``."""
+    import transformers
+
+    with typed_errors(spec.id):
+        return getattr(transformers, auto_class).from_pretrained(spec.path, **LOCAL)
+
+
+@contextmanager
+def typed_errors(model: str) -> Iterator[None]:
+    import torch
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise InsufficientMemory(f"There is not enough memory to load '{model}'.") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError) as error:
+        raise ModelUnavailable(f"The files of '{model}' could not be loaded.") from error
