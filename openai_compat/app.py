@@ -39,6 +39,7 @@ from routes.metrics import MetricsController
 from routes.models import ModelController
 from routes.rerank import RerankController
 from routes.speech import SpeechController
+from routes.transcriptions import TranscriptionController
 
 # What a model answers: the same routes in the gateway, which relays them, and in a worker, which runs them.
 MODEL_ROUTES: tuple[ControllerRouterHandler, ...] = (
@@ -47,6 +48,7 @@ MODEL_ROUTES: tuple[ControllerRouterHandler, ...] = (
     EmbeddingController,
     RerankController,
     SpeechController,
+    TranscriptionController,
 )
 GATEWAY_ROUTES: tuple[ControllerRouterHandler, ...] = (ModelController, EventController, HealthController, MetricsController)
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from litestar import Controller, Request, Response, post
 from litestar.di import NamedDependency
 from msgspec import Struct
 
-from handlers.types import AudioTaskRequest, Sound
+from handlers.types import AudioTaskRequest
 from openai_compat.http.disconnect import answer
 from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.openapi import documented
 from openai_compat.http.sse import StreamTiming
+from openai_compat.media.audio import MediaDecoder
 from openai_compat.protocol import RelayFacts
 from openai_compat.translate import transcriptions
 from openai_compat.worker.runner import Runner
@@ -33,12 +34,6 @@ from schemas.transcriptions import (
 )
 
 BodyT = TypeVar("BodyT", TranscriptionRequest, TranslationRequest, ClassificationRequest)
-
-
-class SoundDecoder(Protocol):
-    """``media.decode_audio`` fits."""
-
-    async def __call__(self, data: bytes, *, rate: int) -> Sound: ...
 
 
 class TranscriptionController(Controller):
@@ -63,11 +58,11 @@ class TranscriptionController(Controller):
         runner: NamedDependency[Runner],
         facts: NamedDependency[RelayFacts],
         timing: NamedDependency[StreamTiming],
-        media: NamedDependency[SoundDecoder],
+        media: NamedDependency[MediaDecoder],
     ) -> Response[Any]:
         """Write down what is said."""
         wire, data = await _read(request, TranscriptionRequest, JsonTranscriptionRequest)
-        sound = await media(data, rate=runner.handler.audio_rate)
+        sound = await media.decode_audio(data, rate=runner.handler.audio_rate, param=_param(request))
         return await _written(request, wire, _submit(runner, transcriptions.to_request(wire, sound, facts), facts), timing)
 
     @post(
@@ -86,11 +81,11 @@ class TranscriptionController(Controller):
         runner: NamedDependency[Runner],
         facts: NamedDependency[RelayFacts],
         timing: NamedDependency[StreamTiming],
-        media: NamedDependency[SoundDecoder],
+        media: NamedDependency[MediaDecoder],
     ) -> Response[Any]:
         """Write down in English what is said in another language."""
         wire, data = await _read(request, TranslationRequest, JsonTranslationRequest)
-        sound = await media(data, rate=runner.handler.audio_rate)
+        sound = await media.decode_audio(data, rate=runner.handler.audio_rate, param=_param(request))
         return await _written(request, wire, _submit(runner, transcriptions.to_request(wire, sound, facts), facts), timing)
 
     @post(
@@ -108,11 +103,11 @@ class TranscriptionController(Controller):
         request: Request[Any, Any, Any],
         runner: NamedDependency[Runner],
         facts: NamedDependency[RelayFacts],
-        media: NamedDependency[SoundDecoder],
+        media: NamedDependency[MediaDecoder],
     ) -> Response[Any]:
         """Say what a recording holds, by the labels that the model was trained on."""
         wire, data = await _read(request, ClassificationRequest, JsonClassificationRequest)
-        sound = await media(data, rate=runner.handler.audio_rate)
+        sound = await media.decode_audio(data, rate=runner.handler.audio_rate, param=_param(request))
         job = _submit(runner, transcriptions.to_classify(wire, sound, facts), facts)()
         found: Any = await answer(request, job)
         return Response(transcriptions.to_classification(found, model=facts.public_model, seconds=sound.seconds))
@@ -125,6 +120,11 @@ async def _read(request: Request[Any, Any, Any], form: type[BodyT], json: type[B
         return wire, upload.data
     body = decode(await request.body(), json)
     return body, b"" if body.input_audio is None else transcriptions.recording(body.input_audio)
+
+
+def _param(request: Request[Any, Any, Any]) -> str:
+    """The recording's place in the request."""
+    return FILE if takes_form(request) else "input_audio.data"
 
 
 def _submit(runner: Runner, request: AudioTaskRequest, facts: RelayFacts) -> Submit:

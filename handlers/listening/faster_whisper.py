@@ -1,12 +1,4 @@
-"""Whisper in CTranslate2's format, by faster-whisper; no torch is needed.
-
-``options`` of such a model::
-
-    compute_type = "int8"               # a processor's usual one; float16 on a GPU; else what CTranslate2 knows
-    beam_size = 5
-    condition_on_previous_text = true   # each window is shown what was heard before it
-    voice_activity = false              # leave out silence, also where the client says nothing of it
-"""
+"""Whisper in CTranslate2's format, by faster-whisper; no torch is needed."""
 
 from __future__ import annotations
 
@@ -14,13 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from handlers import types as t
 from handlers.audio_families import Listener
+from handlers.listening.options import FasterWhisperOptions, options_of
 from handlers.listening.recording import Progress, RunningText, emit_segment, recording_of, temperatures, waveform
 from openai_compat.errors import InsufficientMemory, InvalidRequest, ModelUnavailable, UnsupportedCapability
 
@@ -30,17 +22,9 @@ if TYPE_CHECKING:
 
 MOST_THREADS = 4
 """More do not make Whisper's small matrices faster; CTranslate2's own rule."""
+BEAMS = 5
 POSITIONS = 50
 """Positions that the encoder makes of a second."""
-
-
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an operator may set; see the module."""
-
-    compute_type: str | None = None
-    beam_size: Annotated[int, Meta(ge=1, le=16)] = 5
-    condition_on_previous_text: bool = True
-    voice_activity: bool = False
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -57,7 +41,7 @@ class FasterWhisper(Listener):
 
     def __init__(self, spec: t.ModelSpec, report: t.LoadReport) -> None:
         self._id = spec.id
-        self._options = _options_of(spec)
+        self._options = options_of(spec, FasterWhisperOptions)
         device, index = _device_of(spec)
         size = Path(spec.path, "model.bin").stat().st_size
         report("placing the weights", 0, size)
@@ -97,7 +81,7 @@ class FasterWhisper(Listener):
             "hotwords": " ".join(asked.keywords) or None,
             "temperature": temperatures(asked.temperature),
             "word_timestamps": "word" in asked.timestamps,
-            "beam_size": self._options.beam_size,
+            "beam_size": self._options.beam_size or BEAMS,
             "condition_on_previous_text": self._options.condition_on_previous_text,
             **_voice_activity(asked.voice_activity, always=self._options.voice_activity),
         }
@@ -171,13 +155,6 @@ def _voice_activity(asked: t.VoiceActivity | None, *, always: bool) -> dict[str,
         "speech_pad_ms": asked.padding_ms,
     }
     return {"vad_filter": True, "vad_parameters": {name: value for name, value in told.items() if value is not None}}
-
-
-def _options_of(spec: t.ModelSpec) -> Options:
-    try:
-        return msgspec.convert(spec.options, Options)
-    except msgspec.ValidationError as error:
-        raise ModelUnavailable(f"The options of '{spec.id}' cannot be used: {error}.") from error
 
 
 def _device_of(spec: t.ModelSpec) -> tuple[str, int]:

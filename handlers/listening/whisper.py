@@ -2,25 +2,20 @@
 
 ``generate`` gives everything at the end and keeps the scores of every token until then. Two of its steps are wrapped, so that
 segments are told as they are found, with the numbers they were judged by, and the scores are let go.
-
-``options`` of such a model::
-
-    beam_size = 1
-    condition_on_previous_text = true   # each window is shown what was heard before it
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from handlers import types as t
 from handlers.audio_families import Listener
 from handlers.listening import pretrained
+from handlers.listening.options import WhisperOptions, options_of
 from handlers.listening.recording import (
     Progress,
     RunningText,
@@ -39,13 +34,6 @@ FRAMES = 100
 _HEAVY = ("scores", "logits", "cross_attentions", "decoder_attentions", "past_key_values")
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an operator may set; see the module."""
-
-    beam_size: Annotated[int, Meta(ge=1, le=16)] = 1
-    condition_on_previous_text: bool = True
-
-
 class Config(Struct, frozen=True, kw_only=True):
     """How one recording is heard: arguments of ``generate``, and the languages that it may be in."""
 
@@ -60,7 +48,7 @@ class Whisper(Listener):
 
     def __init__(self, spec: t.ModelSpec, report: t.LoadReport) -> None:
         self._id = spec.id
-        self._options = _options_of(spec)
+        self._options = options_of(spec, WhisperOptions)
         self._features = pretrained.load_part(spec, "AutoFeatureExtractor")
         self._tokenizer = pretrained.load_part(spec, "AutoTokenizer")
         self._model = pretrained.load(spec, "WhisperForConditionalGeneration", report)
@@ -101,7 +89,7 @@ class Whisper(Listener):
             "return_token_timestamps": True if "word" in asked.timestamps else None,
             "temperature": temperatures(asked.temperature),
             "condition_on_prev_tokens": self._options.condition_on_previous_text,
-            "num_beams": self._options.beam_size,
+            "num_beams": self._options.beam_size or 1,
             "compression_ratio_threshold": 2.4,
             "logprob_threshold": -1.0,
             "no_speech_threshold": 0.6,
@@ -273,10 +261,3 @@ def _mean_logprob(model: Any, output: dict[str, Any], sequence: Any, temperature
 def _no_speech(processors: Any) -> float:
     found = next((one.no_speech_prob for one in processors or () if hasattr(one, "no_speech_prob")), None)
     return 0.0 if found is None else float(found[0])
-
-
-def _options_of(spec: t.ModelSpec) -> Options:
-    try:
-        return msgspec.convert(spec.options, Options)
-    except msgspec.ValidationError as error:
-        raise ModelUnavailable(f"The options of '{spec.id}' cannot be used: {error}.") from error

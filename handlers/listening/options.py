@@ -1,0 +1,43 @@
+"""What an operator may set of a listening model, beside what the server takes of any."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from handlers.types import ModelSpec
+from openai_compat.errors import ModelUnavailable
+
+
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``max_audio_seconds`` is kept by the server, before a handler sees anything."""
+
+    max_audio_seconds: Annotated[float, Meta(gt=0)] | None = None
+
+
+class WhisperOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``beam_size`` is each backend's own if not given. With ``condition_on_previous_text`` each window is shown what was
+    heard before it."""
+
+    beam_size: Annotated[int, Meta(ge=1, le=16)] | None = None
+    condition_on_previous_text: bool = True
+
+
+class FasterWhisperOptions(WhisperOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``compute_type`` is one of CTranslate2's. ``voice_activity`` leaves out silence where a client says nothing of it, too."""
+
+    compute_type: str | None = None
+    voice_activity: bool = False
+
+
+OptionsT = TypeVar("OptionsT", bound=Options)
+
+
+def options_of(spec: ModelSpec, type: type[OptionsT]) -> OptionsT:
+    """Raises ``ModelUnavailable`` naming what is wrong."""
+    try:
+        return msgspec.convert(spec.options, type)
+    except msgspec.ValidationError as error:
+        raise ModelUnavailable(f"The options of '{spec.id}' cannot be used: {error}.") from error
