@@ -131,12 +131,14 @@ def samples(data: bytes, order: Order) -> Iterator[bytes]:
 
 
 def _first_audio(container: Any) -> Any:
+    from av.stream import Discard
+
     if not container.streams.audio:
         raise Refused(NO_SOUND)
     chosen = container.streams.audio[0]
     for stream in container.streams:
         if stream is not chosen:
-            stream.discard = "all"
+            stream.discard = Discard.all
     context = chosen.codec_context
     if context is None or context.name not in CODECS.split(","):
         raise Refused(CODEC)
