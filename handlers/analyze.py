@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from handlers import types as t
 from handlers.headers import BadHeader, Header, TensorInfo, read_safetensors
+from handlers.headers_ctranslate2 import read_ctranslate2
 from handlers.headers_gguf import read_gguf
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ CONTEXT_KEYS = (
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 INDEXES = ("model.safetensors.index.json", "diffusion_pytorch_model.safetensors.index.json")
 UNLIMITED = 10**9
+FORMATS = {".bin": "ctranslate2"}
+READERS = {"safetensors": read_safetensors, "gguf": read_gguf, "ctranslate2": read_ctranslate2}
 
 
 class Weights(Struct, frozen=True, kw_only=True):
@@ -129,11 +132,11 @@ def read_weights(root: Path) -> Weights:
     header = Header(tensors=())
     kind = "none"
     for path in [root / name for name in _indexed(root)] or _weight_files(root):
-        kind = path.suffix.removeprefix(".")
-        if kind in ("safetensors", "gguf"):
-            header = read_gguf(path) if kind == "gguf" else read_safetensors(path)
+        kind = FORMATS.get(path.suffix, path.suffix.removeprefix("."))
+        if kind in READERS:
+            header = READERS[kind](path)
             tensors += header.tensors
-    return Weights(tensors=tuple(tensors), metadata=header.metadata, format=kind if kind != "bin" else "ctranslate2")
+    return Weights(tensors=tuple(tensors), metadata=header.metadata, format=kind)
 
 
 def _indexed(root: Path) -> tuple[str, ...]:

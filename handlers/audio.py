@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from handlers import types as t
+from handlers.analyze import missing_files
 from handlers.audio_families import Backend, Family, Listener, Speaker, family_of
 from handlers.base import BaseHandler
 from openai_compat.errors import ModelUnavailable
@@ -30,6 +32,14 @@ class AudioHandler(BaseHandler):
     def get_model_capabilities(cls, spec: t.ModelSpec) -> frozenset[t.Verb]:
         family = family_of(spec.path)
         return frozenset(family.verbs) if family else frozenset()
+
+    @classmethod
+    def validate_model_files(cls, spec: t.ModelSpec) -> tuple[str, ...]:
+        """Models that name no architecture have files of their own family, and not those of a transformer."""
+        family = family_of(spec.path)
+        general = () if family and family.layout else missing_files(spec)
+        lacking = (name for name in (family.needs if family else ()) if not any(Path(spec.path).glob(name)))
+        return (*general, *(f"{name}: is missing" for name in lacking))
 
     # ------------------------------------------------------------ pipeline
 

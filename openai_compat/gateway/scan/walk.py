@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from handlers.headers import BadHeader, read_safetensors
+from handlers.headers_ctranslate2 import read_ctranslate2
 from handlers.headers_gguf import read_gguf
-from openai_compat.gateway.scan.ctranslate2 import check_ctranslate2
 from openai_compat.gateway.scan.json_keys import check_json
 from openai_compat.gateway.scan.onnx import check_onnx
 
@@ -98,7 +98,7 @@ def _format(path: Path, root: Path) -> str | None:
     elif suffix == ".onnx":
         check_onnx(path, root)
     elif path.name == "model.bin":
-        check_ctranslate2(path)
+        read_ctranslate2(path)
     elif suffix in CODE:
         return "code is not allowed in a model's folder"
     elif suffix in PICKLES or suffix in ARCHIVES:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from handlers.headers import BadHeader
-from openai_compat.gateway.scan.ctranslate2 import check_ctranslate2
+from handlers.headers_ctranslate2 import read_ctranslate2
 
 
 def name(value: bytes) -> bytes:
@@ -33,9 +33,20 @@ GOOD = packed(
 )
 
 
-def test_a_good_model_passes(tmp_path: Path) -> None:
+def test_a_good_model_is_read(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(GOOD)
-    check_ctranslate2(tmp_path / "model.bin")
+    header = read_ctranslate2(tmp_path / "model.bin")
+    assert [(tensor.name, tensor.dtype, tensor.shape, tensor.size) for tensor in header.tensors] == [
+        ("w", "float16", (2, 3), 12),
+        ("scale", "float32", (), 4),
+    ]
+    assert header.metadata == {"general.architecture": "WhisperSpec"}
+
+
+def test_the_decoder_s_positions_are_its_context(tmp_path: Path) -> None:
+    places = variable(b"decoder/position_encodings/encodings", (448, 2), 4, bytes(1792))
+    (tmp_path / "model.bin").write_bytes(packed(places))
+    assert read_ctranslate2(tmp_path / "model.bin").metadata["decoder.context_length"] == 448
 
 
 @pytest.mark.parametrize(
@@ -60,7 +71,7 @@ def test_a_good_model_passes(tmp_path: Path) -> None:
 def test_anything_else_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "model.bin").write_bytes(content)
     with pytest.raises(BadHeader, match=reason):
-        check_ctranslate2(tmp_path / "model.bin")
+        read_ctranslate2(tmp_path / "model.bin")
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -71,6 +82,6 @@ def test_flipped_and_truncated_files_raise_nothing_but_the_refusal(tmp_path: Pat
     path = tmp_path / "model.bin"
     path.write_bytes(bytes(damaged[:cut]) if cut % 2 else bytes(damaged))
     try:
-        check_ctranslate2(path)
+        read_ctranslate2(path)
     except BadHeader as error:
         assert error.reason  # noqa: PT017
