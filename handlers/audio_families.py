@@ -163,7 +163,7 @@ FAMILIES: tuple[Family, ...] = (
         verbs=SPEAKS,
         backend="handlers.speaking.diffusion_audio:DiffusionAudio",
         architectures=("StableAudioPipeline", "AudioLDM2Pipeline", "MusicLDMPipeline"),
-        dependencies=(*TORCH, "diffusers>=0.38"),
+        dependencies=(*TORCH, "diffusers>=0.42"),
     ),
 )
 

@@ -113,4 +113,4 @@ def _load(spec: t.ModelSpec) -> Any:
         spec.path, local_files_only=True, use_safetensors=True, trust_remote_code=False
     )
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device, dtype=dtype)
+    return pipeline.to(device)
