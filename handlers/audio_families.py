@@ -97,13 +97,13 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         name="speech recognition by CTC",
         verbs=HEARS,
-        backend="handlers.listening.ctc:Ctc",
+        backend="handlers.listening.pipelines:Ctc",
         architectures=("*ForCTC",),
     ),
     Family(
         name="speech recognition by an encoder and a decoder",
         verbs=HEARS,
-        backend="handlers.listening.seq2seq:SpeechSeq2Seq",
+        backend="handlers.listening.pipelines:SpeechSeq2Seq",
         architectures=(
             "Speech2TextForConditionalGeneration",
             "MoonshineForConditionalGeneration",
@@ -113,7 +113,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         name="classification of sound",
         verbs=HEARS,
-        backend="handlers.listening.classify:Classifier",
+        backend="handlers.listening.pipelines:Classifier",
         architectures=(
             "*ForAudioClassification",
             "*Wav2Vec2*ForSequenceClassification",

@@ -17,9 +17,10 @@ LOCAL = {"local_files_only": True, "trust_remote_code": False}
 def load(spec: t.ModelSpec, auto_class: str, report: t.LoadReport) -> Any:
     """The model by the class of transformers called ``auto_class``, on its device. Raises ``ModelUnavailable``."""
     import transformers
-    from transformers.utils.logging import disable_progress_bar
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
     disable_progress_bar()
+    set_verbosity_error()
     with typed_errors(spec.id):
         config = transformers.AutoConfig.from_pretrained(spec.path, **LOCAL)
         device = placement.device_of(spec)

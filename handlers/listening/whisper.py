@@ -31,6 +31,7 @@ from openai_compat.errors import InvalidRequest, ModelUnavailable, UnsupportedCa
 WINDOW = 30.0
 FRAMES = 100
 """Frames of features a second."""
+SIGNS = frozenset("\"'.。,，!！?？:：”)]}、-") | {"..."}  # noqa: RUF001 -- as Whisper's authors list them
 _HEAVY = ("scores", "logits", "cross_attentions", "decoder_attentions", "past_key_values")
 
 
@@ -103,7 +104,7 @@ class Whisper(Listener):
         import torch
 
         features, seconds = inputs
-        ear = _Ear(self._model, self._tokenizer, seconds, ctx, Progress(seconds, model=self._id))
+        ear = _Ear(self._model, self._tokenizer, self._codes, seconds, ctx, Progress(seconds, model=self._id))
         with torch.inference_mode():
             language = self._likeliest(features["input_features"], config)
             told = {"language": language} if language else {}
@@ -117,7 +118,7 @@ class Whisper(Listener):
                 )
         return t.TranscriptResult(
             text=ear.text.text,
-            language=ear.language(self._codes) if self._multilingual else "en",
+            language=ear.language if self._multilingual else "en",
             duration=seconds,
             segments=tuple(ear.segments),
             usage=t.Usage(
@@ -153,11 +154,14 @@ class Whisper(Listener):
 class _Ear:
     """What one call of ``generate`` finds, segment by segment."""
 
-    def __init__(self, model: Any, tokenizer: Any, seconds: float, ctx: t.RunContext, progress: Progress) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, codes: dict[str, int], seconds: float, ctx: t.RunContext, progress: Progress
+    ) -> None:
         self.text = RunningText()
         self.segments: list[t.Segment] = []
         self._model = model
         self._tokenizer = tokenizer
+        self._codes = codes
         self._seconds = seconds
         self._ctx = ctx
         self._progress = progress
@@ -165,9 +169,10 @@ class _Ear:
         self._judged: dict[str, float] = {}
         self._seek = 0
 
-    def language(self, codes: dict[str, int]) -> str | None:
+    @property
+    def language(self) -> str | None:
         """The code whose token the decoder began with."""
-        return next((code for code, number in codes.items() if number in self._begin), None)
+        return next((code for code, number in self._codes.items() if number in self._begin), None)
 
     def at_window(self, progress: Any) -> None:
         self._seek = int(progress[0, 0])
@@ -225,7 +230,7 @@ class _Ear:
             start=start,
             end=end,
             text=text,
-            words=self._words(tokens, raw.get("token_timestamps")),
+            words=self._words(tokens, start, raw.get("token_timestamps")),
             tokens=tuple(tokens),
             seek=self._seek,
             compression_ratio=compression_ratio(text),
@@ -234,20 +239,32 @@ class _Ear:
         self.segments.append(segment)
         emit_segment(segment, self.text, self._ctx)
 
-    def _words(self, tokens: list[int], times: Any) -> tuple[t.Word, ...]:
-        """Words as transformers itself puts them together; a word lasts until the next token begins."""
+    def _words(self, tokens: list[int], start: float, times: Any) -> tuple[t.Word, ...]:
+        """Words as transformers puts them together, at the times that Whisper's authors give them.
+
+        A token's own time is when it was read, and so the end of what it says; what it says began with the token before.
+        (transformers' pipeline takes it for the beginning, which is a token late.)
+        """
         if times is None:
             return ()
-        from transformers.models.whisper.tokenization_whisper import _combine_tokens_into_words
+        from transformers.models.whisper.tokenization_whisper import LANGUAGES, _combine_tokens_into_words
 
+        name = LANGUAGES.get(self.language or "", "english")
         marks = self._tokenizer.convert_tokens_to_ids("<|notimestamps|>")
-        plain = [(token, float(time)) for token, time in zip(tokens, times, strict=True) if token < marks]
-        starts = [time for _, time in plain]
-        ends = [*starts[1:], float(times[-1])]
-        words, _, places = _combine_tokens_into_words(self._tokenizer, [token for token, _ in plain], None)
+        spans = list(zip([start, *map(float, times)], map(float, times), strict=False))
+        plain = [(token, span) for token, span in zip(tokens, spans, strict=True) if token < marks]
+        words, ids, places = _combine_tokens_into_words(self._tokenizer, [token for token, _ in plain], name)
         return tuple(
-            t.Word(start=starts[place[0]], end=ends[place[-1]], text=word) for word, place in zip(words, places, strict=True)
+            t.Word(start=round(plain[place[0]][1][0], 2), end=round(plain[self._last(place, own)][1][1], 2), text=word)
+            for word, own, place in zip(words, ids, places, strict=True)
         )
+
+    def _last(self, places: list[int], tokens: list[int]) -> int:
+        """Where the word's last token is that is no punctuation; the pause after a comma is not the word's."""
+        spoken = (
+            place for place, token in zip(places, tokens, strict=True) if self._tokenizer.decode([token]).strip() not in SIGNS
+        )
+        return max(spoken, default=places[-1])
 
 
 def _mean_logprob(model: Any, output: dict[str, Any], sequence: Any, temperature: float) -> float:
