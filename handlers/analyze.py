@@ -38,7 +38,8 @@ CONTEXT_KEYS = (
     "n_ctx",
     "max_target_positions",
 )
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "spm_char.model", "tekken.json")
+CONFIGURATIONS = ("config.json", "model_index.json", "*.onnx.json")
 INDEXES = ("model.safetensors.index.json", "diffusion_pytorch_model.safetensors.index.json")
 UNLIMITED = 10**9
 FORMATS = {".bin": "ctranslate2"}
@@ -46,9 +47,10 @@ READERS = {"safetensors": read_safetensors, "gguf": read_gguf, "ctranslate2": re
 
 
 class Weights(Struct, frozen=True, kw_only=True):
-    """All tensors of a snapshot, by header."""
+    """All tensors of a snapshot, by header; ``unread`` are the bytes of files whose headers are not read here."""
 
     tensors: tuple[TensorInfo, ...]
+    unread: int = 0
     metadata: dict[str, Any] = {}
     format: str = "safetensors"
 
@@ -88,7 +90,7 @@ def missing_files(spec: t.ModelSpec) -> tuple[str, ...]:
 
 
 def _missing(root: Path) -> Iterator[str]:
-    if not any((root / name).is_file() for name in ("config.json", "model_index.json")):
+    if not any(any(root.glob(name)) for name in CONFIGURATIONS):
         yield "config.json: is missing"
     try:
         config = read_config(root)
@@ -130,13 +132,15 @@ def read_weights(root: Path) -> Weights:
     """The headers of a snapshot's weights. Raises ``BadHeader``."""
     tensors: list[TensorInfo] = []
     header = Header(tensors=())
-    kind = "none"
+    kind, unread = "none", 0
     for path in [root / name for name in _indexed(root)] or _weight_files(root):
         kind = FORMATS.get(path.suffix, path.suffix.removeprefix("."))
         if kind in READERS:
             header = READERS[kind](path)
             tensors += header.tensors
-    return Weights(tensors=tuple(tensors), metadata=header.metadata, format=kind)
+        else:
+            unread += path.stat().st_size
+    return Weights(tensors=tuple(tensors), unread=unread, metadata=header.metadata, format=kind)
 
 
 def _indexed(root: Path) -> tuple[str, ...]:
@@ -191,7 +195,7 @@ def _load_bytes(spec: t.ModelSpec, stored: str, per_dtype: dict[str, int], weigh
     """Weights in the dtype they are loaded in, a full context's cache, and the libraries themselves."""
     wanted = stored if spec.dtype == "auto" else spec.dtype
     in_file = sum(tensor.size for tensor in weights.tensors)
-    return min(per_dtype.get(wanted, in_file) + cache + RUNTIME_BYTES, MAX_TOTAL)
+    return min(per_dtype.get(wanted, in_file) + weights.unread + cache + RUNTIME_BYTES, MAX_TOTAL)
 
 
 def context_length(root: Path, config: dict[str, Any], weights: Weights, limit: int | None) -> int | None:

@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from handlers import types as t
 from handlers.analyze import missing_files
 from handlers.audio_families import Backend, Family, Listener, Speaker, family_of
@@ -22,6 +24,12 @@ class AudioHandler(BaseHandler):
     _backend: Any
 
     # ------------------------------------------------------------ facts
+
+    @classmethod
+    def analyze(cls, spec: t.ModelSpec) -> t.Analysis:
+        """A family that is known by its files alone gives the architecture its name."""
+        found, family = super().analyze(spec), family_of(spec.path)
+        return replace(found, architecture=family.name) if family and family.layout else found
 
     @classmethod
     def get_dependencies(cls, spec: t.ModelSpec) -> tuple[str, ...]:

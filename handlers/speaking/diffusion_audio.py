@@ -106,11 +106,13 @@ def _kind_of(spec: t.ModelSpec) -> _Kind:
 
 def _load(spec: t.ModelSpec) -> Any:
     from diffusers import DiffusionPipeline
+    from diffusers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     device = device_of(spec)
     dtype = dtype_of(spec, "float32", device)
     pipeline = DiffusionPipeline.from_pretrained(
-        spec.path, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        spec.path, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)

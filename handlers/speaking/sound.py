@@ -61,7 +61,7 @@ def loudest(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def stretched(samples: NDArray[np.float32], rate: int, speed: float) -> NDArray[np.float32]:
-    """One channel at ``speed`` times its own, at the same pitch."""
+    """One channel at ``speed`` times its own, at the same pitch; what is too short to have a pitch stays as it is."""
     import numpy as np
     from av import AudioFrame
 
@@ -71,7 +71,7 @@ def stretched(samples: NDArray[np.float32], rate: int, speed: float) -> NDArray[
     graph.push(frame)
     graph.push(None)
     pieces = [piece.to_ndarray()[0] for piece in _pulled(graph)]
-    return np.concatenate(pieces) if pieces else samples[:0]
+    return np.concatenate(pieces) if pieces else samples
 
 
 def _tempo(rate: int, speed: float) -> Any:

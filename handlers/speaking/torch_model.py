@@ -29,8 +29,11 @@ def loading(spec: t.ModelSpec) -> Iterator[None]:
 
 def pretrained(cls: Any, path: str, spec: t.ModelSpec, *, usual_dtype: str = "float32") -> Any:
     """A model of transformers, ready to run: from safetensors alone, nothing fetched, no code of the repository."""
+    from transformers.utils.logging import disable_progress_bar
+
     from handlers.placement import device_of, dtype_of
 
+    disable_progress_bar()
     device = device_of(spec)
     dtype = dtype_of(spec, usual_dtype, device)
     model = cls.from_pretrained(path, dtype=dtype, local_files_only=True, use_safetensors=True)

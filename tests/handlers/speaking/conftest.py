@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,8 +25,18 @@ def word_tokenizer(folder: Path, **special: str) -> None:
     vocab = {name: number for number, name in enumerate(dict.fromkeys(names))}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", eos_token="</s>", unk_token="[UNK]", **special)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", eos_token="</s>", unk_token="[UNK]", **special
+    )
     fast.save_pretrained(folder)
+
+
+def fill_codebooks(codec: Any) -> None:
+    """They are all zeros until they are trained, and every code would sound alike."""
+    import torch
+
+    for layer in codec.quantizer.layers:
+        torch.nn.init.normal_(layer.codebook.embed, std=2.0)
 
 
 def save_vits(folder: Path, speakers: int = 1) -> Path:
@@ -98,10 +109,12 @@ def save_speecht5(folder: Path) -> Path:
         reduction_factor=2,
         max_text_positions=600,
     )
-    SpeechT5ForTextToSpeech(config).save_pretrained(folder)
+    model = SpeechT5ForTextToSpeech(config)
+    torch.nn.init.constant_(model.speech_decoder_postnet.prob_out.bias, -5.0)  # or it would stop at the first step
+    model.save_pretrained(folder)
     vocoder = SpeechT5HifiGanConfig(
         model_in_dim=10, upsample_initial_channel=16, upsample_rates=[4, 4], upsample_kernel_sizes=[8, 8],
-        resblock_kernel_sizes=[3], resblock_dilation_sizes=[[1, 3]],
+        resblock_kernel_sizes=[3], resblock_dilation_sizes=[[1, 3]], initializer_range=0.3,
     )  # fmt: skip
     SpeechT5HifiGan(vocoder).save_pretrained(folder / "vocoder")
     save_file({"anna": torch.randn(8), "bert": torch.randn(8)}, folder / "speaker_embeddings.safetensors")
@@ -126,21 +139,26 @@ def save_bark(folder: Path, *, voices: bool = True) -> Path:
     config = BarkConfig(
         semantic_config={**sizes, "input_vocab_size": 400, "output_vocab_size": 200},
         coarse_acoustics_config={**sizes, "input_vocab_size": 400, "output_vocab_size": 400},
-        fine_acoustics_config={**sizes, "input_vocab_size": 65, "output_vocab_size": 65, "n_codes_total": 8, "n_codes_given": 1},
+        fine_acoustics_config={
+            **sizes, "input_vocab_size": 65, "output_vocab_size": 65, "n_codes_total": 8, "n_codes_given": 1,
+        },
         codec_config=EncodecConfig(
             num_filters=4, hidden_size=16, codebook_size=64, codebook_dim=16, upsampling_ratios=[2, 2], num_lstm_layers=1,
-            sampling_rate=24_000, target_bandwidths=[1.5],
+            sampling_rate=24_000, target_bandwidths=[300.0],
         ).to_dict(),
     )  # fmt: skip
     model = BarkModel(config)
+    fill_codebooks(model.codec_model)
     model.save_pretrained(folder)
     generation = BarkGenerationConfig(
         semantic_config=BarkSemanticGenerationConfig(
-            max_new_tokens=12, semantic_vocab_size=150, semantic_pad_token=150, eos_token_id=150, text_encoding_offset=160,
+            max_new_tokens=12, do_sample=True,
+            semantic_vocab_size=150, semantic_pad_token=150, eos_token_id=150, text_encoding_offset=160,
             text_pad_token=395, semantic_infer_token=396, max_input_semantic_length=32,
         ).to_dict(),
         coarse_acoustics_config=BarkCoarseGenerationConfig(
-            max_new_tokens=40, coarse_semantic_pad_token=390, coarse_infer_token=391, max_coarse_input_length=32,
+            max_new_tokens=40, do_sample=True,
+            coarse_semantic_pad_token=390, coarse_infer_token=391, max_coarse_input_length=32,
             max_coarse_history=60, sliding_window_len=20, coarse_rate_hz=75, semantic_rate_hz=49.9, n_coarse_codebooks=2,
         ).to_dict(),
         fine_acoustics_config=BarkFineGenerationConfig(
@@ -165,7 +183,6 @@ def save_musicgen(folder: Path, channels: int = 1) -> Path:
     import torch
     from transformers import (
         EncodecConfig,
-        EncodecModel,
         MusicgenConfig,
         MusicgenDecoderConfig,
         MusicgenForConditionalGeneration,
@@ -185,7 +202,7 @@ def save_musicgen(folder: Path, channels: int = 1) -> Path:
     )  # fmt: skip
     config = MusicgenConfig(text_encoder=text.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder.to_dict())
     model = MusicgenForConditionalGeneration(config)
-    assert isinstance(model.audio_encoder, EncodecModel)
+    fill_codebooks(model.audio_encoder)
     model.generation_config.update(
         decoder_start_token_id=64, pad_token_id=64, bos_token_id=64, do_sample=True, guidance_scale=3.0
     )
