@@ -14,7 +14,7 @@ from typer.main import get_command
 from openai_compat import settings
 from openai_compat.app import GATEWAY_ROUTES, MODEL_ROUTES
 from openai_compat.cli.commands import app
-from openai_compat.config import Auth, Config, File, MemoryBudget, Model, Server, Workers
+from openai_compat.config import Auth, Config, File, MemoryBudget, Model, Part, Server, Workers
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "config.example.toml"
@@ -30,7 +30,8 @@ def test_the_example_is_exactly_the_defaults() -> None:
 def test_the_example_holds_every_setting() -> None:
     text = EXAMPLE.read_text()
     values = tomllib.loads(text)
-    [model] = values["models"].values()
+    model = values["models"]["smollm2-135m-instruct"]
+    files = [file for model in values["models"].values() for file in model["files"]]
     unset = {line.partition(" ")[0] for line in OPTIONAL.findall(text) for line in line[:1]}
     shown = {
         Config: set(values),
@@ -39,7 +40,8 @@ def test_the_example_holds_every_setting() -> None:
         MemoryBudget: set(values["memory"]),
         Workers: set(values["workers"]),
         Model: set(model) | unset,
-        File: set(model["files"][0]),
+        File: set().union(*files),
+        Part: set().union(*(part for file in files for part in file.get("parts", ()))),
     }
     assert shown == {section: {field.name for field in msgspec.structs.fields(section)} for section in shown}
 
@@ -47,7 +49,7 @@ def test_the_example_holds_every_setting() -> None:
 def test_the_settings_that_are_shown_but_not_set_are_good_ones(tmp_path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(OPTIONAL.sub(r"\1", EXAMPLE.read_text()))
-    [model] = settings.load(path, NOWHERE).models.values()
+    model = settings.load(path, NOWHERE).models["smollm2-135m-instruct"]
     assert model.context_length == 2048
     assert model.threads == 2
     assert model.memory == "1GiB"

@@ -26,7 +26,7 @@ def pull(config: Config, names: Sequence[str]) -> bool:
 
 
 class Bars:
-    """One bar a model; it begins anew with each stage and file."""
+    """One bar a model; it begins anew with each stage and file. Threads tell of a model each."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -52,17 +52,17 @@ class Bars:
 
 
 class Lines:
-    """One line for each stage and file, and one every quarter of a long one."""
+    """One line for each stage and file of a model, and one every quarter of a long one."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._said: tuple[str, str, str, int] | None = None
+        self._said: dict[str, tuple[str, str, int]] = {}
 
     def __call__(self, step: Step) -> None:
         quarters = step.done * 4 // step.total if step.total else 0
-        now = (step.model, step.stage, step.file, quarters)
-        if now != self._said:
-            self._said = now
+        now = (step.stage, step.file, quarters)
+        if now != self._said.get(step.model):
+            self._said[step.model] = now
             share = f" {quarters * 25}%" if step.total else ""
             self._console.print(f"{step.model}: {step.stage} {step.file}".rstrip() + share, markup=False)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
+from threading import Semaphore, Thread
 
 from msgspec import Struct
 
@@ -13,6 +16,8 @@ from openai_compat.gateway.catalog import Catalog
 from openai_compat.gateway.sources.download import file_hash
 from openai_compat.gateway.sources.store import silent
 from openai_compat.gateway.sources.types import Manifest, PullFailed, Report
+
+SIDE_BY_SIDE = 4
 
 
 class Pulled(Struct, frozen=True, kw_only=True):
@@ -43,9 +48,12 @@ class Description(Struct, frozen=True, kw_only=True):
 
 
 def pull_models(config: Config, names: Sequence[str] = (), report: Report = silent) -> tuple[Pulled, ...]:
-    """Pull the named models, all of them without names; one that fails does not keep the others. Raises ``ModelNotFound``."""
+    """Pull the named models, all of them without names; one that fails does not keep the others. Raises ``ModelNotFound``.
+
+    Some are pulled side by side, so ``report`` is called from several threads.
+    """
     catalog = Catalog(config)
-    return tuple(_pull(catalog, model_id, report) for model_id in _chosen(catalog, names))
+    return _side_by_side(partial(_pull, catalog, report=report), _chosen(catalog, names))
 
 
 def missing_models(config: Config) -> tuple[str, ...]:
@@ -76,6 +84,23 @@ def describe_model(config: Config, name: str) -> Description:
 
 def _chosen(catalog: Catalog, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(catalog.resolve(name).model_id for name in names)) if names else list(catalog.ids)
+
+
+def _side_by_side(pull: Callable[[str], Pulled], model_ids: Sequence[str]) -> tuple[Pulled, ...]:
+    """On threads that do not outlive an interruption: an executor would wait for gigabytes before the process may end."""
+    room = Semaphore(SIDE_BY_SIDE)
+    futures: dict[str, Future[Pulled]] = {model_id: Future() for model_id in model_ids}
+    for model_id, future in futures.items():
+        Thread(target=_fulfil, args=(future, room, pull, model_id), daemon=True).start()
+    return tuple(future.result() for future in futures.values())
+
+
+def _fulfil(future: Future[Pulled], room: Semaphore, pull: Callable[[str], Pulled], model_id: str) -> None:
+    with room:
+        try:
+            future.set_result(pull(model_id))
+        except BaseException as error:  # raised where the result is waited for
+            future.set_exception(error)
 
 
 def _pull(catalog: Catalog, model_id: str, report: Report) -> Pulled:

