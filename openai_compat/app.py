@@ -106,7 +106,7 @@ def model_dependencies(runner: Runner | None, timing: StreamTiming, media: Media
     return {
         "runner": given(runner),
         "timing": given(timing),
-        "media": given(media.decode_audio if media else None),
+        "media": given(media),
         "facts": Provide(read_facts, sync_to_thread=False),
     }
 
