@@ -15,6 +15,7 @@ from typing import Any
 
 from handlers.audio_families import family_of
 from handlers.base import BaseHandler
+from handlers.encoding.families import role_of
 from handlers.types import ModelSpec
 from openai_compat.errors import ModelUnavailable
 
@@ -23,6 +24,7 @@ KINDS: Mapping[str, str] = {
     "echo": "handlers.echo:EchoHandler",
     "transformer": "handlers.transformer:TransformerHandler",
     "audio": "handlers.audio:AudioHandler",
+    "embedding": "handlers.embedding:EmbeddingHandler",
 }
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 
@@ -56,6 +58,8 @@ def detect(path: str) -> str:
     """The kind that serves the snapshot in the folder ``path``. Raises ``ModelUnavailable`` with the reason."""
     if family_of(path) is not None:
         return "audio"
+    if role_of(path) is not None:
+        return "embedding"
     config = Path(path, "config.json")
     try:
         content = json.loads(config.read_bytes())

@@ -72,6 +72,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "openai_compat": OURS,
     "handlers.types": ("openai_compat.errors",),
     "handlers": ("openai_compat.errors",),
+    "handlers.encoding": ("handlers", "openai_compat.errors", "openai_compat.media.images"),
     "schemas": ("openai_compat.errors",),
     "routes": (
         *BASICS,

@@ -16,6 +16,7 @@ from handlers.audio_families import Backend
 from handlers.base import BaseHandler
 from handlers.deferred import complete
 from handlers.echo import EchoHandler
+from handlers.echo_media import png
 from handlers.registry import KINDS, resolve
 from openai_compat.errors import UnsupportedCapability
 
@@ -28,6 +29,7 @@ TEXT = t.TextRequest(
     sampling=t.Sampling(max_tokens=6, temperature=0.0, ignore_eos=True),
 )
 PICTURE = t.Message(role="user", parts=(t.TextPart(text="see"), t.ImagePart(data=b"x")))
+PNG = png(8, 8, (200, 10, 30))
 REQUESTS: dict[str, t.Request] = {
     "generate_text": TEXT,
     "generate_image": t.ImageRequest(prompt="x", stream=True),
@@ -37,8 +39,8 @@ REQUESTS: dict[str, t.Request] = {
     "process_audio": t.AudioTaskRequest(audio=t.Sound(pcm=b"xx", rate=16_000), task="transcribe"),
     "process_multimodal": t.TextRequest(messages=(PICTURE,)),
     "embed_text": t.EmbedRequest(texts=("x",)),
-    "embed_image": t.EmbedRequest(images=(b"x",)),
-    "embed_multimodal": t.EmbedRequest(texts=("x",), images=(b"x",)),
+    "embed_image": t.EmbedRequest(images=(PNG,)),
+    "embed_multimodal": t.EmbedRequest(texts=("x",), images=(PNG,)),
     "rank_text": t.RankRequest(query="x", documents=("x", "y")),
 }
 STREAMING = {"generate_text", "generate_image", "generate_audio", "process_audio", "process_multimodal"}
@@ -48,18 +50,20 @@ every_verb = pytest.mark.parametrize(("kind", "verb"), PAIRS)
 
 
 @pytest.fixture
-def loaded(tiny):
-    """A fresh loaded instance of any kind, so that a test may change its methods."""
+def loaded(tiny, tiny_encoder, tiny_clip, tiny_ranker):
+    """A fresh loaded instance of any kind that has the verb, so that a test may change its methods."""
 
-    def make(kind: str) -> BaseHandler:
+    def make(kind: str, verb: str = "generate_text") -> BaseHandler:
         if kind == "echo":
             handler: BaseHandler = EchoHandler(SPEC)
             handler.load_model(lambda stage, done=0, total=0: None)
             return handler
         if kind == "audio":
             return _audio()
-        copy = object.__new__(type(tiny))
-        copy.__dict__.update(tiny.__dict__)
+        other = {"embed_text": tiny_encoder, "rank_text": tiny_ranker}.get(verb, tiny_clip)
+        model = other if kind == "embedding" else tiny
+        copy = object.__new__(type(model))
+        copy.__dict__.update(model.__dict__)
         return copy
 
     return make
@@ -138,7 +142,7 @@ def test_importing_its_module_brings_no_heavy_library(kind: str) -> None:
 
 @every_verb
 def test_prepare_inputs_is_on_the_live_path(loaded, collector, monkeypatch, kind: str, verb: str) -> None:
-    handler = loaded(kind)
+    handler = loaded(kind, verb)
     before = complete(getattr(handler, verb)(REQUESTS[verb], collector()))
     prepare = handler.prepare_inputs
 
@@ -148,6 +152,8 @@ def test_prepare_inputs_is_on_the_live_path(loaded, collector, monkeypatch, kind
             return replace(inputs, texts=tuple(f"{text} and more" for text in inputs.texts), counts=(77,))
         if kind == "audio":
             return inputs + 1
+        if kind == "embedding":
+            return [*inputs, *inputs]
         return tuple(replace(prompt, ids=(*prompt.ids, 50, 60), limit=3) for prompt in inputs)
 
     monkeypatch.setattr(handler, "prepare_inputs", other)
@@ -156,7 +162,7 @@ def test_prepare_inputs_is_on_the_live_path(loaded, collector, monkeypatch, kind
 
 @every_verb
 def test_postprocess_outputs_is_on_the_live_path_of_results_and_deltas(loaded, collector, monkeypatch, kind, verb) -> None:
-    handler = loaded(kind)
+    handler = loaded(kind, verb)
     process = handler.postprocess_outputs
     seen: list[object] = []
 
@@ -191,4 +197,4 @@ def test_the_stream_joined_is_the_answer(loaded, collector, kind: str) -> None:
 @every_verb
 def test_every_verb_looks_whether_it_is_still_wanted(loaded, collector, kind: str, verb: str) -> None:
     with pytest.raises(InterruptedError):
-        complete(getattr(loaded(kind), verb)(REQUESTS[verb], collector(checks=0, error=InterruptedError)))
+        complete(getattr(loaded(kind, verb), verb)(REQUESTS[verb], collector(checks=0, error=InterruptedError)))

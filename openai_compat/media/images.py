@@ -1,0 +1,48 @@
+"""Decoding pictures: four formats, told by their content, within limits that hold before anything is decoded."""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import TYPE_CHECKING
+
+from openai_compat.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+MAX_PIXELS = 40_000_000
+# whatever a decoder meets in a broken file
+_BROKEN = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+)
+
+
+def decode_image(data: bytes, *, param: str, max_pixels: int = MAX_PIXELS) -> Image:
+    """The picture in RGB, upright; of an animation the first. Raises ``InvalidRequest`` naming ``param``, in our own words."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise _invalid(f"The picture has more than {max_pixels} pixels.", param)
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except Image.DecompressionBombError as error:
+        raise _invalid(f"The picture has more than {max_pixels} pixels.", param) from error
+    except _BROKEN as error:
+        raise _invalid("The picture cannot be read; PNG, JPEG, WebP and GIF are.", param) from error
+
+
+def _invalid(message: str, param: str) -> InvalidRequest:
+    return InvalidRequest(message, param=param)
