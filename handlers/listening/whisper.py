@@ -31,6 +31,7 @@ from openai_compat.errors import InvalidRequest, ModelUnavailable, UnsupportedCa
 WINDOW = 30.0
 FRAMES = 100
 """Frames of features a second."""
+MOMENT = 20
 SIGNS = frozenset("\"'.。,，!！?？:：”)]}、-") | {"..."}  # noqa: RUF001 -- as Whisper's authors list them
 _HEAVY = ("scores", "logits", "cross_attentions", "decoder_attentions", "past_key_values")
 
@@ -215,10 +216,12 @@ class _Ear:
         return found
 
     def _retrieve(self, **given: Any) -> Any:
+        """Where less than a moment is left, the silence that fills the last window is not heard: nothing is in it."""
         segments, offset = type(self._model)._retrieve_segment(**given)
         for segment in segments:
             self._keep(segment)
-        return segments, offset
+        left = self._seconds * FRAMES - self._seek - int(offset)
+        return segments, offset if left >= MOMENT else given["seek_num_frames"][given["prev_idx"]]
 
     def _keep(self, raw: dict[str, Any]) -> None:
         tokens = raw["tokens"].tolist()
