@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +21,9 @@ TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+JFK_PACKAGE = "nodejs-whisper@0.3.1"
+JFK_MEMBER = "package/cpp/whisper.cpp/bindings/go/samples/jfk.wav"
+JFK_SHA256 = "59dfb9a4acb36fe2a2affc14bacbee2920ff435cb13cc314a08c13f66ba7860e"
 VOCAB = 400
 CONTEXT = 96
 
@@ -87,6 +95,35 @@ def whisper_base_folder() -> Path:
 def piper_joe_folder() -> Path:
     """The default voice."""
     return pulled("piper-joe")
+
+
+@pytest.fixture(scope="session")
+def jfk_wav() -> Path:
+    """Eleven seconds of real speech, from a package of npm; kept beside the models."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "openai-compat", "recordings", "jfk.wav")
+    if not cache.is_file():
+        fetch_jfk(cache)
+    assert hashlib.sha256(cache.read_bytes()).hexdigest() == JFK_SHA256
+    return cache
+
+
+def fetch_jfk(target: Path) -> None:
+    """Skips the test where there is no npm, or no package index."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("npm, which fetches the recording, is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run([npm, "pack", JFK_PACKAGE, "--silent"], cwd=folder, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"{JFK_PACKAGE} could not be fetched: {done.stderr[-200:]}")
+        with tarfile.open(next(Path(folder).glob("*.tgz"))) as archive:
+            member = archive.extractfile(JFK_MEMBER)
+            assert member is not None
+            recording = member.read()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.{os.getpid()}")
+    part.write_bytes(recording)
+    part.replace(target)
 
 
 def pulled(model_id: str) -> Path:
