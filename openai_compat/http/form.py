@@ -29,6 +29,7 @@ MAX_FIELD = 256 << 10
 """Bytes of one field that is no file; all of a form together may have four times as many."""
 MAX_FIELDS = 4 * MAX_FIELD
 MAX_NAME = 256
+MAX_TYPE = 1024
 MAX_BOUNDARY = 256
 
 
@@ -155,7 +156,7 @@ def _text(name: str, data: bytes) -> str:
 
 
 def _boundary(content_type: str) -> str:
-    boundary: str = parse_options_header(content_type)[1].get("boundary", "")
+    boundary: str = parse_options_header(content_type[:MAX_TYPE])[1].get("boundary", "")
     if not boundary or len(boundary) > MAX_BOUNDARY or not boundary.isascii():
         raise InvalidRequest("The content type of the form names no usable boundary.")
     return boundary

@@ -73,7 +73,7 @@ class MediaDecoder:
             self._idle.pop().stop()
 
     async def _ask(self, order: audio_child.Order, data: bytes, bounds: AudioLimits) -> tuple[str, bytes]:
-        child = self._idle.pop() if self._idle else await _Child.started()
+        child = self._waiting() or await _Child.started()
         done = False
         try:
             async with asyncio.timeout(bounds.wall):
@@ -89,6 +89,15 @@ class MediaDecoder:
             else:
                 child.stop()
         return answer
+
+    def _waiting(self) -> _Child | None:
+        """One that is left from before, and still there."""
+        while self._idle:
+            child = self._idle.pop()
+            if child.lives:
+                return child
+            child.stop()
+        return None
 
 
 _TOO_DEAR = "too dear"
@@ -134,6 +143,10 @@ class _Child:
             child.stop()
             raise
         return child
+
+    @property
+    def lives(self) -> bool:
+        return self._process.poll() is None
 
     def hear(self) -> bytes:
         """The next message. Raises ``EOFError``."""

@@ -147,10 +147,15 @@ def _first_audio(container: Any) -> Any:
 
 
 def _claimed(container: Any, stream: Any, size: int) -> float:
-    """How long the sound says it is, in seconds. A WAV that was written as a stream says anything, so its size tells."""
+    """How long the sound says it is, in seconds; 0 where it does not say.
+
+    A WAV that was written as a stream says anything, so its size tells; for MP3 the library only guesses by the first frame.
+    """
+    if container.format.name == "mp3":
+        return 0.0
     if container.format.name == "wav":
         return size * 8 / stream.codec_context.bit_rate if stream.codec_context.bit_rate else 0.0
-    return max(container.duration / 1_000_000 if container.duration else 0.0, 0.0)
+    return container.duration / 1_000_000 if container.duration else 0.0
 
 
 def _frames(container: Any, stream: Any) -> Iterator[av.AudioFrame]:

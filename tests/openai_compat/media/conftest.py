@@ -45,15 +45,17 @@ def wav(pcm: bytes, rate: int = RATE, channels: int = 1, *, data_size: int | Non
     return head + struct.pack("<4sI", b"data", size) + pcm
 
 
-def encoded(kind: str, seconds: float = 1.0, *, rate: int = 48_000, layout: str = "mono", options: dict | None = None) -> bytes:
+def encoded(kind: str, seconds: float = 1.0, *, rate: int = 48_000, layout: str = "mono", bit_rate: int = 0) -> bytes:
     """A tone in a container of ``CONTAINERS``."""
     import av
 
     container, codec = CONTAINERS[kind]
     layout = "stereo" if codec == "vorbis" else layout
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format=container, options=options or {}) as output:
+    with av.open(buffer, "w", format=container, options={"write_xing": "0"} if codec == "libmp3lame" else {}) as output:
         stream: Any = output.add_stream(codec, rate=rate, layout=layout, options={"strict": "experimental"})
+        if bit_rate:
+            stream.bit_rate = bit_rate
         frame = av.AudioFrame(format="s16", layout=layout, samples=int(seconds * rate), align=1)
         frame.sample_rate = rate
         frame.pts, frame.time_base = 0, Fraction(1, rate)
