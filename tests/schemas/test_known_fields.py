@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from openai.types import chat as sdk
 from openai.types import completion_create_params
+from openai.types.audio import transcription_create_params, translation_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 
 from schemas import messages
@@ -16,6 +17,7 @@ from schemas.chat import ChatCompletionRequest
 from schemas.common import StreamOptions
 from schemas.completions import CompletionRequest
 from schemas.messages import ChatMessage
+from schemas.transcriptions import TranscriptionRequest, TranslationRequest
 
 HERE = Path(__file__).parent
 PAGE = (HERE.parents[1] / "docs" / "compatibility.md").read_text()
@@ -48,6 +50,8 @@ def documented(heading: str) -> dict[str, str]:
 
 CHAT = "## `POST /v1/chat/completions`"
 LEGACY = "## `POST /v1/completions`"
+TRANSCRIPTIONS = "## `POST /v1/audio/transcriptions`"
+TRANSLATIONS = "## `POST /v1/audio/translations`"
 SDK_MESSAGES = [
     sdk.ChatCompletionSystemMessageParam,
     sdk.ChatCompletionDeveloperMessageParam,
@@ -100,6 +104,17 @@ KNOWN = {
         names_of(*PARTS),
         "### Content parts",
     ),
+    "transcriptions, SDK": (
+        keys_of(transcription_create_params.TranscriptionCreateParamsNonStreaming)
+        | keys_of(transcription_create_params.TranscriptionCreateParamsStreaming),
+        names_of(TranscriptionRequest) | {"file"},
+        TRANSCRIPTIONS,
+    ),
+    "translations, SDK": (
+        keys_of(translation_create_params.TranslationCreateParams),
+        names_of(TranslationRequest) | {"file"},
+        TRANSLATIONS,
+    ),
 }
 
 
@@ -118,7 +133,13 @@ def test_every_known_key_is_on_the_compatibility_page(source):
 
 @pytest.mark.parametrize(
     ("struct", "heading"),
-    [(ChatCompletionRequest, CHAT), (StreamOptions, "### `stream_options`"), (ChatMessage, "### Messages")],
+    [
+        (ChatCompletionRequest, CHAT),
+        (StreamOptions, "### `stream_options`"),
+        (ChatMessage, "### Messages"),
+        (TranscriptionRequest, TRANSCRIPTIONS),
+        (TranslationRequest, TRANSLATIONS),
+    ],
 )
 def test_every_key_of_ours_is_on_the_page(struct, heading):
     assert names_of(struct) - set(documented(heading)) == set()
