@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WeightFormat: TypeAlias = Literal["auto", "dtype", "int8", "int4"]
-FORMATS: tuple[WeightFormat, ...] = ("auto", "dtype", "int8", "int4")
+WeightFormat: TypeAlias = Literal["auto", "dtype", "bf16", "int8", "int4"]
+FORMATS: tuple[WeightFormat, ...] = ("auto", "dtype", "bf16", "int8", "int4")
+BITS: dict[WeightFormat, int] = {"bf16": 16, "int8": 8, "int4": 4}
+SLOW = "'%s' is served without fast kernels: several times slower, and a seeded answer may depend on its company (%s)"
 WORTHWHILE = 32 << 20
 LOSSLESS = 1e-3
 SAMPLES = 512
@@ -37,17 +39,21 @@ class Packed(Struct, frozen=True, kw_only=True):
 
 
 def format_of(spec: t.ModelSpec) -> WeightFormat:
-    """``options.weights``, of which ``auto`` is ``dtype`` where the operator chose a dtype.
+    """``options.weights``, of which ``auto`` is ``bf16`` or ``dtype`` where the operator chose a dtype.
 
     Raises ``ModelUnavailable`` for an unknown format.
     """
-    wanted = spec.options.get("weights", "auto")
+    wanted: WeightFormat = spec.options.get("weights", "auto")
     if wanted not in FORMATS:
         raise ModelUnavailable(f"options.weights of '{spec.id}' is none of {', '.join(FORMATS)}.")
     if wanted == "auto" and spec.dtype != "auto":
-        return "dtype"
-    found: WeightFormat = wanted
-    return found
+        return "bf16" if spec.dtype == "bfloat16" else "dtype"
+    return wanted
+
+
+def is_asked_for(spec: t.ModelSpec) -> bool:
+    """Whether the operator named a format that only the kernels have."""
+    return spec.options.get("weights", "auto") not in ("auto", "dtype")
 
 
 def pack_model(model: Any, spec: t.ModelSpec, report: t.LoadReport) -> Packed | None:
@@ -57,25 +63,30 @@ def pack_model(model: Any, spec: t.ModelSpec, report: t.LoadReport) -> Packed | 
         return None
     layers = dict(_linear_layers(model))
     head = model.get_output_embeddings()
-    if wanted == "auto" and sum(_weight_bytes(layer) for layer in layers.values()) < WORTHWHILE:
+    if not is_asked_for(spec) and sum(_weight_bytes(layer) for layer in layers.values()) < WORTHWHILE:
         return None
-    kernels = _kernels(spec, wanted, report)
+    kernels = _kernels(spec, report)
     if kernels is None:
         return None
     packed = _pack(kernels, layers, head, wanted, report)
     fused = fuse(model, kernels, packed.matrices)
-    logger.info("%s: matrices in %s bits, layers %s", spec.id, _bits_used(packed), "fused" if fused else "one by one")
+    logger.info(
+        "'%s' has its matrices in %s bits, its layers run %s",
+        spec.id,
+        _bits_used(packed),
+        "in one call" if fused else "one by one",
+    )
     return packed
 
 
-def _kernels(spec: t.ModelSpec, wanted: WeightFormat, report: t.LoadReport) -> Kernels | None:
+def _kernels(spec: t.ModelSpec, report: t.LoadReport) -> Kernels | None:
     report("building the kernels")
     try:
         return Kernels(library())
     except (NotBuilt, OSError) as error:
-        if wanted != "auto":
-            raise ModelUnavailable(f"The weights of '{spec.id}' cannot be {wanted} here: {error}.") from error
-        logger.warning("%s is served without fast kernels, several times slower: %s", spec.id, error)
+        if is_asked_for(spec):
+            raise ModelUnavailable(f"The weights of '{spec.id}' cannot be {format_of(spec)} here: {error}.") from error
+        logger.warning(SLOW, spec.id, error)
         return None
 
 
@@ -107,8 +118,8 @@ def _pack_layer(kernels: Kernels, layer: Any, wanted: WeightFormat) -> Matrix:
 
 def _bits(kernels: Kernels, weights: Tensor, wanted: WeightFormat) -> int:
     """``auto`` takes 4 bits only for weights that were made from 4 bits, so that nothing is lost."""
-    if wanted != "auto":
-        return 8 if wanted == "int8" else 4
+    if wanted in BITS:
+        return BITS[wanted]
     return 4 if kernels.four_bit_loss(weights, SAMPLES) < LOSSLESS else 8
 
 

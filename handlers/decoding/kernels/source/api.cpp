@@ -27,18 +27,18 @@ double matrix_four_bit_loss(const float *weights, int outputs, int inputs, int s
 
 // y[rows, outputs] = x[rows, inputs] · weightsᵀ + bias; x and y are float32, or bfloat16 where `half` is set.
 void linear(Pool *pool, const Matrix *m, const void *x, void *y, int rows, const float *bias, int half) {
-    Rows &quantised = scratch;
-    quantised.reserve(rows, m->inputs);
+    Rows &taken = scratch;
+    taken.reserve(rows, m->inputs, m->exact());
     float *wide = half ? widened.reserve(size_t(rows) * m->inputs) : nullptr;
     const int parts = rows < 8 ? 1 : std::min(rows, pool->threads() * 2);
     pool->run(parts, [&](int part) {
         for (int r = rows * part / parts; r < rows * (part + 1) / parts; r++) {
             const size_t at = size_t(r) * m->inputs;
             if (half) widen(static_cast<const uint16_t *>(x) + at, wide + at, m->inputs);
-            quantised.take(r, half ? wide + at : static_cast<const float *>(x) + at, m->inputs);
+            taken.take(r, half ? wide + at : static_cast<const float *>(x) + at, m->inputs);
         }
     });
-    multiply(*pool, *m, quantised, rows, [&](const Matrix &, int row, int column, __mmask16 mask, __m512 value) {
+    multiply(*pool, *m, taken, rows, [&](const Matrix &, int row, int column, __mmask16 mask, __m512 value) {
         if (bias) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, bias + column));
         store(y, size_t(row) * m->outputs + column, mask, value, half);
     });

@@ -55,7 +55,7 @@ struct Llama {
     int hidden, heads, groups, size, inner;   // groups: query heads for each key head
     float epsilon;
     const float *norm;
-    const Matrix *head;
+    const Matrix *head;                       // weights are in bfloat16 in all matrices or in none
     std::vector<Layer> layers;
     Rows rows;
     Buffer<float> query, key, value, mixed, inside;
@@ -91,7 +91,7 @@ struct Llama {
     }
 
     void take(Pool &pool, const float *from, int count, int width) {
-        rows.reserve(count, width);
+        rows.reserve(count, width, head->exact());
         each(pool, count, width, [&](int r) { rows.take(r, from + size_t(r) * width, width); });
     }
 
@@ -119,7 +119,7 @@ struct Llama {
     }
 
     void take_normed(Pool &pool, const float *from, int count, const float *weights) {
-        rows.reserve(count, hidden);
+        rows.reserve(count, hidden, head->exact());
         each(pool, count, hidden, [&](int r) { take_normed_row(r, from + size_t(r) * hidden, weights); });
     }
 
@@ -246,7 +246,7 @@ struct Llama {
     }
 
     void predict(Pool &pool, const Step &step) {
-        rows.reserve(int(step.kept), hidden);
+        rows.reserve(int(step.kept), hidden, head->exact());
         each(pool, int(step.kept), hidden, [&](int r) { take_normed_row(r, step.hidden + size_t(step.keep[r]) * hidden, norm); });
         multiply(pool, *head, rows, int(step.kept), Writer{step.logits, nullptr});
     }

@@ -1,8 +1,10 @@
-// Weights in 8 or 4 bits with a scale for every 32 along the input, times activations quantised the same way, row by row.
+// Weights in 8 or 4 bits with a scale for every 32 along the input, times activations in 16 bits scaled the same way, row by row;
+// or weights in bfloat16 times activations as they are.
 //
 // A panel is 32 outputs. For each group of 32 inputs it holds the codes (input-major in fours, as vpdpbusd wants them) and then
 // the scales (half floats, relative to the matrix's own): one stream from memory. 8 bits are symmetric (Q8_0), 4 bits have a
-// minimum (Q4_1). A row's result is the same bits whatever other rows there are: tiling changes no order of additions.
+// minimum (Q4_1), bfloat16 needs no scales. A row's result is the same bits whatever other rows there are: tiling changes no
+// order of additions.
 #pragma once
 #include <immintrin.h>
 
@@ -36,34 +38,47 @@ template <class T> struct Buffer {
     }
 };
 
-// Rows of activations in 8 bits; `sums` are scale times sum of codes, `starts` cancel the weights' offset of 128.
+// Rows of activations: float32 for weights in bfloat16, else 16 bits, since 8 cost far more quality than the weights' own
+// rounding. A group's codes are 32 high bytes and then 32 low ones, so that vpdpbusd takes them in two passes. `sums` are scale
+// times sum of codes, `starts` cancel the weights' offset of 128.
 struct Rows {
     int width = 0, groups = 0;
+    bool exact = false;
+    Buffer<float> plain;
     Buffer<int8_t> codes;
     Buffer<float> scales, sums;
     Buffer<int32_t> starts;
 
-    void reserve(int rows, int inputs) {
+    void reserve(int rows, int inputs, bool plainly) {
         groups = (inputs + GROUP - 1) / GROUP;
         width = groups * GROUP;
-        codes.reserve(size_t(rows) * width);
+        exact = plainly;
+        if (exact) {
+            plain.reserve(size_t(rows) * width);
+            return;
+        }
+        codes.reserve(size_t(rows) * width * 2);
         scales.reserve(size_t(rows) * groups);
         sums.reserve(size_t(rows) * groups);
         starts.reserve(size_t(rows) * groups);
     }
 
     void put(int row, int group, __m512 low, __m512 high) {
-        const float most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
-        const float scale = most / 127.0f;
-        const __m512 inverse = _mm512_set1_ps(most > 0 ? 127.0f / most : 0.0f);
-        const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(low, inverse)), b = _mm512_cvtps_epi32(_mm512_mul_ps(high, inverse));
-        int8_t *to = codes.data + size_t(row) * width + group * GROUP;
-        _mm_store_si128(reinterpret_cast<__m128i *>(to), _mm512_cvtsepi32_epi8(a));
-        _mm_store_si128(reinterpret_cast<__m128i *>(to + 16), _mm512_cvtsepi32_epi8(b));
-        const int32_t sum = _mm512_reduce_add_epi32(_mm512_add_epi32(a, b));
         const size_t at = size_t(row) * groups + group;
-        scales.data[at] = scale;
-        sums.data[at] = scale * float(sum);
+        if (exact) {
+            _mm512_store_ps(plain.data + at * GROUP, low);
+            _mm512_store_ps(plain.data + at * GROUP + 16, high);
+            return;
+        }
+        const float most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
+        const __m512 inverse = _mm512_set1_ps(most > 0 ? MOST / most : 0.0f);
+        const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(low, inverse)), b = _mm512_cvtps_epi32(_mm512_mul_ps(high, inverse));
+        int8_t *to = codes.data + at * GROUP * 2;
+        put_bytes(to, a);
+        put_bytes(to + 16, b);
+        const int32_t sum = _mm512_reduce_add_epi32(_mm512_add_epi32(a, b));
+        scales.data[at] = most / MOST;
+        sums.data[at] = scales.data[at] * float(sum);
         starts.data[at] = -128 * sum;
     }
 
@@ -75,10 +90,30 @@ struct Rows {
             put(row, g, _mm512_maskz_loadu_ps(low, from + g * GROUP), _mm512_maskz_loadu_ps(high, from + g * GROUP + 16));
         }
     }
+
+  private:
+    static constexpr float MOST = 127 * 256 + 127;   // so that both bytes of a code have a sign
+
+    static void put_bytes(int8_t *to, __m512i codes) {
+        const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(codes, _mm512_set1_epi32(128)), 8);
+        _mm_store_si128(reinterpret_cast<__m128i *>(to), _mm512_cvtepi32_epi8(high));
+        _mm_store_si128(reinterpret_cast<__m128i *>(to + GROUP), _mm512_cvtepi32_epi8(_mm512_sub_epi32(codes, _mm512_slli_epi32(high, 8))));
+    }
 };
 
 inline uint16_t to_half(float value) { return _cvtss_sh(value, _MM_FROUND_TO_NEAREST_INT); }
 inline float from_half(uint16_t value) { return _cvtsh_ss(value); }
+inline uint16_t to_bfloat(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    return uint16_t((bits + (bits >> 16 & 1) + 0x7fff) >> 16);
+}
+inline float from_bfloat(uint16_t value) {
+    const uint32_t bits = uint32_t(value) << 16;
+    float wide;
+    std::memcpy(&wide, &bits, 4);
+    return wide;
+}
 inline __m512 halves(const uint8_t *at) { return _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i *>(at))); }
 
 struct Matrix {
@@ -87,7 +122,8 @@ struct Matrix {
     Buffer<uint8_t> data;
 
     int code_bytes() const { return GROUP * PANEL * bits / 8; }
-    int group_bytes() const { return code_bytes() + (bits == 4 ? 4 : 2) * PANEL; }
+    int group_bytes() const { return code_bytes() + (bits == 4 ? 4 : bits == 8 ? 2 : 0) * PANEL; }
+    bool exact() const { return bits == 16; }
     size_t panel_bytes() const { return size_t(groups) * group_bytes(); }
     const uint8_t *group_at(int panel, int group) const { return data.data + panel * panel_bytes() + size_t(group) * group_bytes(); }
 };
@@ -140,7 +176,14 @@ inline void load_group(const float *w, int inputs, int group, float *to) {
 // Where code (output o of the panel, input i of the group) stands.
 inline int place8(int o, int i) { return (i / 4 * 2 + o / 16) * 64 + o % 16 * 4 + i % 4; }
 
+// A double word holds outputs o and o + 16.
+inline int place16(int o, int i) { return i * 32 + o % 16 * 2 + o / 16; }
+
 inline void pack_group(Matrix &m, uint8_t *at, int o, const float *w, float whole) {
+    if (m.exact()) {
+        for (int i = 0; i < GROUP; i++) reinterpret_cast<uint16_t *>(at)[place16(o, i)] = to_bfloat(w[i]);
+        return;
+    }
     auto *scales = reinterpret_cast<uint16_t *>(at + m.code_bytes());
     if (m.bits == 8) {
         float most = 0;
@@ -170,7 +213,7 @@ inline Matrix *pack(Pool &pool, const float *w, int outputs, int inputs, int bit
     std::memset(m->data.reserve(bytes), 0, bytes);
     float most = 0;
     for (size_t i = 0; i < size_t(outputs) * inputs; i++) most = std::max(most, std::fabs(w[i]));
-    m->scale = most > 0 ? most / 32768.0f : 1.0f;   // the stored scales use the half float's whole range
+    m->scale = most > 0 && !m->exact() ? most / 32768.0f : 1.0f;   // the stored scales use the half float's whole range
     const int chunks = std::min(m->panels, 64);
     pool.run(chunks, [&](int chunk) {
         float group[GROUP];
@@ -203,7 +246,9 @@ inline void unpack_row(const Matrix &m, int row, float *to) {
         const uint8_t *at = m.group_at(p, i / GROUP);
         const auto *scales = reinterpret_cast<const uint16_t *>(at + m.code_bytes());
         const int in = i % GROUP;
-        if (m.bits == 8) {
+        if (m.exact()) {
+            to[i] = from_bfloat(reinterpret_cast<const uint16_t *>(at)[place16(o, in)]);
+        } else if (m.bits == 8) {
             to[i] = from_half(scales[o]) * m.scale * float(int(at[place8(o, in)]) - 128);
         } else {
             const int pair = in / 8 * 4 + in % 4, byte = (pair / 4 * 2 + o / 16) * 64 + o % 16 * 4 + pair % 4;
@@ -214,27 +259,55 @@ inline void unpack_row(const Matrix &m, int row, float *to) {
 
 // ---------------------------------------------------------------- multiplying
 
-// R rows times one panel: acc[r][half] in units of the matrix's scale.
+// Asks for what the stream from memory brings next. The processor's own guesses are thrown off where several tiles go over a panel:
+// without this 8 rows take half as long again.
+template <int BYTES> inline void fetch_ahead(const uint8_t *at) {
+    constexpr int far = 8192;
+#pragma GCC unroll 17
+    for (int i = 0; i < BYTES; i += 64) _mm_prefetch(reinterpret_cast<const char *>(at + far + i), _MM_HINT_T0);
+}
+
+// Four inputs of R rows times 32 outputs.
+template <int R> inline void add_four(__m512i (&dot)[R][2], __m512i w0, __m512i w1, const int8_t *x, int stride) {
+#pragma GCC unroll 6
+    for (int r = 0; r < R; r++) {
+        int32_t four;
+        std::memcpy(&four, x + size_t(r) * stride, 4);
+        const __m512i a = _mm512_set1_epi32(four);
+        dot[r][0] = _mm512_dpbusd_epi32(dot[r][0], w0, a);
+        dot[r][1] = _mm512_dpbusd_epi32(dot[r][1], w1, a);
+    }
+}
+
+// From the high bytes' sums to where the low bytes' are added; `starts`, where there are any, are added here.
+template <int R> inline void shift(__m512i (&dot)[R][2], const int32_t *starts, int stride) {
+#pragma GCC unroll 6
+    for (int r = 0; r < R; r++)
+        for (int half = 0; half < 2; half++) {
+            dot[r][half] = _mm512_slli_epi32(dot[r][half], 8);
+            if (starts) dot[r][half] = _mm512_add_epi32(dot[r][half], _mm512_set1_epi32(starts[size_t(r) * stride]));
+        }
+}
+
+// R rows times one panel: acc[r][half] in units of the matrix's scale. Both bytes of the activations' codes come to the same
+// whole number, high ones first, so that no more registers are needed than for one.
 template <int R> inline void multiply8(const Matrix &m, int panel, const Rows &rows, int first, __m512 (&acc)[R][2]) {
     const uint8_t *w = m.group_at(panel, 0);
-    const int8_t *x = rows.codes.data + size_t(first) * rows.width;
+    const int8_t *x = rows.codes.data + size_t(first) * rows.width * 2;
     const float *scales = rows.scales.data + size_t(first) * rows.groups;
     const int32_t *starts = rows.starts.data + size_t(first) * rows.groups;
     for (int r = 0; r < R; r++) acc[r][0] = acc[r][1] = _mm512_setzero_ps();
     for (int g = 0; g < m.groups; g++, w += GROUP * PANEL + 2 * PANEL) {
         __m512i dot[R][2];
-        for (int r = 0; r < R; r++) dot[r][0] = dot[r][1] = _mm512_set1_epi32(starts[r * rows.groups + g]);
+        for (int r = 0; r < R; r++) dot[r][0] = dot[r][1] = _mm512_setzero_si512();
+        fetch_ahead<GROUP * PANEL + 2 * PANEL>(w);
+#pragma GCC unroll 2
+        for (int pass = 0; pass < 2; pass++) {
+            if (pass) shift<R>(dot, starts + g, rows.groups);
 #pragma GCC unroll 8
-        for (int c = 0; c < GROUP / 4; c++) {
-            const __m512i w0 = _mm512_load_si512(w + c * 128), w1 = _mm512_load_si512(w + c * 128 + 64);
-#pragma GCC unroll 6
-            for (int r = 0; r < R; r++) {
-                int32_t four;
-                std::memcpy(&four, x + size_t(r) * rows.width + g * GROUP + c * 4, 4);
-                const __m512i a = _mm512_set1_epi32(four);
-                dot[r][0] = _mm512_dpbusd_epi32(dot[r][0], w0, a);
-                dot[r][1] = _mm512_dpbusd_epi32(dot[r][1], w1, a);
-            }
+            for (int c = 0; c < GROUP / 4; c++)
+                add_four<R>(dot, _mm512_load_si512(w + c * 128), _mm512_load_si512(w + c * 128 + 64),
+                            x + g * GROUP * 2 + pass * GROUP + c * 4, rows.width * 2);
         }
         const __m512 s0 = halves(w + GROUP * PANEL), s1 = halves(w + GROUP * PANEL + PANEL);
         for (int r = 0; r < R; r++) {
@@ -247,7 +320,7 @@ template <int R> inline void multiply8(const Matrix &m, int panel, const Rows &r
 
 template <int R> inline void multiply4(const Matrix &m, int panel, const Rows &rows, int first, __m512 (&acc)[R][2]) {
     const uint8_t *w = m.group_at(panel, 0);
-    const int8_t *x = rows.codes.data + size_t(first) * rows.width;
+    const int8_t *x = rows.codes.data + size_t(first) * rows.width * 2;
     const float *scales = rows.scales.data + size_t(first) * rows.groups;
     const float *sums = rows.sums.data + size_t(first) * rows.groups;
     const __m512i nibble = _mm512_set1_epi8(15);
@@ -255,21 +328,17 @@ template <int R> inline void multiply4(const Matrix &m, int panel, const Rows &r
     for (int g = 0; g < m.groups; g++, w += GROUP * PANEL / 2 + 4 * PANEL) {
         __m512i dot[R][2];
         for (int r = 0; r < R; r++) dot[r][0] = dot[r][1] = _mm512_setzero_si512();
-#pragma GCC unroll 4
-        for (int c = 0; c < GROUP / 8; c++) {
-            const __m512i b0 = _mm512_load_si512(w + c * 128), b1 = _mm512_load_si512(w + c * 128 + 64);
+        fetch_ahead<GROUP * PANEL / 2 + 4 * PANEL>(w);
 #pragma GCC unroll 2
-            for (int half = 0; half < 2; half++) {
-                const __m512i w0 = _mm512_and_si512(half ? _mm512_srli_epi16(b0, 4) : b0, nibble);
-                const __m512i w1 = _mm512_and_si512(half ? _mm512_srli_epi16(b1, 4) : b1, nibble);
-#pragma GCC unroll 6
-                for (int r = 0; r < R; r++) {
-                    int32_t four;
-                    std::memcpy(&four, x + size_t(r) * rows.width + g * GROUP + c * 8 + half * 4, 4);
-                    const __m512i a = _mm512_set1_epi32(four);
-                    dot[r][0] = _mm512_dpbusd_epi32(dot[r][0], w0, a);
-                    dot[r][1] = _mm512_dpbusd_epi32(dot[r][1], w1, a);
-                }
+        for (int pass = 0; pass < 2; pass++) {
+            if (pass) shift<R>(dot, nullptr, 0);
+#pragma GCC unroll 4
+            for (int c = 0; c < GROUP / 8; c++) {
+                const __m512i b0 = _mm512_load_si512(w + c * 128), b1 = _mm512_load_si512(w + c * 128 + 64);
+                const int8_t *at = x + g * GROUP * 2 + pass * GROUP + c * 8;
+                add_four<R>(dot, _mm512_and_si512(b0, nibble), _mm512_and_si512(b1, nibble), at, rows.width * 2);
+                add_four<R>(dot, _mm512_and_si512(_mm512_srli_epi16(b0, 4), nibble),
+                            _mm512_and_si512(_mm512_srli_epi16(b1, 4), nibble), at + 4, rows.width * 2);
             }
         }
         const uint8_t *tail = w + GROUP * PANEL / 2;
@@ -284,10 +353,36 @@ template <int R> inline void multiply4(const Matrix &m, int panel, const Rows &r
     }
 }
 
+// bfloat16 is the upper half of float32: widening is exact, and so are the activations.
+template <int R> inline void multiply16(const Matrix &m, int panel, const Rows &rows, int first, __m512 (&acc)[R][2]) {
+    const uint8_t *w = m.group_at(panel, 0);
+    const float *x = rows.plain.data + size_t(first) * rows.width;
+    const __m512i upper = _mm512_set1_epi32(int(0xffff0000));
+    for (int r = 0; r < R; r++) acc[r][0] = acc[r][1] = _mm512_setzero_ps();
+#pragma GCC unroll 4
+    for (int i = 0; i < rows.width; i++, w += PANEL * 2) {
+        fetch_ahead<PANEL * 2>(w);
+        const __m512i both = _mm512_load_si512(w);
+        const __m512 w0 = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16)), w1 = _mm512_castsi512_ps(_mm512_and_si512(both, upper));
+#pragma GCC unroll 6
+        for (int r = 0; r < R; r++) {
+            const __m512 a = _mm512_set1_ps(x[size_t(r) * rows.width + i]);
+            acc[r][0] = _mm512_fmadd_ps(w0, a, acc[r][0]);
+            acc[r][1] = _mm512_fmadd_ps(w1, a, acc[r][1]);
+        }
+    }
+}
+
+template <int R> inline void multiply_rows(const Matrix &m, int panel, const Rows &rows, int first, __m512 (&acc)[R][2]) {
+    if (m.bits == 8) return multiply8<R>(m, panel, rows, first, acc);
+    if (m.bits == 4) return multiply4<R>(m, panel, rows, first, acc);
+    multiply16<R>(m, panel, rows, first, acc);
+}
+
 // What becomes of a result: 16 outputs of a row from `column` on, of which `mask` exist.
 template <int R, class Sink> inline void tile(const Matrix &m, int panel, const Rows &rows, int first, const Sink &sink) {
     __m512 acc[R][2];
-    m.bits == 8 ? multiply8<R>(m, panel, rows, first, acc) : multiply4<R>(m, panel, rows, first, acc);
+    multiply_rows<R>(m, panel, rows, first, acc);
     const __m512 scale = _mm512_set1_ps(m.scale);
     for (int half = 0; half < 2; half++) {
         const int column = panel * PANEL + half * 16, left = m.outputs - column;

@@ -78,7 +78,22 @@ def test_a_small_model_and_a_chosen_dtype_are_left_alone() -> None:
     assert pack_model(model, spec(), silent) is None
     assert pack_model(model, spec("dtype"), silent) is None
     assert pack_model(model, spec(dtype="float32"), silent) is None
+    assert pack_model(model, spec(dtype="bfloat16"), silent) is None
     assert model.lm_head.weight.device.type == "cpu"
+
+
+@torch.inference_mode()
+def test_a_chosen_bfloat16_keeps_the_weights_and_computes_in_float32(kernels: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "WORTHWHILE", 0)
+    ids = torch.arange(1, 33)[None]
+    model = llama().to(torch.bfloat16)
+    exact = llama().to(torch.bfloat16).float()(input_ids=ids).logits
+    packed = pack_model(model, spec(dtype="bfloat16"), silent)
+    assert packed is not None
+    assert {matrix.bits for matrix in packed.matrices.values()} == {16}
+    layer = packed.matrices["model.layers.0.mlp.up_proj"]
+    assert torch.equal(layer.dense(), llama().model.layers[0].mlp.up_proj.weight.bfloat16().float())
+    assert (model(input_ids=ids).logits.float() - exact).norm() < 0.02 * exact.norm()
 
 
 def test_an_unknown_format_is_refused() -> None:
@@ -97,7 +112,8 @@ def test_without_kernels_the_model_is_served_as_it_is(
     with caplog.at_level(logging.WARNING):
         assert pack_model(llama(), spec(), silent) is None
     assert [record.getMessage() for record in caplog.records] == [
-        "tiny is served without fast kernels, several times slower: there is no C++ compiler"
+        "'tiny' is served without fast kernels: several times slower, and a seeded answer may depend on its company "
+        "(there is no C++ compiler)"
     ]
     with pytest.raises(ModelUnavailable, match="no C\\+\\+ compiler"):
         pack_model(llama(), spec("int8"), silent)
