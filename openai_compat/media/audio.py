@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import subprocess
 import sys
 import weakref
@@ -24,6 +25,8 @@ from openai_compat.media.sniff import TAKEN, sniff
 SIDE_BY_SIDE = 2
 USES = 200
 _START_SECONDS = 60.0
+# What Python needs to find its modules; no secret of the server's.
+_ENVIRONMENT = frozenset({"PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL"})
 
 
 class AudioLimits(Struct, frozen=True, kw_only=True):
@@ -121,8 +124,9 @@ class _Child:
 
     def __init__(self) -> None:
         command = [sys.executable, "-P", "-m", audio_child.MODULE]
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)  # noqa: S603 -- ours
+        pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+        environment = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT}
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere, env=environment)  # noqa: S603
         self.stop = weakref.finalize(self, _stop, self._process)
         self.uses = 0
 

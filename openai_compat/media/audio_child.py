@@ -90,10 +90,10 @@ def main() -> None:
     while True:
         try:
             order = msgspec.msgpack.decode(read(question), type=Order)
+            _bound(order, addresses)
             data = read_exactly(question, order.size)
         except EOFError:
             return
-        _bound(order, addresses)
         word = _decode(data, order, answer)
         write(answer, b"")
         write(answer, word.encode())

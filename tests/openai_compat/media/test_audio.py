@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import psutil
 import pytest
@@ -322,6 +323,18 @@ def test_the_process_can_open_nothing_and_has_its_limits(bench, make_wav) -> Non
     assert 0 < room < (200 << 20) + len(data) + (64 << 20)
 
 
+def test_the_process_knows_no_secret_of_the_servers(make_wav, monkeypatch) -> None:
+    async def scenario() -> bytes:
+        decoder = MediaDecoder()
+        await decoder.decode_audio(make_wav(bytes(3200)), rate=RATE)
+        environment = Path(f"/proc/{decoder._idle[0]._process.pid}/environ").read_bytes()
+        await decoder.close()
+        return environment
+
+    monkeypatch.setenv("OPENAI_COMPAT_API_KEY", "sk-very-secret")
+    assert b"secret" not in asyncio.run(scenario())
+
+
 def test_one_process_serves_many_sounds_and_is_replaced_after_a_while(bench, make_wav, monkeypatch) -> None:
     data = make_wav(bytes(3200))
     bench.decode(data)
@@ -347,6 +360,13 @@ def test_a_process_that_was_killed_is_replaced(bench, make_wav) -> None:
 def test_too_little_memory_is_a_refusal(bench, make) -> None:
     bench.refusal(make("flac", 1.0), limits=AudioLimits(memory=1 << 10))
     assert bench.decode(make("flac", 0.5)).seconds == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_room_for_a_sound_grows_with_its_file(bench, make_wav) -> None:
+    limits = AudioLimits(memory=64 << 20)
+    assert bench.decode(make_wav(bytes(3200)), limits=limits).seconds == 0.1
+    large = make_wav(bytes(96 << 20), 48_000, 2)
+    assert bench.decode(large, limits=limits).seconds == pytest.approx((24 << 20) / 48_000, abs=0.01)
 
 
 def test_too_little_time_is_a_refusal(bench, make) -> None:
