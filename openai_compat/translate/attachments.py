@@ -31,13 +31,19 @@ def to_image(image: ImageUrl | str, param: str) -> ImagePart:
 
 def to_audio(audio: InputAudio, param: str) -> AudioPart:
     """Raises ``InvalidRequest`` naming ``param`` unless it is base64 of a WAV, FLAC, MP3, OGG or M4A."""
-    data = _data_url(audio.data, param) if audio.data.startswith("data:") else _base64(audio.data, param)
-    if len(data) > MAX_AUDIO_BYTES:
-        raise InvalidRequest(f"The recording is larger than {MAX_AUDIO_BYTES} bytes.", param=param)
+    data = audio_bytes(audio, param)
     found = _audio_format(data[:_HEADER_BYTES])
     if found is None:
         raise InvalidRequest("The recording must be WAV, FLAC, MP3, OGG or M4A.", param=param)
     return AudioPart(data=data, format=found)
+
+
+def audio_bytes(audio: InputAudio, param: str) -> bytes:
+    """Whatever is said to be a recording. Raises ``InvalidRequest`` for broken base64 and for too much of it."""
+    data = _data_url(audio.data, param) if audio.data.startswith("data:") else _base64(audio.data, param)
+    if len(data) > MAX_AUDIO_BYTES:
+        raise InvalidRequest(f"The recording is larger than {MAX_AUDIO_BYTES} bytes.", param=param)
+    return data
 
 
 def _data_url(url: str, param: str) -> bytes:

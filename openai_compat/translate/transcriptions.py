@@ -22,7 +22,7 @@ from handlers.types import (
     VoiceActivity,
 )
 from openai_compat.errors import InvalidRequest, UnsupportedParameter
-from openai_compat.translate.attachments import to_audio
+from openai_compat.translate.attachments import audio_bytes
 from openai_compat.translate.common import Facts
 from openai_compat.translate.languages import code_of, name_of
 from openai_compat.translate.subtitles import to_srt, to_vtt
@@ -69,7 +69,7 @@ def plan(body: TextBody | ClassificationRequest) -> Verb:
 
 def recording(audio: InputAudio) -> bytes:
     """The file in a JSON body. Raises ``InvalidRequest``."""
-    return to_audio(audio, "input_audio.data").data
+    return audio_bytes(audio, "input_audio.data")
 
 
 def to_request(body: TextBody, sound: Sound, facts: Facts) -> AudioTaskRequest:
