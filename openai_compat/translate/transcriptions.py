@@ -48,7 +48,7 @@ from schemas.transcriptions import (
 )
 
 TextBody: TypeAlias = TranscriptionRequest | TranslationRequest
-PLAIN_TEXT = "text/plain; charset=utf-8"
+PLAIN_TEXT = "text/plain"
 _STREAMED = ("json", "text", "verbose_json")
 _encode = msgspec.json.Encoder().encode
 
