@@ -76,8 +76,8 @@ def loader() -> Callable[..., TransformerHandler]:
 
 @pytest.fixture(scope="session")
 def smollm2(smollm2_folder: Path) -> TransformerHandler:
-    """The real model, in numbers whose answer does not hang on a processor."""
-    return load(smollm2_folder, context_length=None, dtype="float32")
+    """The real model, as it is served."""
+    return load(smollm2_folder, context_length=None)
 
 
 # ---------------------------------------------------------------- encoders
