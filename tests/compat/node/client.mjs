@@ -59,6 +59,15 @@ const scenarios = {
     const calls = (choice) => choice.message.tool_calls.map((c) => ({ name: c.function.name, arguments: c.function.arguments }));
     return { whole: calls(whole), streamed: calls(streamed), finish: [whole.finish_reason, streamed.finish_reason] };
   },
+  speech: async () => {
+    const body = { model, voice: "alloy", input: "One two three four five six seven eight nine ten.", response_format: "opus" };
+    const answer = await client.audio.speech.create(body);
+    const sound = Buffer.from(await answer.arrayBuffer());
+    let streamed = 0;
+    for await (const piece of (await client.audio.speech.create(body)).body) streamed += piece.length;
+    const bad = await failure(() => client.audio.speech.create({ ...body, speed: 9 }));
+    return { type: answer.headers.get("content-type"), bytes: sound.length, streamed, sound: sound.toString("base64"), bad };
+  },
   unknownModel: () => failure(() => client.chat.completions.create({ ...chat, model: "no-such-model" })),
   badField: () => failure(() => client.chat.completions.create({ ...chat, temperature: 9 })),
   streamFailure: () => {
