@@ -43,7 +43,7 @@ Step = Dense | Literal["normalize"]
 class Layout(Struct, frozen=True, kw_only=True):
     """From a model's tokens to its vector. ``max_tokens`` and ``truncate_dim`` are None where the files do not say.
 
-    ``matryoshka``: the lengths to which a vector may be cut; True for any, empty for none.
+    ``matryoshka``: the lengths to which a vector may be cut; True for any, False for none.
     """
 
     pooling: tuple[str, ...]
@@ -54,7 +54,7 @@ class Layout(Struct, frozen=True, kw_only=True):
     strip: bool = False
     prompts: dict[str, str] = {}
     default_prompt: str | None = None
-    matryoshka: bool | tuple[int, ...] = ()
+    matryoshka: bool | tuple[int, ...] = False
     truncate_dim: int | None = None
 
 

@@ -102,7 +102,7 @@ def _text(spec: t.ModelSpec, options: EmbeddingOptions, role: Role, report: t.Lo
     def sample() -> list[Any]:
         return encode(model).run(samples)
 
-    if spec.dtype == "auto" and _is_full(model) and precision.computes_half(model.device):
+    if spec.dtype == "auto" and _is_full(model) and precision.gains(model.device, config.hidden_size):
         report("measuring dtypes")
         model = precision.halve(model, sample, read)
     _use_threads(spec, model, sample, report)
