@@ -1,8 +1,9 @@
 // Drives the openai npm package against a server; prints one JSON line of what a caller saw.
-// Usage: node client.mjs BASE_URL MODEL SCENARIO
+// Usage: node client.mjs BASE_URL MODEL SCENARIO [RECORDING]
+import { createReadStream } from "node:fs";
 import OpenAI from "openai";
 
-const [baseURL, model, scenario] = process.argv.slice(2);
+const [baseURL, model, scenario, recording] = process.argv.slice(2);
 const client = new OpenAI({ baseURL, apiKey: "none", maxRetries: 0 });
 const messages = [{ role: "user", content: "What is the capital of France?" }];
 const chat = { model, messages, max_tokens: 16, temperature: 0 };
@@ -67,6 +68,17 @@ const scenarios = {
     for await (const piece of (await client.audio.speech.create(body)).body) streamed += piece.length;
     const bad = await failure(() => client.audio.speech.create({ ...body, speed: 9 }));
     return { type: answer.headers.get("content-type"), bytes: sound.length, streamed, sound: sound.toString("base64"), bad };
+  },
+  transcription: async () => {
+    const hear = (more) => client.audio.transcriptions.create({ model, file: createReadStream(recording), ...more });
+    const verbose = await hear({ response_format: "verbose_json", timestamp_granularities: ["word", "segment"] });
+    const events = { types: [], text: "" };
+    for await (const event of await hear({ stream: true })) {
+      events.types.push(event.type);
+      events.text += event.delta ?? "";
+    }
+    const bad = await failure(() => hear({ response_format: "diarized_json" }));
+    return { json: await hear({}), srt: await hear({ response_format: "srt" }), verbose, events, bad };
   },
   unknownModel: () => failure(() => client.chat.completions.create({ ...chat, model: "no-such-model" })),
   badField: () => failure(() => client.chat.completions.create({ ...chat, temperature: 9 })),
