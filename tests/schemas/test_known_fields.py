@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from openai.types import chat as sdk
 from openai.types import completion_create_params
-from openai.types.audio import transcription_create_params, translation_create_params
+from openai.types.audio import speech_create_params, transcription_create_params, translation_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 
 from schemas import messages
@@ -17,6 +17,7 @@ from schemas.chat import ChatCompletionRequest
 from schemas.common import StreamOptions
 from schemas.completions import CompletionRequest
 from schemas.messages import ChatMessage
+from schemas.speech import CreateSoundRequest, CreateSpeechRequest
 from schemas.transcriptions import TranscriptionRequest, TranslationRequest
 
 HERE = Path(__file__).parent
@@ -52,6 +53,8 @@ CHAT = "## `POST /v1/chat/completions`"
 LEGACY = "## `POST /v1/completions`"
 TRANSCRIPTIONS = "## `POST /v1/audio/transcriptions`"
 TRANSLATIONS = "## `POST /v1/audio/translations`"
+SPEECH = "## `POST /v1/audio/speech`"
+GENERATIONS = "## `POST /v1/audio/generations`"
 SDK_MESSAGES = [
     sdk.ChatCompletionSystemMessageParam,
     sdk.ChatCompletionDeveloperMessageParam,
@@ -115,6 +118,7 @@ KNOWN = {
         names_of(TranslationRequest) | {"file"},
         TRANSLATIONS,
     ),
+    "speech, SDK": (keys_of(speech_create_params.SpeechCreateParams), names_of(CreateSpeechRequest), SPEECH),
 }
 
 
@@ -139,6 +143,8 @@ def test_every_known_key_is_on_the_compatibility_page(source):
         (ChatMessage, "### Messages"),
         (TranscriptionRequest, TRANSCRIPTIONS),
         (TranslationRequest, TRANSLATIONS),
+        (CreateSpeechRequest, SPEECH),
+        (CreateSoundRequest, GENERATIONS),
     ],
 )
 def test_every_key_of_ours_is_on_the_page(struct, heading):
