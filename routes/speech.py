@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from litestar import Controller, Request, Response, post
 from litestar.di import NamedDependency
@@ -24,6 +24,8 @@ from openai_compat.worker.runner import Runner
 from routes.answering import Submit
 from schemas.decode import decode
 from schemas.speech import CreateSoundRequest, CreateSpeechRequest, SoundFormat, SpeechEvent
+
+T = TypeVar("T")
 
 
 class SpeechController(Controller):
@@ -101,7 +103,7 @@ async def _encoded(submit: Submit, format: SoundFormat) -> AsyncGenerator[tuple[
     try:
         async for batch in job.batches():
             if encoder is None:
-                encoder = _encoder_for(batch, format)
+                encoder = await _apart(_encoder_for, batch, format)
             yield await _apart(_feed, encoder, batch), None
         result: Any = await job.result()
         yield (b"" if encoder is None else await _apart(encoder.finish)), result
@@ -123,7 +125,7 @@ def _feed(encoder: Encoder | None, batch: list[Delta]) -> bytes:
     return b"".join(encoder.feed(delta.sound.pcm) for delta in batch if isinstance(delta, SoundDelta))
 
 
-async def _apart(function: Callable[..., bytes], *arguments: Any) -> bytes:
+async def _apart(function: Callable[..., T], *arguments: Any) -> T:
     """In a thread, and to its end even where nobody waits for it any more: what it works with is closed next."""
     work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
     try:

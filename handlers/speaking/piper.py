@@ -48,6 +48,8 @@ class Piper(Reader):
 
     def __init__(self, spec: t.ModelSpec, report: t.LoadReport) -> None:
         options = options_of(spec, PiperOptions)
+        if spec.device not in ("auto", "cpu"):
+            raise ModelUnavailable(f"The voice '{spec.id}' runs on the processor only.")
         self._normalize = options.normalize
         self._model = model_file(Path(spec.path))
         self._voice = _Voice(self._model)

@@ -322,9 +322,21 @@ def test_options_that_make_no_sense_keep_a_voice_from_loading(load, tmp_path, op
         load(save_voice(tmp_path / "v"), options=options)
 
 
+def test_a_voice_runs_on_the_processor_only(load, tmp_path) -> None:
+    with pytest.raises(ModelUnavailable, match="processor"):
+        load(save_voice(tmp_path / "v"), device="cuda:0")
+
+
 def test_two_voices_in_one_folder_are_one_too_many(load, tmp_path) -> None:
     folder = save_voice(tmp_path / "v")
     for suffix in (".onnx", ".onnx.json"):
         shutil.copy(folder / f"voice{suffix}", folder / f"other{suffix}")
     with pytest.raises(ModelUnavailable, match=re.escape("one .onnx")):
         load(folder)
+
+
+@pytest.mark.parametrize(("language", "text"), [("id", "Selamat pagi, apa kabar?"), ("vi", "Xin chào, bạn khỏe không?")])
+def test_indonesian_and_vietnamese_voices_are_spoken_too(load, tmp_path, collector, language: str, text: str) -> None:
+    handler = load(save_voice(tmp_path / "v", espeak={"voice": language}), options=RAW)
+    (sound,) = speak(handler, text, collector(), voice="anna", language=language)
+    assert len(set(sound.pcm)) > 5
