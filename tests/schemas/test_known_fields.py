@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from openai.types import chat as sdk
-from openai.types import completion_create_params
+from openai.types import completion_create_params, embedding_create_params
 from openai.types.audio import speech_create_params, transcription_create_params, translation_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 
@@ -16,7 +16,9 @@ from schemas import messages
 from schemas.chat import ChatCompletionRequest
 from schemas.common import StreamOptions
 from schemas.completions import CompletionRequest
+from schemas.embeddings import EmbeddingRequest
 from schemas.messages import ChatMessage
+from schemas.rerank import RerankRequest
 from schemas.speech import CreateSoundRequest, CreateSpeechRequest
 from schemas.transcriptions import TranscriptionRequest, TranslationRequest
 
@@ -51,6 +53,7 @@ def documented(heading: str) -> dict[str, str]:
 
 CHAT = "## `POST /v1/chat/completions`"
 LEGACY = "## `POST /v1/completions`"
+EMBEDDINGS = "## `POST /v1/embeddings`"
 TRANSCRIPTIONS = "## `POST /v1/audio/transcriptions`"
 TRANSLATIONS = "## `POST /v1/audio/translations`"
 SPEECH = "## `POST /v1/audio/speech`"
@@ -107,6 +110,11 @@ KNOWN = {
         names_of(*PARTS),
         "### Content parts",
     ),
+    "embeddings, SDK": (
+        keys_of(embedding_create_params.EmbeddingCreateParams),
+        names_of(EmbeddingRequest),
+        EMBEDDINGS,
+    ),
     "transcriptions, SDK": (
         keys_of(transcription_create_params.TranscriptionCreateParamsNonStreaming)
         | keys_of(transcription_create_params.TranscriptionCreateParamsStreaming),
@@ -141,6 +149,8 @@ def test_every_known_key_is_on_the_compatibility_page(source):
         (ChatCompletionRequest, CHAT),
         (StreamOptions, "### `stream_options`"),
         (ChatMessage, "### Messages"),
+        (EmbeddingRequest, EMBEDDINGS),
+        (RerankRequest, "## `POST /v1/rerank`"),
         (TranscriptionRequest, TRANSCRIPTIONS),
         (TranslationRequest, TRANSLATIONS),
         (CreateSpeechRequest, SPEECH),

@@ -80,6 +80,12 @@ const scenarios = {
     const bad = await failure(() => hear({ response_format: "diarized_json" }));
     return { json: await hear({}), srt: await hear({ response_format: "srt" }), verbose, events, bad };
   },
+  embedding: async () => {
+    const answer = await client.embeddings.create({ model, input: "This is an example sentence" });
+    const vector = answer.data[0].embedding;
+    const bad = await failure(() => client.embeddings.create({ model, input: "" }));
+    return { first: vector.slice(0, 4), length: vector.length, tokens: answer.usage.total_tokens, bad };
+  },
   unknownModel: () => failure(() => client.chat.completions.create({ ...chat, model: "no-such-model" })),
   badField: () => failure(() => client.chat.completions.create({ ...chat, temperature: 9 })),
   streamFailure: () => {
