@@ -26,7 +26,10 @@ _UNKNOWN_CONTEXT = 4096
 
 
 class CausalLM(Struct, frozen=True, kw_only=True):
-    """A loaded model and what its files say about using it; ``context_length`` in tokens."""
+    """A loaded model and what its files say about using it; ``context_length`` in tokens.
+
+    ``fused``: all layers of a step are one native call, and a row's numbers the same bits in any company.
+    """
 
     model: Any
     vocabulary: Vocabulary
@@ -36,6 +39,7 @@ class CausalLM(Struct, frozen=True, kw_only=True):
     vocab_size: int
     bos: int | None
     threads: int
+    fused: bool
 
 
 def load(spec: t.ModelSpec, report: t.LoadReport) -> CausalLM:
@@ -56,6 +60,7 @@ def load(spec: t.ModelSpec, report: t.LoadReport) -> CausalLM:
             vocab_size=model.get_output_embeddings().weight.shape[0],
             bos=tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id,
             threads=_threads(spec, model, packed),
+            fused=packed is not None and packed.fused,
         )
 
 
@@ -159,4 +164,6 @@ def _threads(spec: t.ModelSpec, model: Any, packed: Packed | None) -> int:
 
     if model.device.type != "cpu":
         return 1
-    return placement.set_pool_threads(spec, packed.kernels.use_threads) if packed else placement.set_threads(spec, step)
+    if packed is not None:
+        return placement.set_pool_threads(spec, packed.kernels.use_threads, packed.pieces())
+    return placement.set_threads(spec, step)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from handlers.types import ModelSpec
@@ -13,11 +14,16 @@ from openai_compat.errors import ModelUnavailable
 if TYPE_CHECKING:
     import torch
 
+logger = logging.getLogger(__name__)
+
 _HALF = ("float16", "bfloat16")
 _DTYPES = ("float32", *_HALF)
 _GAIN = 1.15
 _PROBES = 3
 _POOL_MOST = 8
+_DOUBLES = (1, 2, 4)
+_NEARLY = 1.1
+_TURNS = 12
 
 
 def device_of(spec: ModelSpec) -> torch.device:
@@ -82,22 +88,52 @@ def set_threads(spec: ModelSpec, step: Callable[[], None]) -> int:
     return best
 
 
-def set_pool_threads(spec: ModelSpec, use: Callable[[int], None]) -> int:
-    """The threads of our own kernels: the configured number, else every core, up to ``_POOL_MOST``.
+def set_pool_threads(spec: ModelSpec, use: Callable[[int], None], pieces: Sequence[Callable[[], object]]) -> int:
+    """The threads of our own kernels: the configured number, else a measured one, up to every core and ``_POOL_MOST``.
 
-    Their loops hand out chunks as they go, so a core that the server needs for a moment delays a step little; torch's own
-    loops get one thread beside them.
+    The rule: the most that take at most 10 % longer than the fastest. The numbers take turns, and each keeps its best time for
+    every piece: other work on the machine for a moment decides nothing, and what is left of it only makes many threads look
+    worse. No core is left to the server: the kernels' loops hand out chunks as they go, so a core that it needs for a moment
+    delays a step little. torch's own loops get one thread beside them.
+
+    Args:
+        use: lets the kernels use so many threads.
+        pieces: some work of the kernels, of a millisecond or less each: short enough to run undisturbed once in a while.
     """
     import torch
 
-    threads = spec.threads or min(_usable_cores(), _POOL_MOST)
     torch.set_num_threads(1)
+    most = min(_usable_cores(), _POOL_MOST)
+    if spec.threads or most == 1:
+        threads = spec.threads or 1
+        use(threads)
+        return threads
+    seconds = _seconds_in_turns(sorted({most, *(n for n in _DOUBLES if n < most)}), use, pieces)
+    enough = min(seconds.values()) * _NEARLY
+    threads = max(count for count, took in seconds.items() if took <= enough)
     use(threads)
+    shown = ", ".join(f"{took * 1e3:.1f} ms on {count}" for count, took in seconds.items())
+    logger.info("'%s' computes on %d threads: measured were %s", spec.id, threads, shown)
     return threads
 
 
+def _seconds_in_turns(
+    counts: list[int], use: Callable[[int], None], pieces: Sequence[Callable[[], object]]
+) -> dict[int, float]:
+    """The best time of all pieces, each at its best, by number of threads."""
+    best = {count: [float("inf")] * len(pieces) for count in counts}
+    for _ in range(_TURNS):
+        for count in counts:
+            use(count)
+            for i, piece in enumerate(pieces):
+                start = time.perf_counter()
+                piece()
+                best[count][i] = min(best[count][i], time.perf_counter() - start)
+    return {count: sum(times) for count, times in best.items()}
+
+
 def use_threads(spec: ModelSpec) -> int:
-    """Threads for large matrices, which gain from every core: the configured number, else as ``set_pool_threads``."""
+    """Threads for large matrices, which gain from every core: the configured number, else all cores up to ``_POOL_MOST``."""
     import torch
 
     threads = spec.threads or min(_usable_cores(), _POOL_MOST)

@@ -18,6 +18,8 @@ from openai_compat.errors import ModelUnavailable
 
 logger = logging.getLogger(__name__)
 
+SURE_BYTES = 4  # a number's size from which rounding by the batch's shape decides hardly any token
+
 
 def create(spec: ModelSpec, lm: CausalLM) -> TextEngine:
     """Raises ``ModelUnavailable`` where ``options.engine`` cannot be used."""
@@ -32,6 +34,8 @@ def create(spec: ModelSpec, lm: CausalLM) -> TextEngine:
     cache = KeyValueCache(verdict.shapes, blocks=blocks, block_size=options.block_size, dtype=verdict.dtype, device=device)
     tokens = blocks * options.block_size
     logger.info("'%s' is served in batches of up to %d, with a cache of %d tokens", spec.id, limits.sequences, tokens)
+    if verdict.dtype.itemsize < SURE_BYTES and not lm.fused:
+        logger.info("'%s': seeded answers may change with their company, since %s rounds by the batch", spec.id, verdict.dtype)
     return Engine(lm.model, lm.vocabulary, cache, vocab_size=lm.vocab_size, blocks=blocks, limits=limits)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -27,15 +27,28 @@ SLOW = "'%s' is served without fast kernels: several times slower, and a seeded 
 WORTHWHILE = 32 << 20
 LOSSLESS = 1e-3
 SAMPLES = 512
+SAMPLE_BYTES = 64 << 20
+SAMPLE_ROWS = 8
 SMALLEST = 1 << 12
 ROUTERS = ("gate", "router")
 
 
 class Packed(Struct, frozen=True, kw_only=True):
-    """What was packed: ``matrices`` by the name of their module, and the threads' owner."""
+    """What was packed: ``matrices`` by the name of their module, the threads' owner, and whether all layers are one call."""
 
     kernels: Kernels
     matrices: dict[str, Matrix]
+    fused: bool = False
+
+    def pieces(self) -> list[Callable[[], object]]:
+        """Products of a few rows with as many of the matrices as no cache holds, to measure threads by."""
+        import torch
+
+        chosen: list[Matrix] = []
+        for matrix in self.matrices.values():
+            if sum(known.nbytes for known in chosen) < SAMPLE_BYTES:
+                chosen.append(matrix)
+        return [partial(matrix.multiply, torch.ones(SAMPLE_ROWS, matrix.inputs)) for matrix in chosen]
 
 
 def format_of(spec: t.ModelSpec) -> WeightFormat:
@@ -68,13 +81,13 @@ def pack_model(model: Any, spec: t.ModelSpec, report: t.LoadReport) -> Packed | 
     kernels = _kernels(spec, report)
     if kernels is None:
         return None
-    packed = _pack(kernels, layers, head, wanted, report)
-    fused = fuse(model, kernels, packed.matrices)
+    matrices = _pack(kernels, layers, head, wanted, report)
+    packed = Packed(kernels=kernels, matrices=matrices, fused=fuse(model, kernels, matrices))
     logger.info(
         "'%s' has its matrices in %s bits, its layers run %s",
         spec.id,
         _bits_used(packed),
-        "in one call" if fused else "one by one",
+        "in one call" if packed.fused else "one by one",
     )
     return packed
 
@@ -90,7 +103,7 @@ def _kernels(spec: t.ModelSpec, report: t.LoadReport) -> Kernels | None:
         return None
 
 
-def _pack(kernels: Kernels, layers: dict[str, Any], head: Any, wanted: WeightFormat, report: t.LoadReport) -> Packed:
+def _pack(kernels: Kernels, layers: dict[str, Any], head: Any, wanted: WeightFormat, report: t.LoadReport) -> dict[str, Matrix]:
     """The output head keeps 8 bits where the others get 4: it costs the most quality and is read once a step."""
     total = sum(_weight_bytes(layer) for layer in layers.values())
     done = 0
@@ -100,7 +113,7 @@ def _pack(kernels: Kernels, layers: dict[str, Any], head: Any, wanted: WeightFor
         matrices[name] = _pack_layer(kernels, layer, "int8" if layer is head and wanted == "int4" else wanted)
         done += size
         report("packing the weights", done, total)
-    return Packed(kernels=kernels, matrices=matrices)
+    return matrices
 
 
 def _pack_layer(kernels: Kernels, layer: Any, wanted: WeightFormat) -> Matrix:

@@ -103,6 +103,16 @@ def build(config: PreTrainedConfig, folder: Path, saver, loader, **changes) -> F
 
 
 @pytest.fixture(scope="session")
+def builder(tmp_path_factory, saver, loader):
+    """Make a model of a configuration and load it with some changes to its spec."""
+
+    def make(config: PreTrainedConfig, **changes) -> Family:
+        return build(config, tmp_path_factory.mktemp("built"), saver, loader, **changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def family(tmp_path_factory, saver, loader):
     """A model by its family's name, made once."""
     made: dict[str, Family] = {}
