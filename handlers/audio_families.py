@@ -163,7 +163,7 @@ FAMILIES: tuple[Family, ...] = (
         name="sound by diffusion",
         verbs=SPEAKS,
         backend="handlers.speaking.diffusion_audio:DiffusionAudio",
-        architectures=("StableAudioPipeline", "AudioLDM2Pipeline", "MusicLDMPipeline"),
+        architectures=("StableAudioPipeline", "AudioLDM2Pipeline"),
         dependencies=(*TORCH, "diffusers>=0.42"),
     ),
 )

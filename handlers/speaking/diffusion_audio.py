@@ -45,7 +45,6 @@ class _Kind(Struct, frozen=True):
 _KINDS = {
     "StableAudioPipeline": _Kind("audio_end_in_s", "transformer", "vae"),
     "AudioLDM2Pipeline": _Kind("audio_length_in_s", "unet", "vocoder"),
-    "MusicLDMPipeline": _Kind("audio_length_in_s", "unet", "vocoder"),
 }
 
 

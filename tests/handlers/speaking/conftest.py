@@ -242,6 +242,59 @@ def save_stable_audio(folder: Path) -> Path:
     return folder / "model"
 
 
+def save_audioldm2(folder: Path) -> Path:
+    import torch
+    import transformers as tf
+    from diffusers import (
+        AudioLDM2Pipeline,
+        AudioLDM2ProjectionModel,
+        AudioLDM2UNet2DConditionModel,
+        AutoencoderKL,
+        DDIMScheduler,
+    )
+
+    letters = [*LETTERS[:26], *LETTERS[:26].upper()]
+    first = {name: i for i, name in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>", "\u0120", *letters])}
+    second = [*((name, 0.0) for name in ("<pad>", "</s>", "<unk>")), *((name, -1.0) for name in ("\u2581", *letters))]
+    text = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 1, "num_hidden_layers": 1, "vocab_size": 100}
+    sound = {
+        "spec_size": 8, "window_size": 4, "num_mel_bins": 8, "depths": [1, 1], "num_attention_heads": [1, 1],
+        "num_hidden_layers": 1, "patch_size": 2, "patch_stride": 2, "projection_dim": 8,
+    }  # fmt: skip
+    torch.manual_seed(6)
+    clap = tf.ClapConfig(text_config={**text, "projection_dim": 8}, audio_config=sound, projection_dim=16)
+    pipeline = AudioLDM2Pipeline(
+        vae=AutoencoderKL(
+            block_out_channels=[8, 16], in_channels=1, out_channels=1, norm_num_groups=8, latent_channels=4,
+            down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2,
+        ),
+        text_encoder=tf.ClapModel(clap),
+        text_encoder_2=tf.T5EncoderModel(tf.T5Config(vocab_size=100, d_model=32, d_ff=16, d_kv=8, num_heads=1, num_layers=1)),
+        projection_model=AudioLDM2ProjectionModel(text_encoder_dim=16, text_encoder_1_dim=32, langauge_model_dim=16),
+        language_model=tf.GPT2LMHeadModel(
+            tf.GPT2Config(n_embd=16, n_head=1, n_layer=1, vocab_size=100, n_positions=99, max_new_tokens=8)
+        ),
+        tokenizer=tf.RobertaTokenizer(vocab=first, merges=[], model_max_length=40),
+        tokenizer_2=tf.T5Tokenizer(vocab=second, extra_ids=0, model_max_length=40),
+        feature_extractor=tf.ClapFeatureExtractor(hop_length=7900),
+        unet=AudioLDM2UNet2DConditionModel(
+            block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=8, in_channels=4, out_channels=4,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=((None, 16, 32), (None, 16, 32)),
+        ),
+        scheduler=DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False),
+        vocoder=tf.SpeechT5HifiGan(
+            tf.SpeechT5HifiGanConfig(
+                model_in_dim=8, sampling_rate=400, upsample_initial_channel=16, upsample_rates=[2, 2],
+                upsample_kernel_sizes=[4, 4], resblock_kernel_sizes=[3], resblock_dilation_sizes=[[1, 3]],
+                normalize_before=False, initializer_range=0.1,
+            )
+        ),
+    )  # fmt: skip
+    pipeline.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def vits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_vits(tmp_path_factory.mktemp("vits"))
@@ -270,6 +323,11 @@ def musicgen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def stable_audio_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_stable_audio(tmp_path_factory.mktemp("stable-audio"))
+
+
+@pytest.fixture(scope="session")
+def audioldm2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_audioldm2(tmp_path_factory.mktemp("audioldm2"))
 
 
 def load_audio(folder: Path, **changes: object) -> AudioHandler:

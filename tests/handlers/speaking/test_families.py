@@ -24,7 +24,8 @@ pytestmark = [
 TEXT = "Hello there, how are you today"
 SEED = 11
 SPEAKERS = ("vits", "vits_many", "speecht5", "bark")
-MAKERS = ("musicgen", "stable_audio")
+DIFFUSION = {"stable_audio": ("audio_end_in_s", 2), "audioldm2": ("audio_length_in_s", 1)}  # argument for the length, channels
+MAKERS = ("musicgen", *DIFFUSION)
 ALL = (*SPEAKERS, *MAKERS)
 
 
@@ -43,7 +44,8 @@ def handlers(request: pytest.FixtureRequest, load) -> Callable[[str], AudioHandl
 def request_for(name: str, text: str = TEXT, **changes: Any) -> t.SpeechRequest:
     task = "sound" if name in MAKERS else "speak"
     seconds = 0.5 if name in MAKERS else None
-    return t.SpeechRequest(**{"text": text, "task": task, "seed": SEED, "seconds": seconds, **changes})
+    steps = 3 if name in DIFFUSION else None
+    return t.SpeechRequest(**{"text": text, "task": task, "seed": SEED, "seconds": seconds, "steps": steps, **changes})
 
 
 def sound_of(handler: AudioHandler, request: t.SpeechRequest, ctx: Any) -> bytes:
@@ -99,19 +101,19 @@ def bark_sound(folder: Path, model: Any, processor: Any) -> Wave:
     return Wave(model.generate(**inputs).numpy().squeeze(), 24_000)
 
 
-def diffusers_sound(folder: Path) -> Wave:
-    from diffusers import StableAudioPipeline
+def diffusers_sound(name: str, folder: Path) -> Wave:
+    from diffusers import DiffusionPipeline
 
-    pipe = StableAudioPipeline.from_pretrained(folder)
+    pipe = DiffusionPipeline.from_pretrained(folder)
     torch.manual_seed(SEED)
     made = pipe(
         TEXT,
         negative_prompt="noise",
-        audio_end_in_s=0.5,
         num_inference_steps=5,
         guidance_scale=4.0,
         generator=torch.Generator().manual_seed(SEED),
         output_type="np",
+        **{DIFFUSION[name][0]: 0.5},
     )
     return Wave(made.audios[0], 400)
 
@@ -119,7 +121,7 @@ def diffusers_sound(folder: Path) -> Wave:
 VOICES = {"vits_many": "2", "speecht5": "bert", "bark": "en_1"}
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name != "stable_audio"])
+@pytest.mark.parametrize("name", [name for name in ALL if name not in DIFFUSION])
 def test_it_sounds_as_the_library_s_own_pipeline(handlers, collector, request, name: str) -> None:
     expected = to_sound(pipeline_sound(name, request.getfixturevalue(f"{name}_folder")))
     heard = sound_of(handlers(name), request_for(name, voice=VOICES.get(name)), ctx := collector())
@@ -128,13 +130,14 @@ def test_it_sounds_as_the_library_s_own_pipeline(handlers, collector, request, n
     assert (ctx.deltas[0].sound.rate, ctx.deltas[0].sound.channels) == (expected.rate, expected.channels)
 
 
-def test_a_diffusion_sounds_as_the_library_s_own_pipeline(handlers, collector, stable_audio_folder) -> None:
-    expected = to_sound(diffusers_sound(stable_audio_folder))
-    asked = request_for("stable_audio", negative_prompt="noise", steps=5, guidance=4.0)
-    heard = sound_of(handlers("stable_audio"), asked, ctx := collector())
+@pytest.mark.parametrize("name", DIFFUSION)
+def test_a_diffusion_sounds_as_the_library_s_own_pipeline(handlers, collector, request, name: str) -> None:
+    expected = to_sound(diffusers_sound(name, request.getfixturevalue(f"{name}_folder")))
+    asked = request_for(name, negative_prompt="noise", steps=5, guidance=4.0)
+    heard = sound_of(handlers(name), asked, ctx := collector())
     assert heard == expected.pcm
     assert len(set(heard)) > 10
-    assert (ctx.deltas[0].sound.rate, ctx.deltas[0].sound.channels) == (400, 2)
+    assert (ctx.deltas[0].sound.rate, ctx.deltas[0].sound.channels) == (400, DIFFUSION[name][1])
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -213,7 +216,7 @@ def test_capabilities_and_facts_are_those_of_a_model_that_makes_sound(request, n
     assert any(name.startswith("torch") for name in AudioHandler.get_dependencies(spec))
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name != "stable_audio"])
+@pytest.mark.parametrize("name", [name for name in ALL if name not in DIFFUSION])
 def test_the_tokens_of_the_text_are_counted(handlers, collector, name: str) -> None:
     short, long = (handlers(name).generate_audio(request_for(name, text), collector()) for text in ("Hello", TEXT))
     assert 0 < short.usage.prompt_tokens < long.usage.prompt_tokens
