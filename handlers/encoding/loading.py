@@ -105,6 +105,7 @@ def _text(spec: t.ModelSpec, options: EmbeddingOptions, role: Role, report: t.Lo
     if spec.dtype == "auto" and _is_full(model) and precision.gains(model.device, config.hidden_size):
         report("measuring dtypes")
         model = precision.halve(model, sample, read)
+    report(f"running in {str(model.dtype).removeprefix('torch.')}")
     _use_threads(spec, model, sample, report)
     return Loaded(
         lanes={TEXT: _lane(spec, encode(model).run, samples)},

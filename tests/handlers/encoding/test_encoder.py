@@ -85,6 +85,15 @@ def test_a_decoder_gives_the_vector_of_its_last_token(encoder_saver, embedding_l
     assert AutoTokenizer.from_pretrained(folder)("hello")["input_ids"][-1] == 3
 
 
+@pytest.mark.parametrize(("family", "head"), [("bert", "BertForMaskedLM"), ("roberta", "RobertaForMaskedLM")])
+def test_a_checkpoint_with_a_head_for_masked_words_embeds_too(
+    encoder_saver, embedding_loader, collector, tmp_path, family, head
+):
+    folder = encoder_saver(tmp_path, family, head=head)
+    (found,) = embed(embedding_loader(folder), collector, "the fox")
+    torch.testing.assert_close(found, unit(hidden(folder, "the fox").mean(0)), **CLOSE)
+
+
 def test_an_end_token_is_appended_where_the_operator_says(encoder_saver, embedding_loader, collector, tmp_path):
     folder = encoder_saver(tmp_path, "qwen3", head="Qwen3Model")
     (found,) = embed(embedding_loader(folder, options={"append_eos": True}), collector, "the fox")
