@@ -9,7 +9,7 @@ from collections.abc import Iterator
 LONGEST = 200
 """Characters spoken at a time: about twelve seconds."""
 
-_END = re.compile(r"(?:[.!?…]+[\"'”’)\]]*(?=\s)|[。！？]+[」』”’）]*|\n\s*\n|\n(?=\s*(?:[-*•]|\d+[.)])\s))")
+_END = re.compile(r"(?:(?<![.!?…])[.!?…]++[\"'”’)\]]*+(?=\s)|[。！？]+[」』”’）]*|\n\s*\n|\n(?=\s*(?:[-*•]|\d+[.)])\s))")
 _CLAUSE = re.compile(r"(?:[,;:]|\s[-–—]|—)(?=\s)|[，；：、]")
 _SPACE = re.compile(r"\s+")
 _WORD_BEFORE = re.compile(r"([^\s(\"'“‘\[]+)\.$")
@@ -17,8 +17,8 @@ _INITIAL = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
 _ABBREVIATIONS = frozenset(
     re.findall(
         r"\w+",
-        "mr mrs ms dr prof rev hon st sr jr gen col capt lt sgt gov sen rep pres vs etc approx dept est fig no nos vol pp ed "
-        "inc ltd co corp bros ave blvd rd mt jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun",
+        "mr mrs ms dr prof rev hon st sr jr gen col capt lt sgt gov sen rep pres vs etc approx dept vol pp "
+        "inc ltd co corp bros ave blvd rd mt jan feb apr jun jul aug sep sept oct nov dec mon tue thu fri",
     )
 )
 

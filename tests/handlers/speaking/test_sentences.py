@@ -17,6 +17,7 @@ from handlers.speaking.sentences import LONGEST, split
         ("He said, “Stop!” She did.", ["He said, “Stop!”", "She did."]),
         ("Wait... what? Yes.", ["Wait... what?", "Yes."]),
         ("The U.S. Army came. It left.", ["The U.S. Army came.", "It left."]),
+        ("He said no. We sat. The sun rose.", ["He said no.", "We sat.", "The sun rose."]),
         ("So did I. We left.", ["So did I.", "We left."]),
         ("A title\n\nA text.", ["A title", "A text."]),
         ("A line\nthat goes on.", ["A line that goes on."]),
@@ -39,7 +40,9 @@ def test_what_has_no_clause_is_cut_at_a_space_and_what_has_no_space_anywhere():
     assert list(split("x" * 25, longest=10)) == ["x" * 10, "x" * 10, "x" * 5]
 
 
-@pytest.mark.parametrize("text", ["word, " * 700, "x" * 4096, "Yes. " * 800, "a b. C d! " * 400, ". . . " * 600, "😀" * 4096])
+@pytest.mark.parametrize(
+    "text", ["word, " * 700, "x" * 4096, "Yes. " * 800, "a b. C d! " * 400, ". . . " * 600, "😀" * 4096, "." * 4096]
+)
 def test_no_piece_is_too_long_and_nothing_is_lost(text):
     pieces = split(text)
     assert all(0 < len(piece) <= LONGEST for piece in pieces)
