@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from handlers import types as t
 from handlers.base import BaseHandler
 from handlers.decoding.params import TextConfig, effective
@@ -32,6 +34,14 @@ class TransformerHandler(BaseHandler):
     """
 
     modes = TEXT_MODES
+
+    @classmethod
+    def analyze(cls, spec: t.ModelSpec) -> t.Analysis:
+        from handlers.decoding.outlook import outlook
+
+        found = super().analyze(spec)
+        expected = outlook(spec, found)
+        return replace(found, path=expected.path, weights=expected.weights)
 
     @classmethod
     def get_dependencies(cls, spec: t.ModelSpec) -> tuple[str, ...]:

@@ -63,6 +63,8 @@ class Analysis(Struct, frozen=True, kw_only=True):
     system_dependencies: tuple[str, ...] = ()
     weight_format: str = "safetensors"
     has_chat_template: bool = False
+    path: Literal["", "engine", "generate"] = ""  # what serves a text model; ``weights`` is their format there, on a processor
+    weights: str = ""
 
 
 class Mode(Struct, frozen=True, kw_only=True):

@@ -26,14 +26,16 @@ def create(spec: ModelSpec, lm: CausalLM) -> TextEngine:
     options = _options(spec)
     verdict = probe(lm.model)
     if verdict.reason is not None:
-        logger.info("'%s' is served one request at a time: %s", spec.id, verdict.reason)
+        logger.info("'%s' is served by generate, one request at a time: %s", spec.id, verdict.reason)
         return GeneratePath(lm.model, lm.vocabulary, vocab_size=lm.vocab_size)
     device = lm.model.device
     blocks = sizing.blocks(options, verdict.shapes, lm.context_length, verdict.dtype, device)
     limits = sizing.limits(options, device)
     cache = KeyValueCache(verdict.shapes, blocks=blocks, block_size=options.block_size, dtype=verdict.dtype, device=device)
     tokens = blocks * options.block_size
-    logger.info("'%s' is served in batches of up to %d, with a cache of %d tokens", spec.id, limits.sequences, tokens)
+    logger.info(
+        "'%s' is served by the engine, in batches of up to %d, with a cache of %d tokens", spec.id, limits.sequences, tokens
+    )
     if verdict.dtype.itemsize < SURE_BYTES and not lm.fused:
         logger.info("'%s': seeded answers may change with their company, since %s rounds by the batch", spec.id, verdict.dtype)
     return Engine(lm.model, lm.vocabulary, cache, vocab_size=lm.vocab_size, blocks=blocks, limits=limits)

@@ -93,6 +93,7 @@ def _facts(found: Description) -> tuple[tuple[str, str], ...]:
         ("memory to load", format_size(facts.load_bytes)),
         ("context", f"{facts.context_length:,} tokens" if facts.context_length else ""),
         ("chat template", "yes" if facts.has_chat_template else "no"),
+        ("served by", f"{facts.path}, weights {facts.weights}" if facts.path else ""),
         ("capabilities", ", ".join(verb.replace("_", " ") for verb in facts.capabilities)),
         ("modes", ", ".join(facts.modes)),
         ("needs packages", ", ".join(facts.dependencies)),

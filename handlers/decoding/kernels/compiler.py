@@ -27,10 +27,7 @@ def library(folder: Path | None = None) -> Path:
     Args:
         folder: where libraries are kept; the user's cache if None.
     """
-    flags = _processor_flags()
-    if missing := NEEDED - flags:
-        raise NotBuilt(f"the processor lacks {', '.join(sorted(missing))}")
-    compiler = _compiler()
+    flags, compiler = check()
     folder = folder or _cache()
     try:
         target = folder / f"{_key(compiler, flags)}.so"
@@ -41,6 +38,14 @@ def library(folder: Path | None = None) -> Path:
     except (OSError, subprocess.SubprocessError) as error:
         raise NotBuilt(f"compiling them failed ({type(error).__name__})") from error
     return target
+
+
+def check() -> tuple[frozenset[str], str]:
+    """The processor's features, and the compiler. Raises ``NotBuilt`` where they do not suffice, without building anything."""
+    flags = _processor_flags()
+    if missing := NEEDED - flags:
+        raise NotBuilt(f"the processor lacks {', '.join(sorted(missing))}")
+    return flags, _compiler()
 
 
 def _processor_flags() -> frozenset[str]:

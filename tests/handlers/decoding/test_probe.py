@@ -75,8 +75,8 @@ def test_the_log_says_how_a_model_is_served(snapshot: Path, loader, family, capl
     with caplog.at_level(logging.INFO, logger="handlers.decoding.serving"):
         loader(snapshot)
         loader(family("stablelm").folder)
-    assert "served in batches of up to 64" in caplog.messages[0]
-    assert "served one request at a time: " in caplog.messages[1]
+    assert "served by the engine, in batches of up to 64" in caplog.messages[0]
+    assert "served by generate, one request at a time: " in caplog.messages[1]
 
 
 def test_the_operator_sizes_the_engine(snapshot: Path, loader) -> None:
