@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the served weights cost in quality: perplexity on a fixed text of 20,000 tokens against float32, each format in turn.
 
-    python benchmarks/perplexity.py MODEL_FOLDER [--formats bf16 auto int8 int4] [--tokens 20000]
+    python benchmarks/perplexity.py MODEL_FOLDER [--formats bf16 auto int8] [--tokens 20000]
 
 The text is Python's own documentation of its topics, in order of their names (its sha256 is printed), in windows of 1,000
 tokens. Every format goes along the engine's path (packed tokens, paged cache, fused layers where there are any), window by
@@ -99,7 +99,7 @@ def show(one: Served, exact: Served, tokens: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
-    parser.add_argument("--formats", nargs="+", default=["bf16", "auto", "int8", "int4"], choices=FORMATS)
+    parser.add_argument("--formats", nargs="+", default=["bf16", "auto", "int8"], choices=FORMATS)
     parser.add_argument("--tokens", type=int, default=20_000)
     args = parser.parse_args()
     ids = windows(args.folder, args.tokens)
