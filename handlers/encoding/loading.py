@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
 _UNKNOWN_LIMIT = 512
 _UNLIMITED = 1 << 30
-_BATCH_TOKENS = {"cpu": 1024, "mps": 8192, "cuda": 32_768}
+_BATCH_TOKENS = {"cpu": 512, "mps": 8192, "cuda": 32_768}
 _ROBERTAS = ("roberta", "camembert", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "mpnet")
 """Their positions begin behind the padding's number, so that fewer are left."""
 
