@@ -1,11 +1,13 @@
-"""For models that may not be packed: transformers' own ``generate()``, one request after the other.
+"""For models that may not be packed: transformers' own ``generate()``, each request by itself.
 
-Our chooser stands in its loop, takes a step's logits and says the next tokens.
+Our chooser stands in its loop, takes a step's logits and says the next tokens. Between tokens one loop gives way to the others.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -17,11 +19,14 @@ from handlers.decoding.prefill import CHUNK, can_prefill, prefill, score_prompt
 from handlers.decoding.sampler import BROKEN, Choices, choose
 from handlers.decoding.ticket import Generation, NewMatcher, OnEnd, OnPiece, Prompt, ResultT, Ticket, echoed
 from handlers.decoding.transcript import Answer, Piece, Transcript
+from handlers.decoding.turns import Turns
 from handlers.decoding.vocabulary import Vocabulary
 from openai_compat.errors import APIError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+MOST = 4  # requests under way at once: each holds a cache of its own, and answers no faster for company
 
 
 class _Task(Struct, frozen=True):
@@ -31,13 +36,14 @@ class _Task(Struct, frozen=True):
 
 
 class GeneratePath:
-    """Answers one prompt at a time, all of its choices in one batch. A step is a whole request."""
+    """Answers each prompt by itself, all of its choices in one batch. A step is a token of each request under way."""
 
     def __init__(self, model: Any, vocabulary: Vocabulary, *, vocab_size: int) -> None:
         self._model = model
         self._vocabulary = vocabulary
         self._vocab_size = vocab_size
-        self._tasks: deque[_Task] = deque()
+        self._waiting: deque[_Task] = deque()
+        self._running: list[Turns] = []
 
     def submit(
         self,
@@ -53,16 +59,30 @@ class GeneratePath:
         """See ``TextEngine``."""
         ctx.check()
         ticket = Ticket(self, config, ctx, on_piece, on_end)
-        self._tasks.append(_Task(ticket, prompts, new_matcher))
+        self._waiting.append(_Task(ticket, prompts, new_matcher))
         return ticket
 
     def step(self) -> None:
-        if self._tasks:
-            task = self._tasks.popleft()
-            try:
-                task.ticket.finish(self._run(task))
-            except Exception as error:  # for whoever polls: the next request is none the worse for it
-                task.ticket.fail(error)
+        while self._waiting and len(self._running) < MOST:
+            self._running.append(Turns(partial(self._serve, self._waiting.popleft())))
+        for turns in self._running:
+            turns.resume()
+        self._running = [turns for turns in self._running if not turns.ended]
+        self._waiting = deque(filter(self._is_wanted, self._waiting))
+
+    def _is_wanted(self, task: _Task) -> bool:
+        try:
+            task.ticket.ctx.check()
+        except Exception as error:  # for whoever polls
+            task.ticket.fail(error)
+        return not task.ticket.ended
+
+    def _serve(self, task: _Task, give_way: Callable[[], None]) -> None:
+        task.ticket.ctx = _Polite(task.ticket.ctx, give_way)
+        try:
+            task.ticket.finish(self._run(task))
+        except Exception as error:  # for whoever polls: the next request is none the worse for it
+            task.ticket.fail(error)
 
     def _run(self, task: _Task) -> Generation:
         config = task.ticket.config
@@ -135,6 +155,21 @@ class GeneratePath:
                 logprobs.append(spell(scored, self._vocabulary, offset))
                 offset = min(len(prompt.text), offset + len(self._vocabulary.token_text(scored.token)))
         return Piece(index=0, text=prompt.text, logprobs=tuple(logprobs))
+
+
+class _Polite:
+    """A request's context that lets the others go on wherever the request is asked whether it is still wanted."""
+
+    def __init__(self, ctx: t.RunContext, give_way: Callable[[], None]) -> None:
+        self._ctx = ctx
+        self._give_way = give_way
+
+    def emit(self, delta: t.Delta) -> None:
+        self._ctx.emit(delta)
+
+    def check(self) -> None:
+        self._give_way()
+        self._ctx.check()
 
 
 class _Chooser:

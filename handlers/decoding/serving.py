@@ -1,4 +1,4 @@
-"""Which of the two ways a loaded model is served: packed with others if the probe allows it, else one request at a time."""
+"""Which of the two ways a loaded model is served: packed with others if the probe allows it, else each request by itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def create(spec: ModelSpec, lm: CausalLM) -> TextEngine:
     options = _options(spec)
     verdict = probe(lm.model)
     if verdict.reason is not None:
-        logger.info("'%s' is served by generate, one request at a time: %s", spec.id, verdict.reason)
+        logger.info("'%s' is served by generate, each request by itself: %s", spec.id, verdict.reason)
         return GeneratePath(lm.model, lm.vocabulary, vocab_size=lm.vocab_size)
     device = lm.model.device
     blocks = sizing.blocks(options, verdict.shapes, lm.context_length, verdict.dtype, device)

@@ -39,7 +39,7 @@ OnEnd = Callable[[Generation], ResultT]
 
 
 class TextEngine(Driver, Protocol):
-    """What answers prompts: many requests at once, or one after the other."""
+    """What answers prompts: many requests at once, or each by itself."""
 
     def submit(
         self,

@@ -1,4 +1,4 @@
-"""Models that may not be packed are found out, and decode like the library's own loop, one request after the other."""
+"""Models that may not be packed are found out, and decode like the library's own loop, each request by itself."""
 
 from __future__ import annotations
 
@@ -32,13 +32,30 @@ def test_greedy_equals_plain_generate(model, ids, collector, tokens) -> None:
 
 
 def test_requests_take_turns_and_are_never_mixed(model, ids, collector, tokens) -> None:
-    other = tuple(reversed(ids))
-    first, second = model.submit(ids, collector()), model.submit(other, collector())
+    prompts = [ids, tuple(reversed(ids)), ids[:3], ids[2:], ids[1:5], ids[::2]]
+    asked = [model.submit(prompt, collector(), max_tokens=8 + i) for i, prompt in enumerate(prompts)]
+    complete(asked[-1])
+    for i, prompt in enumerate(prompts):
+        assert tokens(asked[i]) == model.expected(prompt, 8 + i)
+
+
+def test_a_long_answer_lets_a_short_one_through(model, ids, collector) -> None:
+    long, short = model.submit(ids, collector(), max_tokens=40), model.submit(ids, collector(), max_tokens=2)
+    complete(short)
+    assert long.poll() is None
+    complete(long)
+    assert not model.handler._engine._running
+
+
+def test_a_request_that_waits_can_be_cancelled(model, ids, collector) -> None:
+    asked = [model.submit(ids, collector(), max_tokens=40) for _ in range(4)]
+    waiting = model.submit(ids, collector(checks=1, error=Cancelled))
     model.handler._engine.step()
-    assert second.poll() is None
-    complete(second)
-    assert tokens(first) == model.expected(ids, 12)
-    assert tokens(second) == model.expected(other, 12)
+    with pytest.raises(Cancelled):
+        waiting.poll()
+    assert all(one.poll() is None for one in asked)
+    for one in asked:
+        complete(one)
 
 
 def test_several_answers_and_chunks_change_nothing(model, ids, collector, tokens, monkeypatch) -> None:

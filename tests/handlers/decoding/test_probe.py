@@ -76,7 +76,7 @@ def test_the_log_says_how_a_model_is_served(snapshot: Path, loader, family, capl
         loader(snapshot)
         loader(family("stablelm").folder)
     assert "served by the engine, in batches of up to 64" in caplog.messages[0]
-    assert "served by generate, one request at a time: " in caplog.messages[1]
+    assert "served by generate, each request by itself: " in caplog.messages[1]
 
 
 def test_the_operator_sizes_the_engine(snapshot: Path, loader) -> None:
