@@ -24,18 +24,22 @@ _BLOCK = 1 << 16  # bytes that go through the codec at a time
 
 
 class _Codec(Struct, frozen=True):
-    """How a format is made. ``rates`` are those it can have (empty: any), ``bits`` a second for each channel."""
+    """How a format is made. ``rates`` are those it can have (empty: any), ``bits`` a second for each channel.
+
+    ``effort`` is a step on the encoder's own scale, below its usual one, which takes two to three times as long.
+    """
 
     container: str
     codec: str
     rates: tuple[int, ...] = ()
     bits: int = 0
     options: dict[str, str] = {}
+    effort: str = ""
 
 
 _CODECS: dict[str, _Codec] = {
-    "mp3": _Codec("mp3", "libmp3lame", _MPEG_RATES, 64_000, {"write_xing": "0", "id3v2_version": "0"}),
-    "opus": _Codec("ogg", "libopus", (48_000,), 48_000, {"page_duration": "100000"}),
+    "mp3": _Codec("mp3", "libmp3lame", _MPEG_RATES, 64_000, {"write_xing": "0", "id3v2_version": "0"}, effort="7"),
+    "opus": _Codec("ogg", "libopus", (48_000,), 48_000, {"page_duration": "100000"}, effort="5"),
     "aac": _Codec("adts", "aac", _MPEG_RATES, 64_000),
     "flac": _Codec("flac", "flac"),
 }
@@ -100,7 +104,8 @@ class _Compressed:
         rate = _nearest(rate, codec.rates)
         self._sink = _Sink()
         self._container = av.open(self._sink, "w", format=codec.container, options={**codec.options, "flush_packets": "1"})
-        self._stream: Any = self._container.add_stream(codec.codec, rate=rate, layout=_layout(channels))
+        settings = {"compression_level": codec.effort} if codec.effort else {}
+        self._stream: Any = self._container.add_stream(codec.codec, rate=rate, layout=_layout(channels), options=settings)
         if codec.bits:
             self._stream.bit_rate = codec.bits * channels
         self._stream.codec_context.open()

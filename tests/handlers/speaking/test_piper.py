@@ -3,6 +3,7 @@
 # ruff: noqa: RUF001 -- phonemes
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ from handlers import types as t
 from handlers.audio import AudioHandler
 from handlers.speaking.sound import Wave, loudest, to_sound
 from openai_compat.errors import InvalidRequest, ModelUnavailable
+from openai_compat.media.encode import Encoder
 
 STILL = {"noise_scale": 0.0, "noise_w": 0.0}  # then a voice says a thing always alike
 
@@ -159,12 +161,13 @@ def words_of(text: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("format", ["mp3", "opus"])
 @pytest.mark.parametrize(("text", "heard"), SPOKEN)
-def test_every_word_of_a_spoken_sentence_is_heard(still_joe, listener, collector, text, heard) -> None:
+def test_every_word_of_a_spoken_sentence_is_heard(still_joe, listener, collector, text, heard, format) -> None:
     (sound,) = speak(still_joe, text, collector())
-    wave = np.frombuffer(sound.pcm, dtype="<i2").astype(np.float32) / 32768
-    at = np.arange(0, len(wave), 22_050 / 16_000)
-    segments, _ = listener.transcribe(np.interp(at, np.arange(len(wave)), wave).astype(np.float32), language="en")
+    encoder = Encoder(format, sound.rate)
+    file = io.BytesIO(encoder.feed(sound.pcm) + encoder.finish())
+    segments, _ = listener.transcribe(file, language="en")
     assert words_of("".join(segment.text for segment in segments)) == (heard or words_of(text))
 
 
