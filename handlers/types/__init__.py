@@ -1,0 +1,135 @@
+"""What travels between the wire and a handler: frozen requests, deltas and results, one family a verb.
+
+Nothing here knows HTTP. ``None`` in a request means "the client did not say", so that a mode or the model's own defaults may
+fill it. Times are seconds, sizes bytes or pixels, token counts whole tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeAlias
+
+from handlers.types.facts import VERBS, Analysis, Mode, ModelSpec, Usage, Verb
+from handlers.types.pictures import (
+    ImageRequest,
+    ImageTaskRequest,
+    Label,
+    LabelResult,
+    Media,
+    MediaDelta,
+    MediaResult,
+    VideoRequest,
+)
+from handlers.types.sound import (
+    AudioTaskRequest,
+    Segment,
+    SegmentDelta,
+    Sound,
+    SoundDelta,
+    SoundResult,
+    SpeechRequest,
+    TranscriptResult,
+    VoiceActivity,
+    Word,
+)
+from handlers.types.text import (
+    AudioPart,
+    FinishReason,
+    GrammarSpec,
+    ImagePart,
+    Message,
+    Part,
+    Prompt,
+    Role,
+    Sampling,
+    TextChoice,
+    TextDelta,
+    TextPart,
+    TextRequest,
+    TextResult,
+    TokenLogprob,
+    Tool,
+    ToolCall,
+    ToolCallDelta,
+    ToolChoice,
+    TopLogprob,
+)
+from handlers.types.vectors import EmbedRequest, EmbedResult, RankRequest, RankResult
+
+__all__ = [
+    "Analysis",
+    "AudioPart",
+    "AudioTaskRequest",
+    "Delta",
+    "EmbedRequest",
+    "EmbedResult",
+    "FinishReason",
+    "GrammarSpec",
+    "ImagePart",
+    "ImageRequest",
+    "ImageTaskRequest",
+    "Label",
+    "LabelResult",
+    "LoadReport",
+    "Media",
+    "MediaDelta",
+    "MediaResult",
+    "Message",
+    "Mode",
+    "ModelSpec",
+    "Part",
+    "Prompt",
+    "RankRequest",
+    "RankResult",
+    "Request",
+    "Result",
+    "Role",
+    "RunContext",
+    "Sampling",
+    "Segment",
+    "SegmentDelta",
+    "Sound",
+    "SoundDelta",
+    "SoundResult",
+    "SpeechRequest",
+    "TextChoice",
+    "TextDelta",
+    "TextPart",
+    "TextRequest",
+    "TextResult",
+    "TokenLogprob",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolChoice",
+    "TopLogprob",
+    "TranscriptResult",
+    "Usage",
+    "VERBS",
+    "Verb",
+    "VideoRequest",
+    "VoiceActivity",
+    "Word",
+]
+
+Request: TypeAlias = (
+    TextRequest | ImageRequest | SpeechRequest | VideoRequest | ImageTaskRequest | AudioTaskRequest | EmbedRequest | RankRequest
+)
+Delta: TypeAlias = TextDelta | SegmentDelta | MediaDelta | SoundDelta
+Result: TypeAlias = TextResult | MediaResult | SoundResult | LabelResult | TranscriptResult | EmbedResult | RankResult
+
+
+class RunContext(Protocol):
+    """What a verb may say to the outside while it runs on the model's thread."""
+
+    def emit(self, delta: Delta) -> None:
+        """Send a piece of the answer. Raises ``Cancelled`` or ``DeadlineExceeded`` once nobody wants it any more."""
+
+    def check(self) -> None:
+        """Raise ``Cancelled`` or ``DeadlineExceeded`` once nobody wants the answer; call it at least once a step."""
+
+
+class LoadReport(Protocol):
+    """Where ``load_model`` tells how far it is."""
+
+    def __call__(self, stage: str, done: int = 0, total: int = 0) -> None:
+        """``stage`` in words, ``done`` and ``total`` in bytes (0: not known)."""
