@@ -306,9 +306,13 @@ def test_a_bark_without_presets_has_one_voice(request, load, tmp_path, collector
     assert sound_of(load(folder), request_for("bark", voice="default"), collector())
 
 
-def test_a_voice_that_needs_espeak_is_refused(request, load, tmp_path) -> None:
-    folder = shutil.copytree(request.getfixturevalue("vits_folder"), tmp_path / "model")
+@pytest.mark.parametrize(("setting", "reason"), [("phonemize", "espeak"), ("is_uroman", "uroman")])
+def test_a_voice_that_needs_other_programs_for_its_letters_is_refused(
+    load, vits_folder, tmp_path, monkeypatch, setting: str, reason: str
+) -> None:
+    monkeypatch.setattr("transformers.utils.is_uroman_available", lambda: False)
+    folder = shutil.copytree(vits_folder, tmp_path / "model")
     config = folder / "tokenizer_config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "phonemize": True}))
-    with pytest.raises(ModelUnavailable, match="espeak"):
+    config.write_text(json.dumps({**json.loads(config.read_text()), setting: True}))
+    with pytest.raises(ModelUnavailable, match=reason):
         load(folder)
