@@ -155,7 +155,7 @@ def machine() -> tuple[float, float]:
     room = torch.ones(256 * MB, dtype=torch.uint8)
     count = 200_000
     read = len(room) / best(lambda: kernels.calls.limit_read(kernels.pool, room.data_ptr(), len(room)))
-    done = count * 16 * 64 * 8 * kernels.threads
+    done = count * 8 * 64 * 8 * kernels.threads
     return read, done / best(lambda: kernels.calls.limit_multiply(kernels.pool, count))
 
 

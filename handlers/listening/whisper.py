@@ -169,6 +169,7 @@ class _Ear:
         self._begin: list[int] = []
         self._judged: dict[str, float] = {}
         self._seek = 0
+        self._encoded: tuple[Any, Any] | None = None
 
     @property
     def language(self) -> str | None:
@@ -193,11 +194,20 @@ class _Ear:
         model = self._model
         attention = model.model.config._attn_implementation
         model.generate_with_fallback, model._retrieve_segment = self._decode, self._retrieve
+        model.model.encoder.forward = self._encode
         try:
             yield
         finally:
-            del model.generate_with_fallback, model._retrieve_segment
+            del model.generate_with_fallback, model._retrieve_segment, model.model.encoder.forward
             model.model.config._attn_implementation = attention
+
+    def _encode(self, input_features: Any, *given: Any, **named: Any) -> Any:
+        """Each window once: ``generate`` encodes it for its language, for its silence, and again at each temperature."""
+        last = self._encoded
+        if last is None or last[0].shape != input_features.shape or not bool((last[0] == input_features).all()):
+            encoder = self._model.model.encoder
+            self._encoded = last = (input_features, type(encoder).forward(encoder, input_features, *given, **named))
+        return last[1]
 
     def _decode(self, **given: Any) -> Any:
         """Note what a window was judged by, and let go of what it was computed from."""
