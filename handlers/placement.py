@@ -133,10 +133,13 @@ def _seconds_in_turns(
 
 
 def use_threads(spec: ModelSpec) -> int:
-    """Threads for large matrices, which gain from every core: the configured number, else all cores up to ``_POOL_MOST``."""
+    """The configured number, else every core but the one that the server needs, up to ``_POOL_MOST``.
+
+    torch's threads wait for one another at each layer: on a busy core they make a step many times slower.
+    """
     import torch
 
-    threads = spec.threads or min(_usable_cores(), _POOL_MOST)
+    threads = spec.threads or max(1, min(_usable_cores() - 1, _POOL_MOST))
     torch.set_num_threads(threads)
     return threads
 
