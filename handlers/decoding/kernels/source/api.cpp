@@ -56,14 +56,14 @@ void limit_read(Pool *pool, const uint8_t *from, int64_t bytes) {
     });
 }
 
-// 64 products each, `count` times 16 in every one of 8 parts a thread.
+// 64 products each, `count` times 8 in every one of 8 parts a thread.
 void limit_multiply(Pool *pool, int64_t count) {
     pool->run(pool->threads() * 8, [&](int part) {
-        __m512i sum[16], by = _mm512_set1_epi32(part);
+        __m512i sum[8], by = _mm512_set1_epi32(part);
         for (auto &one : sum) one = _mm512_setzero_si512();
         for (int64_t i = 0; i < count; i++)
-#pragma GCC unroll 16
-            for (int n = 0; n < 16; n++) sum[n] = _mm512_dpbusd_epi32(sum[n], by, by);
+#pragma GCC unroll 8
+            for (int n = 0; n < 8; n++) sum[n] = _mm512_dpbusd_epi32(sum[n], by, by);
         volatile int keep = 0;
         for (auto &one : sum) keep = keep + _mm512_reduce_add_epi32(one);
     });
