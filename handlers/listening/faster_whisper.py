@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ class FasterWhisper(Listener):
         device, index = _device_of(spec)
         size = Path(spec.path, "model.bin").stat().st_size
         report("placing the weights", 0, size)
+        logging.getLogger("faster_whisper").setLevel(logging.WARNING)  # a line a request is the server's own
         with _typed_errors(spec.id):
             from faster_whisper import WhisperModel
 
