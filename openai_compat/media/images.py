@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 MAX_PIXELS = 40_000_000
+MAX_RATIO = 200
+"""Of the longer side to the shorter: a model's processor that brings the shorter side to its size makes the longer one huge."""
+_WIDE_GREY = 1 / 256
 # whatever a decoder meets in a broken file
 _BROKEN = (
     OSError,
@@ -37,11 +40,20 @@ def decode_image(data: bytes, *, param: str, max_pixels: int = MAX_PIXELS) -> Im
             width, height = image.size
             if width * height > max_pixels:
                 raise _invalid(f"The picture has more than {max_pixels} pixels.", param)
-            return ImageOps.exif_transpose(image).convert("RGB")
+            if max(width, height) > MAX_RATIO * min(width, height):
+                raise _invalid(f"One side of the picture is more than {MAX_RATIO} times as long as the other.", param)
+            return _eight_bits(ImageOps.exif_transpose(image)).convert("RGB")
     except Image.DecompressionBombError as error:
         raise _invalid(f"The picture has more than {max_pixels} pixels.", param) from error
     except _BROKEN as error:
         raise _invalid("The picture cannot be read; PNG, JPEG, WebP and GIF are.", param) from error
+
+
+def _eight_bits(image: Image) -> Image:
+    """Grey of 16 bits, scaled; Pillow itself would cut it, so that all but black becomes white."""
+    if not image.mode.startswith("I"):
+        return image
+    return image.convert("I").point(lambda value: value * _WIDE_GREY).convert("L")
 
 
 def _invalid(message: str, param: str) -> InvalidRequest:

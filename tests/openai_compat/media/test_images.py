@@ -37,6 +37,20 @@ def test_a_picture_is_turned_upright():
     assert decode_image(encoded("JPEG", exif=exif.tobytes()), param="p").size == (2, 4)
 
 
+def test_grey_of_sixteen_bits_keeps_its_shades():
+    file = io.BytesIO()
+    Image.frombytes("I;16", (4, 1), struct.pack("<4H", 0, 257, 25_700, 65_535)).save(file, "PNG")
+    assert decode_image(file.getvalue(), param="p").tobytes() == bytes(shade for shade in (0, 1, 100, 255) for _ in range(3))
+
+
+@pytest.mark.parametrize("size", [(201, 1), (1, 40_000)])
+def test_a_picture_that_a_model_would_blow_up_is_refused(size):
+    file = io.BytesIO()
+    Image.new("RGB", size).save(file, "PNG")
+    with pytest.raises(InvalidRequest, match="more than 200 times as long"):
+        decode_image(file.getvalue(), param="p")
+
+
 @pytest.mark.parametrize("format", ["BMP", "TIFF", "ICO", "PPM", "TGA", "JPEG2000", "PCX"])
 def test_other_formats_are_refused_although_the_library_knows_them(format):
     with pytest.raises(InvalidRequest) as caught:
