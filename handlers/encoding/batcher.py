@@ -1,7 +1,8 @@
 """Dynamic batching by tokens: what all requests wait for is run together, alike lengths in one forward.
 
 A batch grows around one waiting item: its nearest neighbours in length join it while the padded tokens fit the budget. The
-requests take turns in choosing that item, so that none waits for another's end, and none for ever.
+requests take turns in choosing that item, so that none waits for another's end, and none for ever. Who has just had a turn stands
+behind whoever came meanwhile.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ class Batcher:
         self._budget = budget
         self._queue: list[_Waiting[Any]] = []
         self._own: OrderedDict[Ticket[Any], list[_Waiting[Any]]] = OrderedDict()
+        self._served: Ticket[Any] | None = None
         self._orders = 0
 
     def submit(self, items: Sequence[Item], ctx: RunContext, finish: Callable[[list[Any]], ResultT]) -> Ticket[ResultT]:
@@ -113,16 +115,21 @@ class Batcher:
         """Run one batch of what waits."""
         self._drop_unwanted()
         if self._queue:
-            batch = self._take()
-            self._hand_out(batch)
+            ticket = self._next()
+            self._hand_out(self._take(ticket))
+            self._served = None if ticket.ended else ticket
 
     # ------------------------------------------------------------ choosing
 
-    def _take(self) -> list[_Waiting[Any]]:
+    def _next(self) -> Ticket[Any]:
+        """Whose turn it is. Only now is the one that had the last turn put behind those that came during it."""
+        if self._served is not None and self._served in self._own:
+            self._own.move_to_end(self._served)
+        return next(ticket for ticket, own in self._own.items() if own)
+
+    def _take(self, ticket: Ticket[Any]) -> list[_Waiting[Any]]:
         """Take the next batch out of the queue: neighbours of the longest item of the request whose turn it is."""
-        ticket, own = next((ticket, own) for ticket, own in self._own.items() if own)
-        self._own.move_to_end(ticket)
-        where = bisect_left(self._queue, own[0].key, key=_key)
+        where = bisect_left(self._queue, self._own[ticket][0].key, key=_key)
         start, stop = self._around(where)
         batch = self._queue[start:stop]
         del self._queue[start:stop]

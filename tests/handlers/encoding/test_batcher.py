@@ -99,6 +99,18 @@ def test_a_small_request_does_not_wait_for_the_end_of_a_large_one(run):
     assert large.poll() is None
 
 
+def test_a_small_request_that_comes_during_a_large_one_has_the_next_turn(run):
+    batcher = Batcher(run, budget=10)
+    large = submit(batcher, *["x10"] * 50)
+    for i in range(3):
+        batcher.step()
+        small = submit(batcher, f"{'abc'[i]}3")
+        batcher.step()
+        assert small.poll() is not None
+    assert sum("x10" in batch for batch in run.batches) == 3
+    assert large.poll() is None
+
+
 def test_an_odd_length_is_not_starved_by_a_stream_of_others(run):
     batcher = Batcher(run, budget=20)
     odd = submit(batcher, "z19")
