@@ -1,8 +1,8 @@
 """Dynamic batching by tokens: what all requests wait for is run together, alike lengths in one forward.
 
 A batch grows around one waiting item: its nearest neighbours in length join it while the padded tokens fit the budget. The
-requests take turns in choosing that item, so that none waits for another's end, and none for ever. Who has just had a turn stands
-behind whoever came meanwhile.
+requests take turns in choosing that item, so that none waits for another's end, and none for ever. Whoever has just had a turn
+stands behind those that came meanwhile.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ class Batcher:
         batch = self._queue[start:stop]
         del self._queue[start:stop]
         taken = set(map(id, batch))
-        for ticket in {waiting.ticket for waiting in batch}:
-            self._own[ticket] = [waiting for waiting in self._own[ticket] if id(waiting) not in taken]
+        for owner in {waiting.ticket for waiting in batch}:
+            self._own[owner] = [waiting for waiting in self._own[owner] if id(waiting) not in taken]
         return batch
 
     def _around(self, where: int) -> tuple[int, int]:

@@ -174,7 +174,7 @@ def _image_tower(spec: t.ModelSpec, model: Any) -> tuple[Lane, PictureReader]:
     vision = getattr(model.config, "vision_config", model.config)
     processor = AutoImageProcessor.from_pretrained(spec.path, **_LOCAL)
     pictures = PictureReader(processor, patches=(vision.image_size // vision.patch_size) ** 2)
-    return ImageTower(model, whole=hasattr(model, "get_image_features")).run, pictures
+    return ImageTower(model, pictures.read, whole=hasattr(model, "get_image_features")).run, pictures
 
 
 # ---------------------------------------------------------------- parts

@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from handlers.encoding.batcher import Item
 from handlers.encoding.encoder import padded, rows
 from handlers.encoding.pooling import normalize
 from handlers.encoding.texts import Tokens
-from openai_compat.media.images import decode_image
+from openai_compat.errors import APIError, InvalidRequest
+from openai_compat.media.images import decode_image, picture_pixels
 
 LANE = "image"
+PARAM = "input"
+PIXELS_PER_TOKEN = 20_000
+"""How many pixels are decoded in the time that one token takes, roughly, so that large pictures run alone."""
 
 
 class PictureReader:
-    """Encoded pictures → what the image side runs on; one at a time, so that only one is in memory whole."""
+    """Encoded pictures → what the image side runs on.
+
+    A picture is decoded only in its batch: others have their turns between large ones, and one alone is in memory whole.
+    """
 
     def __init__(self, processor: Any, *, patches: int) -> None:
         self._processor = processor
         self._patches = patches
 
     def items(self, images: Sequence[bytes]) -> list[Item]:
-        pictures = (decode_image(data, param="input") for data in images)
-        return [Item(lane=LANE, length=self._patches, inputs=self.pixels(picture)) for picture in pictures]
+        """Raises ``InvalidRequest`` for what is no picture by its header."""
+        pixels = [picture_pixels(data, param=PARAM) for data in images]
+        lengths = [self._patches + count // PIXELS_PER_TOKEN for count in pixels]
+        return [Item(lane=LANE, length=length, inputs=data) for length, data in zip(lengths, images, strict=True)]
 
-    def blank(self) -> Any:
-        """What the image side takes, of a picture with nothing on it."""
+    def read(self, data: bytes) -> Any:
+        """What the image side takes of it, or the ``InvalidRequest`` that it deserves."""
+        try:
+            picture = decode_image(data, param=PARAM)
+        except InvalidRequest as error:
+            return error.with_traceback(None)
+        return self._processor(images=[picture], return_tensors="pt")["pixel_values"][0]
+
+    def blank(self) -> bytes:
+        """A picture with nothing on it."""
         from PIL import Image
 
-        return self.pixels(Image.new("RGB", (64, 64)))
-
-    def pixels(self, picture: Any) -> Any:
-        """What the image side takes, of a picture of Pillow."""
-        return self._processor(images=[picture], return_tensors="pt")["pixel_values"][0]
+        file = io.BytesIO()
+        Image.new("RGB", (64, 64)).save(file, "PNG")
+        return file.getvalue()
 
 
 class TextTower:
@@ -56,11 +72,19 @@ class TextTower:
 
 
 class ImageTower:
-    def __init__(self, model: Any, *, whole: bool) -> None:
+    def __init__(self, model: Any, read: Callable[[bytes], Any], *, whole: bool) -> None:
         self._model = model
+        self._read = read
         self._call = model.get_image_features if whole else model
 
-    def run(self, pictures: list[Any]) -> list[Any]:
+    def run(self, pictures: list[bytes]) -> list[Any]:
+        """A vector each, or the error of one that cannot be read."""
+        found = [self._read(data) for data in pictures]
+        readable = [pixels for pixels in found if not isinstance(pixels, APIError)]
+        vectors = iter(self._vectors(readable) if readable else [])
+        return [entry if isinstance(entry, APIError) else next(vectors) for entry in found]
+
+    def _vectors(self, pictures: list[Any]) -> list[Any]:
         import torch
 
         with torch.inference_mode():

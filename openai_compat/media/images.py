@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from openai_compat.errors import InvalidRequest
@@ -33,20 +35,37 @@ _BROKEN = (
 
 def decode_image(data: bytes, *, param: str, max_pixels: int = MAX_PIXELS) -> Image:
     """The picture in RGB, upright; of an animation the first. Raises ``InvalidRequest`` naming ``param``, in our own words."""
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
+
+    with _opened(data, param, max_pixels) as image:
+        return _eight_bits(ImageOps.exif_transpose(image)).convert("RGB")
+
+
+def picture_pixels(data: bytes, *, param: str, max_pixels: int = MAX_PIXELS) -> int:
+    """How many pixels the header says that there are; decodes none. Raises as ``decode_image`` does."""
+    with _opened(data, param, max_pixels) as image:
+        return image.width * image.height
+
+
+@contextmanager
+def _opened(data: bytes, param: str, max_pixels: int) -> Iterator[Image]:
+    from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise _invalid(f"The picture has more than {max_pixels} pixels.", param)
-            if max(width, height) > MAX_RATIO * min(width, height):
-                raise _invalid(f"One side of the picture is more than {MAX_RATIO} times as long as the other.", param)
-            return _eight_bits(ImageOps.exif_transpose(image)).convert("RGB")
+            _check_size(image.width, image.height, param, max_pixels)
+            yield image
     except Image.DecompressionBombError as error:
         raise _invalid(f"The picture has more than {max_pixels} pixels.", param) from error
     except _BROKEN as error:
         raise _invalid("The picture cannot be read; PNG, JPEG, WebP and GIF are.", param) from error
+
+
+def _check_size(width: int, height: int, param: str, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise _invalid(f"The picture has more than {max_pixels} pixels.", param)
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise _invalid(f"One side of the picture is more than {MAX_RATIO} times as long as the other.", param)
 
 
 def _eight_bits(image: Image) -> Image:

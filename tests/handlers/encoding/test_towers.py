@@ -111,6 +111,20 @@ def test_pictures_of_every_kind_are_read(tiny_clip, collector, mode, format):
 
 
 def test_a_picture_that_cannot_be_read_is_refused(tiny_clip, collector):
+    fine, cut = encoded(picture(1)), encoded(picture(1))[:60]
+    other = tiny_clip.embed_image(t.EmbedRequest(images=(fine,)), collector())
     with pytest.raises(InvalidRequest) as caught:
-        tiny_clip.embed_image(t.EmbedRequest(images=(encoded(picture(1))[:60],)), collector())
+        complete(tiny_clip.embed_image(t.EmbedRequest(images=(fine, cut)), collector()))
     assert caught.value.param == "input"
+    assert vectors(other).norm() == pytest.approx(1)
+
+
+def test_a_text_does_not_wait_for_all_large_pictures_of_another(tiny_clip, collector):
+    large = encoded(Image.new("RGB", (4000, 3000)))
+    pictures = tiny_clip.embed_image(t.EmbedRequest(images=(large,) * 4), collector())
+    pictures.driver.step()
+    text = tiny_clip.embed_text(t.EmbedRequest(texts=("the fox",)), collector())
+    text.driver.step()
+    assert text.poll() is not None
+    assert pictures.poll() is None
+    assert len(complete(pictures).vectors) == 4
