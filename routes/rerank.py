@@ -20,10 +20,12 @@ from schemas.rerank import Rerank, RerankRequest
 
 
 class RerankController(Controller):
-    path = "/v1/rerank"
+    """Cohere's newer client asks at ``/v2``, everybody else at ``/v1``."""
+
     tags = ("Rerank",)
 
     @post(
+        ["/v1/rerank", "/v2/rerank"],
         status_code=200,
         opt={"endpoint": Endpoint(request=RerankRequest, plan=rerank.plan)},
         operation_class=documented(RerankRequest, Rerank),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -17,7 +17,10 @@ class Document(Struct, frozen=True, kw_only=True):
 
 
 class RerankRequest(Struct, frozen=True, kw_only=True):
-    """``top_n`` is how many of the results are sent, the best first; all of them if it is left out."""
+    """``top_n`` is how many of the results are sent, the best first; all of them if it is left out.
+
+    The last group of fields is Cohere's, and refused.
+    """
 
     model: ModelName
     query: Text
@@ -27,6 +30,10 @@ class RerankRequest(Struct, frozen=True, kw_only=True):
     truncate: bool | None = None
     mode: Mode | None = None
     user: Label | None = None
+
+    max_tokens_per_doc: Any = None
+    max_chunks_per_doc: Any = None
+    rank_fields: Any = None
 
 
 class RankedDocument(Struct, frozen=True, kw_only=True):

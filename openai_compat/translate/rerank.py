@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from handlers.types import RankRequest, RankResult, Verb
-from openai_compat.errors import InvalidRequest
+from openai_compat.errors import InvalidRequest, UnsupportedParameter
 from openai_compat.translate.common import Facts, Meta
 from schemas.rerank import Document, RankedDocument, Rerank, RerankRequest, RerankUsage
 
 ID_PREFIX = "rerank"
 MAX_CHARACTERS = 4_000_000
+_REFUSED = {
+    "max_tokens_per_doc": "Send what counts of a document, or set 'truncate' to true: it is cut at the model's limit.",
+    "max_chunks_per_doc": "Send the parts of a document as documents.",
+    "rank_fields": "The 'text' of a document is what counts.",
+}
 
 
 def plan(body: RerankRequest) -> Verb:
@@ -29,6 +34,9 @@ def to_request(body: RerankRequest, facts: Facts) -> RankRequest:
 
 
 def _check(body: RerankRequest) -> None:
+    for param, reason in _REFUSED.items():
+        if getattr(body, param) is not None:
+            raise UnsupportedParameter(f"Unsupported parameter: '{param}'. {reason}", param=param)
     if not body.query:
         raise InvalidRequest("'query' must not be empty.", param="query")
     if not body.documents:

@@ -15,6 +15,14 @@ def test_documents_are_sorted_by_their_relevance(serve):
     serve(scenario)
 
 
+def test_cohere_s_newer_client_finds_it_too(serve):
+    async def scenario(worker):
+        answer = await worker.post("/v2/rerank", query="red fox", documents=["a blue car", "the red fox"], top_n=1)
+        assert [entry["index"] for entry in answer.json()["results"]] == [1]
+
+    serve(scenario)
+
+
 def test_no_documents_are_a_400_that_names_them(serve):
     async def scenario(worker):
         answer = await worker.post(PATH, query="a", documents=[])

@@ -30,6 +30,9 @@ def test_documents_are_texts_or_objects_with_one(facts):
         ({"documents": [{"title": "a"}]}, "documents[0].text"),
         ({"top_n": 0}, "top_n"),
         ({"query": None}, "query"),
+        ({"max_tokens_per_doc": 100}, "max_tokens_per_doc"),
+        ({"max_chunks_per_doc": 3}, "max_chunks_per_doc"),
+        ({"rank_fields": ["title"]}, "rank_fields"),
     ],
 )
 def test_what_cannot_be_ranked_is_refused_by_name(fields, param):
