@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from handlers.types import AudioTaskRequest, Sound
 from openai_compat.errors import (
     APIError,
     Cancelled,
@@ -178,6 +179,32 @@ def test_more_than_the_queue_holds_is_refused_with_a_hint_when_to_return(bench, 
             with pytest.raises(RateLimited) as caught:
                 b.submit("three")
             assert caught.value.retry_after == 3.0
+
+    run(scenario())
+
+
+def test_sounds_that_wait_have_a_limit_together_and_give_their_room_back(bench, run, until):
+    def sound(size):
+        return AudioTaskRequest(audio=Sound(pcm=bytes(size), rate=16_000), task="transcribe")
+
+    async def scenario():
+        async with bench(max_sound=1000, retry_after=3.0) as b:
+            b.submit("hold")
+            await until(b.handler.entered.is_set)
+
+            def submit(size):
+                return b.runner.submit("process_audio", sound(size), request_id=str(size), deadline=20.0)
+
+            alone = submit(4000)
+            with pytest.raises(RateLimited) as caught:
+                submit(2)
+            assert caught.value.retry_after == 3.0
+            b.submit("a text has nothing to do with it")
+            alone.cancel()
+            submit(600)
+            submit(400)
+            with pytest.raises(RateLimited):
+                submit(2)
 
     run(scenario())
 
