@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,8 @@ from handlers.chat_template import ChatTemplate
 from handlers.decoding.kernels.weights import Packed, pack_model
 from handlers.decoding.params import Defaults, SamplingOptions
 from handlers.decoding.vocabulary import Vocabulary
-from openai_compat.errors import InsufficientMemory, ModelUnavailable
+from handlers.loading import load_errors
+from openai_compat.errors import ModelUnavailable
 
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
 _READ = 64 << 20
@@ -44,7 +43,7 @@ class CausalLM(Struct, frozen=True, kw_only=True):
 
 def load(spec: t.ModelSpec, report: t.LoadReport) -> CausalLM:
     """Raises ``ModelUnavailable`` with a reason a client may read, ``InsufficientMemory`` where the device is full."""
-    with _typed_errors(spec):
+    with load_errors(spec):
         tokenizer, config = _tokenizer_and_config(spec, report)
         vocabulary = Vocabulary(tokenizer)
         template = _template(tokenizer)
@@ -62,19 +61,6 @@ def load(spec: t.ModelSpec, report: t.LoadReport) -> CausalLM:
             threads=_threads(spec, model, packed),
             fused=packed is not None and packed.fused,
         )
-
-
-@contextmanager
-def _typed_errors(spec: t.ModelSpec) -> Iterator[None]:
-    import torch
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise InsufficientMemory(f"There is not enough memory to load '{spec.id}'.") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ModelUnavailable(f"The files of '{spec.id}' could not be loaded.") from error
 
 
 def _tokenizer_and_config(spec: t.ModelSpec, report: t.LoadReport) -> tuple[Any, Any]:

@@ -13,7 +13,8 @@ from handlers.base import BaseHandler
 from handlers.deferred import Deferred
 from handlers.encoding.families import VERBS, role_of
 from handlers.encoding.layout import Layout, read_layout
-from handlers.encoding.options import options_of
+from handlers.encoding.options import EmbeddingOptions
+from handlers.loading import options_of
 from openai_compat.errors import InvalidRequest, ModelUnavailable, UnsupportedCapability
 
 
@@ -48,7 +49,7 @@ class EmbeddingHandler(BaseHandler):
         from handlers.analyze import RUNTIME_BYTES, analyze_snapshot
 
         found = analyze_snapshot(spec, cls)
-        limit = spec.context_length or read_layout(Path(spec.path), options_of(spec)).max_tokens
+        limit = spec.context_length or read_layout(Path(spec.path), options_of(spec, EmbeddingOptions)).max_tokens
         dtype = found.dtype if spec.dtype == "auto" else spec.dtype
         weights = found.bytes_per_dtype.get(dtype, found.bytes_per_dtype["float32"])
         context = min(found.context_length or limit, limit) if limit else found.context_length
@@ -59,7 +60,7 @@ class EmbeddingHandler(BaseHandler):
         if problems := super().validate_model_files(spec):
             return problems
         try:
-            read_layout(Path(spec.path), options_of(spec))
+            read_layout(Path(spec.path), options_of(spec, EmbeddingOptions))
         except ModelUnavailable as error:
             return (error.message,)
         return ()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,14 @@ from handlers.encoding import precision
 from handlers.encoding.encoder import CrossEncoder, TextEncoder, bears_padding, by_length
 from handlers.encoding.families import Role
 from handlers.encoding.layout import Layout, read_layout
-from handlers.encoding.options import EmbeddingOptions, options_of
+from handlers.encoding.options import EmbeddingOptions
 from handlers.encoding.pooling import Head
 from handlers.encoding.texts import LANE as TEXT
 from handlers.encoding.texts import TextReader, Tokenizer
 from handlers.encoding.towers import LANE as IMAGE
 from handlers.encoding.towers import ImageTower, PictureReader, TextTower
-from openai_compat.errors import InsufficientMemory, ModelUnavailable
+from handlers.loading import load_errors, options_of
+from openai_compat.errors import ModelUnavailable
 
 logger = logging.getLogger(__name__)
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -57,23 +57,10 @@ def load(spec: t.ModelSpec, role: Role, report: t.LoadReport) -> Loaded:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    options = options_of(spec)
+    options = options_of(spec, EmbeddingOptions)
     loaders = {"text": _text, "rank": _rank, "towers": _towers, "text_tower": _towers, "image_tower": _towers}
-    with _typed_errors(spec):
+    with load_errors(spec):
         return loaders[role](spec, options, role, report)
-
-
-@contextmanager
-def _typed_errors(spec: t.ModelSpec) -> Iterator[None]:
-    import torch
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise InsufficientMemory(f"There is not enough memory to load '{spec.id}'.") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ModelUnavailable(f"The files of '{spec.id}' could not be loaded.") from error
 
 
 # ---------------------------------------------------------------- roles

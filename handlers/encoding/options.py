@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
-
-from handlers.types import ModelSpec
-from openai_compat.errors import ModelUnavailable
 
 PoolingMode = Literal["cls", "max", "mean", "mean_sqrt_len", "weightedmean", "lasttoken"]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -26,11 +22,3 @@ class EmbeddingOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     default_prompt: str | None = None
     append_eos: bool = False
     batch_tokens: Count | None = None
-
-
-def options_of(spec: ModelSpec) -> EmbeddingOptions:
-    """Raises ``ModelUnavailable`` naming what is wrong."""
-    try:
-        return msgspec.convert(spec.options, EmbeddingOptions)
-    except msgspec.ValidationError as error:
-        raise ModelUnavailable(f"options of '{spec.id}' cannot be used: {error}.") from error

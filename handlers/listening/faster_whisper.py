@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,10 @@ from msgspec import Struct
 
 from handlers import types as t
 from handlers.audio_families import Listener
-from handlers.listening.options import FasterWhisperOptions, options_of
+from handlers.listening.options import FasterWhisperOptions
 from handlers.listening.recording import Progress, RunningText, emit_segment, recording_of, temperatures, waveform
-from openai_compat.errors import InsufficientMemory, InvalidRequest, ModelUnavailable, UnsupportedCapability
+from handlers.loading import load_errors, options_of
+from openai_compat.errors import InvalidRequest, ModelUnavailable, UnsupportedCapability
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +49,7 @@ class FasterWhisper(Listener):
         size = Path(spec.path, "model.bin").stat().st_size
         report("placing the weights", 0, size)
         logging.getLogger("faster_whisper").setLevel(logging.WARNING)  # a line a request is the server's own
-        with _typed_errors(spec.id):
+        with load_errors(spec):
             from faster_whisper import WhisperModel
 
             self._model = WhisperModel(
@@ -59,7 +61,7 @@ class FasterWhisper(Listener):
                 local_files_only=True,
             )
         report("placing the weights", size, size)
-        self._encode = self._model.encode
+        self._model.get_prompt = partial(_fitting_prompt, self._model.get_prompt, self._model.max_length // 2 - 1)
         self._tasks = ("transcribe", "translate") if self._model.model.is_multilingual else ("transcribe",)
 
     def check(self, request: t.Request) -> None:
@@ -87,7 +89,7 @@ class FasterWhisper(Listener):
             "condition_on_previous_text": self._options.condition_on_previous_text,
             **_voice_activity(asked.voice_activity, always=self._options.voice_activity),
         }
-        return Config(arguments=arguments, languages=() if asked.language else asked.languages)
+        return Config(arguments=arguments, languages=() if asked.language else tuple(dict.fromkeys(asked.languages)))
 
     def hear(self, inputs: NDArray[np.float32], config: Config, ctx: t.RunContext) -> t.TranscriptResult:
         seconds = len(inputs) / self.audio_rate
@@ -120,17 +122,41 @@ class FasterWhisper(Listener):
 
     @contextmanager
     def _watched(self, ctx: t.RunContext) -> Iterator[None]:
-        """Ask at each window whether the answer is still wanted; a silent recording has no segments to ask at."""
-
-        def encode(features: Any) -> Any:
-            ctx.check()
-            return self._encode(features)
-
-        self._model.encode = encode
+        """Ask before each window, and before each try at its words, whether the answer is still wanted: a silent recording
+        has no segments to ask at, and noise has six tries."""
+        network = self._model.model
+        self._model.model = _Watched(network, ctx)
         try:
             yield
         finally:
-            self._model.encode = self._encode
+            self._model.model = network
+
+
+class _Watched:
+    """CTranslate2's model, whose long calls are asked for first."""
+
+    def __init__(self, network: Any, ctx: t.RunContext) -> None:
+        self._network = network
+        self._ctx = ctx
+
+    def encode(self, *given: Any, **named: Any) -> Any:
+        self._ctx.check()
+        return self._network.encode(*given, **named)
+
+    def generate(self, *given: Any, **named: Any) -> Any:
+        self._ctx.check()
+        return self._network.generate(*given, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)
+
+
+def _fitting_prompt(
+    make: Callable[..., list[int]], most: int, tokenizer: Any, before: list[int], *, hotwords: str | None = None, **named: Any
+) -> list[int]:
+    """Keywords and what was heard before share the room of either: together they would leave the answer none."""
+    room = most - (len(tokenizer.encode(" " + hotwords.strip())) if hotwords else 0)
+    return make(tokenizer, before[-room:] if room > 0 else [], hotwords=hotwords, **named)
 
 
 def _segment(raw: Any) -> t.Segment:
@@ -184,13 +210,3 @@ def _compute_type(spec: t.ModelSpec, told: str | None, device: str) -> str:
     if wanted not in known:
         raise ModelUnavailable(f"'{spec.id}' cannot compute in {wanted} here; known: {', '.join(sorted(known))}.")
     return wanted
-
-
-@contextmanager
-def _typed_errors(model: str) -> Iterator[None]:
-    try:
-        yield
-    except MemoryError as error:
-        raise InsufficientMemory(f"There is not enough memory to load '{model}'.") from error
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise ModelUnavailable(f"The files of '{model}' could not be loaded.") from error

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Struct
-
-from handlers.types import ModelSpec
-from openai_compat.errors import ModelUnavailable
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,14 +26,3 @@ class FasterWhisperOptions(WhisperOptions, frozen=True, kw_only=True, forbid_unk
 
     compute_type: str | None = None
     voice_activity: bool = False
-
-
-OptionsT = TypeVar("OptionsT", bound=Options)
-
-
-def options_of(spec: ModelSpec, type: type[OptionsT]) -> OptionsT:
-    """Raises ``ModelUnavailable`` naming what is wrong."""
-    try:
-        return msgspec.convert(spec.options, type)
-    except msgspec.ValidationError as error:
-        raise ModelUnavailable(f"The options of '{spec.id}' cannot be used: {error}.") from error

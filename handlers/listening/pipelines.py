@@ -13,8 +13,9 @@ from msgspec import Struct
 from handlers import types as t
 from handlers.audio_families import Listener
 from handlers.listening import pretrained
-from handlers.listening.options import Options, options_of
+from handlers.listening.options import Options
 from handlers.listening.recording import Progress, RunningText, emit_segment, recording_of, refuse, waveform
+from handlers.loading import load_errors, options_of
 from openai_compat.errors import UnsupportedParameter
 
 CHUNK = 30.0
@@ -47,7 +48,7 @@ class Pipeline(Listener):
         if "transcribe" in self.tasks:
             parts["tokenizer"] = pretrained.load_part(spec, "AutoTokenizer")
         model = pretrained.load(spec, self.auto_class, report)
-        with pretrained.typed_errors(spec.id):
+        with load_errors(spec):
             from transformers import pipeline
 
             self._pipe = pipeline(self.task, model=model, device=model.device, dtype=model.dtype, **parts)

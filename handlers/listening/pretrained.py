@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from handlers import placement
 from handlers import types as t
-from openai_compat.errors import InsufficientMemory, ModelUnavailable
+from handlers.loading import load_errors
+from openai_compat.errors import ModelUnavailable
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
@@ -21,7 +20,7 @@ def load(spec: t.ModelSpec, auto_class: str, report: t.LoadReport) -> Any:
 
     disable_progress_bar()
     set_verbosity_error()
-    with typed_errors(spec.id):
+    with load_errors(spec):
         config = transformers.AutoConfig.from_pretrained(spec.path, **LOCAL)
         device = placement.device_of(spec)
         dtype = placement.dtype_of(spec, str(config.dtype or "float32").removeprefix("torch."), device)
@@ -47,18 +46,5 @@ def load_part(spec: t.ModelSpec, auto_class: str) -> Any:
     """A tokenizer, feature extractor or processor. Raises ``ModelUnavailable``."""
     import transformers
 
-    with typed_errors(spec.id):
+    with load_errors(spec):
         return getattr(transformers, auto_class).from_pretrained(spec.path, **LOCAL)
-
-
-@contextmanager
-def typed_errors(model: str) -> Iterator[None]:
-    import torch
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise InsufficientMemory(f"There is not enough memory to load '{model}'.") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ModelUnavailable(f"The files of '{model}' could not be loaded.") from error

@@ -15,7 +15,7 @@ from msgspec import Struct
 from handlers import types as t
 from handlers.audio_families import Listener
 from handlers.listening import pretrained
-from handlers.listening.options import WhisperOptions, options_of
+from handlers.listening.options import WhisperOptions
 from handlers.listening.recording import (
     Progress,
     RunningText,
@@ -26,6 +26,7 @@ from handlers.listening.recording import (
     temperatures,
     waveform,
 )
+from handlers.loading import options_of
 from openai_compat.errors import InvalidRequest, ModelUnavailable, UnsupportedCapability, UnsupportedParameter
 
 WINDOW = 30.0
@@ -99,7 +100,7 @@ class Whisper(Listener):
         }
         if self._multilingual:
             arguments |= {"task": asked.task, "language": asked.language}
-        return Config(arguments=arguments, languages=() if asked.language else asked.languages)
+        return Config(arguments=arguments, languages=() if asked.language else tuple(dict.fromkeys(asked.languages)))
 
     def hear(self, inputs: Any, config: Config, ctx: t.RunContext) -> t.TranscriptResult:
         import torch

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handlers import types as t
+from handlers.loading import load_errors, options_of
 from handlers.placement import set_threads
-from handlers.speaking.options import options_of
 from handlers.speaking.reader import Manner, Reader, ReaderOptions, Said
-from handlers.speaking.torch_model import loading, pretrained, run, seeded, watched
+from handlers.speaking.torch_model import pretrained, run, seeded, watched
 from openai_compat.errors import ModelUnavailable
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Bark(Reader):
     def __init__(self, spec: t.ModelSpec, report: t.LoadReport) -> None:
         options = options_of(spec, ReaderOptions)
         report("placing the weights")
-        with loading(spec):
+        with load_errors(spec):
             from transformers import AutoTokenizer, BarkModel, BarkProcessor
 
             tokenizer = AutoTokenizer.from_pretrained(spec.path, local_files_only=True)

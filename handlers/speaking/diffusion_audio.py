@@ -12,11 +12,11 @@ from msgspec import Meta, Struct
 
 from handlers import types as t
 from handlers.analyze import read_config
+from handlers.loading import load_errors, options_of
 from handlers.placement import device_of, dtype_of, set_threads
 from handlers.speaking.maker import Maker, Wish
-from handlers.speaking.options import options_of
 from handlers.speaking.sound import Made, Wave
-from handlers.speaking.torch_model import loading, seeded, watched
+from handlers.speaking.torch_model import seeded, watched
 from openai_compat.errors import ModelUnavailable
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class DiffusionAudio(Maker):
         options = options_of(spec, Options)
         self._kind = _kind_of(spec)
         report("placing the weights")
-        with loading(spec):
+        with load_errors(spec):
             self._pipeline = _load(spec)
         self._steps = options.steps
         self._rate = int(getattr(self._pipeline, self._kind.rate).config.sampling_rate)

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from handlers import types as t
+from handlers.loading import load_errors, options_of
 from handlers.placement import set_threads
 from handlers.speaking.maker import Maker, Wish
-from handlers.speaking.options import options_of
 from handlers.speaking.sound import Made, Wave
-from handlers.speaking.torch_model import loading, pretrained, run, seeded, watched
+from handlers.speaking.torch_model import pretrained, run, seeded, watched
 
 Seconds = Annotated[float, Meta(gt=0, le=120)]
 
@@ -28,7 +28,7 @@ class MusicGen(Maker):
     def __init__(self, spec: t.ModelSpec, report: t.LoadReport) -> None:
         options = options_of(spec, Options)
         report("placing the weights")
-        with loading(spec):
+        with load_errors(spec):
             from transformers import AutoTokenizer, MusicgenForConditionalGeneration
 
             self._tokenizer = AutoTokenizer.from_pretrained(spec.path, local_files_only=True)

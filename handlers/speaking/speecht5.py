@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handlers import types as t
+from handlers.loading import load_errors, options_of
 from handlers.placement import set_threads
-from handlers.speaking.options import options_of
 from handlers.speaking.reader import Manner, Reader, ReaderOptions, Said
-from handlers.speaking.torch_model import loading, pretrained, run, seeded, watched
+from handlers.speaking.torch_model import pretrained, run, seeded, watched
 from openai_compat.errors import ModelUnavailable
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class SpeechT5(Reader):
         options = options_of(spec, ReaderOptions)
         root = Path(spec.path)
         report("placing the weights")
-        with loading(spec):
+        with load_errors(spec):
             from transformers import AutoTokenizer, SpeechT5ForTextToSpeech, SpeechT5HifiGan
 
             self._speakers = _speakers(root, spec)

@@ -8,23 +8,9 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from handlers import types as t
-from openai_compat.errors import APIError, InsufficientMemory, ModelUnavailable
 
 if TYPE_CHECKING:
     import torch
-
-
-@contextmanager
-def loading(spec: t.ModelSpec) -> Iterator[None]:
-    """A library's errors become ours."""
-    try:
-        yield
-    except APIError:
-        raise
-    except MemoryError as error:
-        raise InsufficientMemory(f"There is not enough memory to load '{spec.id}'.") from error
-    except Exception as error:  # what a library raises on broken files is beyond counting
-        raise ModelUnavailable(f"The files of '{spec.id}' could not be loaded.") from error
 
 
 def pretrained(cls: Any, path: str, spec: t.ModelSpec, *, usual_dtype: str = "float32") -> Any:

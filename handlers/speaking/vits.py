@@ -11,10 +11,10 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from handlers import types as t
+from handlers.loading import load_errors, options_of
 from handlers.placement import set_threads
-from handlers.speaking.options import options_of
 from handlers.speaking.reader import Manner, Reader, ReaderOptions, Said
-from handlers.speaking.torch_model import loading, pretrained, run, seeded
+from handlers.speaking.torch_model import pretrained, run, seeded
 from openai_compat.errors import ModelUnavailable
 
 Scale = Annotated[float, Meta(ge=0, le=2)]
@@ -31,7 +31,7 @@ class Vits(Reader):
     def __init__(self, spec: t.ModelSpec, report: t.LoadReport) -> None:
         options = options_of(spec, VitsOptions)
         report("placing the weights")
-        with loading(spec):
+        with load_errors(spec):
             from transformers import AutoTokenizer, VitsModel
 
             self._tokenizer = AutoTokenizer.from_pretrained(spec.path, local_files_only=True)

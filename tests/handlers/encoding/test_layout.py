@@ -5,8 +5,9 @@ import json
 import pytest
 
 from handlers.encoding.layout import Dense, Layout, read_layout
-from handlers.encoding.options import EmbeddingOptions, options_of
+from handlers.encoding.options import EmbeddingOptions
 from handlers.encoding.prompts import prompt_for
+from handlers.loading import options_of
 from handlers.types import EmbedRequest, ModelSpec
 from openai_compat.errors import InvalidRequest, ModelUnavailable
 
@@ -128,7 +129,7 @@ def test_parts_that_are_unknown_or_missing_are_refused(folder, name, content):
 @pytest.mark.parametrize("options", [{"pooling": "best"}, {"matryoshka": [0]}, {"tokenids": "native"}, {"batch_tokens": 0}])
 def test_an_option_that_cannot_be_is_refused(options):
     with pytest.raises(ModelUnavailable, match="options of 'm' cannot be used"):
-        options_of(ModelSpec(id="m", path="", kind="embedding", options=options))
+        options_of(ModelSpec(id="m", path="", kind="embedding", options=options), EmbeddingOptions)
 
 
 PROMPTED = Layout(

@@ -1,0 +1,37 @@
+"""What every family needs while it loads: the operator's options as a Struct, and a library's errors as ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from handlers.types import ModelSpec
+from openai_compat.errors import APIError, InsufficientMemory, ModelUnavailable
+
+OptionsT = TypeVar("OptionsT", bound=Struct)
+_OUT_OF_MEMORY = frozenset({"MemoryError", "OutOfMemoryError"})  # torch's own is known by name, so that it need not be imported
+
+
+def options_of(spec: ModelSpec, type: type[OptionsT]) -> OptionsT:
+    """Raises ``ModelUnavailable`` naming what is wrong."""
+    try:
+        return msgspec.convert(spec.options, type)
+    except msgspec.ValidationError as error:
+        raise ModelUnavailable(f"The options of '{spec.id}' cannot be used: {error}.") from error
+
+
+@contextmanager
+def load_errors(spec: ModelSpec) -> Iterator[None]:
+    """What a library raises on broken files is beyond counting: all of it becomes ``ModelUnavailable``."""
+    try:
+        yield
+    except APIError:
+        raise
+    except Exception as error:
+        if _OUT_OF_MEMORY & {cls.__name__ for cls in type(error).__mro__}:
+            raise InsufficientMemory(f"There is not enough memory to load '{spec.id}'.") from error
+        raise ModelUnavailable(f"The files of '{spec.id}' could not be loaded.") from error
