@@ -70,7 +70,9 @@ struct Rows {
             _mm512_store_ps(plain.data + at * GROUP + 16, high);
             return;
         }
-        const float most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
+        // A maximum passes over what is no number, and its code would be 0: a broken model's answer must not look whole.
+        const bool broken = _mm512_cmp_ps_mask(low, high, _CMP_UNORD_Q);
+        const float most = broken ? NAN : _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
         const __m512 inverse = _mm512_set1_ps(most > 0 ? MOST / most : 0.0f);
         const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(low, inverse)), b = _mm512_cvtps_epi32(_mm512_mul_ps(high, inverse));
         int8_t *to = codes.data + at * GROUP * 2;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -101,3 +103,27 @@ def test_weights_made_from_four_bits_are_recognised(kernels: Kernels, fewest: in
     made = ((codes - 15 * torch.rand(64, 10, 1)) * (0.1 + torch.rand(64, 10, 1))).view(64, 320).bfloat16().float()
     assert kernels.four_bit_loss(made, 512) < 1e-3 < kernels.four_bit_loss(torch.randn(64, 320), 512)
     torch.testing.assert_close(Matrix(kernels, made, 4).dense(), made, rtol=0, atol=0.02 * made.abs().max().item())
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("place", [0, 15, 16, 31, 40])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_number_shows_and_stays_in_its_row(kernels: Kernels, bits: int, place: int, value: float) -> None:
+    torch.manual_seed(0)
+    matrix, x = Matrix(kernels, torch.randn(40, 64), bits), torch.randn(9, 64)
+    x[4, place] = value
+    finite = matrix.multiply(x).isfinite()
+    assert not finite[4].any()
+    assert finite[[0, 1, 2, 3, 5, 6, 7, 8]].all()
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_the_widest_and_largest_sums_do_not_overflow(kernels: Kernels, bits: int) -> None:
+    """All codes at their ends, in every combination of signs: the whole numbers are as large as they can be."""
+    inputs = 32_768
+    signs = torch.tensor([1.0, -1.0]).repeat_interleave(inputs // 2)
+    for weights in (torch.ones(33, inputs), -torch.ones(33, inputs), signs.expand(33, -1)):
+        matrix = Matrix(kernels, weights, bits)
+        x = torch.stack([torch.ones(inputs), -torch.ones(inputs), signs, torch.full((inputs,), 1e-30)])
+        exact = x.double() @ matrix.dense().double().T
+        torch.testing.assert_close(matrix.multiply(x).double(), exact, rtol=1e-4, atol=0.05)
