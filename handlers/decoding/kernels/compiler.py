@@ -28,10 +28,8 @@ def library(folder: Path | None = None) -> Path:
         folder: where libraries are kept; the user's cache if None.
     """
     flags, compiler = check()
-    folder = folder or _cache()
     try:
-        target = folder / f"{_key(compiler, flags)}.so"
-        _make_private(folder)
+        target = _usable(folder) / f"{_key(compiler, flags)}.so"
         if not target.exists():
             _build(compiler, target)
         _check_owner(target)
@@ -65,9 +63,23 @@ def _compiler() -> str:
     raise NotBuilt("there is no C++ compiler")
 
 
+def _usable(folder: Path | None) -> Path:
+    """``folder``, else the user's cache, else a folder for temporary files where no home may be written, as in containers."""
+    try:
+        return _private(folder or _cache())
+    except OSError:
+        if folder is not None:
+            raise
+    return _private(Path(tempfile.gettempdir()) / f"openai-compat-kernels-{os.getuid()}")
+
+
 def _cache() -> Path:
+    """Raises ``FileNotFoundError`` where the user has no home."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "openai-compat" / "kernels"
+    try:
+        return Path(base).expanduser() / "openai-compat" / "kernels"
+    except RuntimeError as error:
+        raise FileNotFoundError(base) from error
 
 
 def _key(compiler: str, flags: frozenset[str]) -> str:
@@ -90,13 +102,16 @@ def _build(compiler: str, target: Path) -> None:
         made.rename(target)
 
 
-def _make_private(folder: Path) -> None:
+def _private(folder: Path) -> Path:
+    """The folder, made if need be. Raises ``OSError`` where others may write it, or nobody may."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _check_owner(folder)
+    with tempfile.TemporaryFile(dir=folder):
+        return folder
 
 
 def _check_owner(path: Path) -> None:
-    """Code of another user is never loaded."""
-    status = path.stat()
+    """Code of another user is never loaded, nor what another's link leads to."""
+    status = path.lstat()
     if status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise PermissionError(f"{path.name} may be written by others")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,34 @@ def test_a_folder_that_others_may_write_is_refused(monkeypatch: pytest.MonkeyPat
     tmp_path.chmod(0o777)
     with pytest.raises(NotBuilt):
         library(tmp_path)
+
+
+@pytest.mark.usefixtures("able")
+@pytest.mark.parametrize("home", ["unwritable", "unknown"])
+def test_without_a_home_they_are_built_among_temporary_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str
+) -> None:
+    script = 'while [ $# -gt 1 ]; do shift; done\n(umask 077; echo code > "$1")'
+    monkeypatch.setenv("CXX", str(fake_compiler(tmp_path, script)))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if home == "unwritable":  # a file in the way stops root, too
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    else:
+        monkeypatch.setattr(Path, "expanduser", no_home)
+    assert library().parent == tmp_path / f"openai-compat-kernels-{os.getuid()}"
+
+
+def no_home(path: Path) -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
+@pytest.mark.usefixtures("able")
+def test_a_link_to_a_library_is_not_followed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = 'while [ $# -gt 1 ]; do shift; done\n(umask 077; echo code > "$1")'
+    monkeypatch.setenv("CXX", str(fake_compiler(tmp_path, script)))
+    (tmp_path / "link").symlink_to(tmp_path / "cache")
+    library(tmp_path / "cache")
+    with pytest.raises(NotBuilt):
+        library(tmp_path / "link")
