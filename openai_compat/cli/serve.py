@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import socket
+from collections.abc import Sequence
+from shlex import quote
+from typing import Any
 
+from handlers.types import Verb
 from openai_compat import logs
 from openai_compat.cli.pull import pull as pull_models
 from openai_compat.config import Config
+from openai_compat.gateway.catalog import Catalog
 from openai_compat.gateway.inspect import missing_models
 from openai_compat.http.server import base_url, listen, run
 from openai_compat.settings import ConfigError, check_exposure
@@ -46,12 +51,29 @@ def _announce(config: Config, listener: socket.socket) -> None:
         "listening on %s, models: %s", url, ", ".join(names) or "none", extra={"fields": {"url": url, "models": names}}
     )
     if config.server.log_format == "text" and names:
-        _logger.info("try it: %s", example(url, names[0], with_key=bool(config.auth.keys)))
+        command = example(url, names[0], _abilities(config, names[0]), with_key=bool(config.auth.keys))
+        _logger.info("try it: %s", command)
 
 
-def example(url: str, model: str, *, with_key: bool) -> str:
-    """A command that a new user can paste."""
-    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello!"}]}, ensure_ascii=False)
+def _abilities(config: Config, name: str) -> tuple[Verb, ...]:
+    catalog = Catalog(config)
+    return catalog.entry(catalog.resolve(name).model_id).capabilities
+
+
+_QUESTIONS: dict[Verb, tuple[str, dict[str, Any]]] = {
+    "generate_text": ("chat/completions", {"messages": [{"role": "user", "content": "Hello!"}]}),
+    "embed_text": ("embeddings", {"input": "Hello!"}),
+    "generate_audio": ("audio/speech", {"voice": "alloy", "input": "Hello!"}),
+}
+
+
+def example(url: str, model: str, abilities: Sequence[Verb], *, with_key: bool) -> str:
+    """A command that a new user can paste; a chat where it is not known what the model can do."""
     auth = ' -H "authorization: Bearer $OPENAI_API_KEY"' if with_key else ""
-    quoted = body.replace("'", "'\\''")
-    return f"curl {url}/chat/completions{auth} -H 'content-type: application/json' -d '{quoted}'"
+    if "process_audio" in abilities and "generate_text" not in abilities:
+        return f"curl {url}/audio/transcriptions{auth} -F file=@speech.wav -F model={quote(model)}"
+    verb: Verb = next((verb for verb in _QUESTIONS if verb in abilities), "generate_text")
+    path, question = _QUESTIONS[verb]
+    body = quote(json.dumps({"model": model, **question}, ensure_ascii=False))
+    file = " -o speech.mp3" if verb == "generate_audio" else ""
+    return f"curl {url}/{path}{auth} -H 'content-type: application/json' -d {body}{file}"
