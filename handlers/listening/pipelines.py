@@ -14,7 +14,15 @@ from handlers import types as t
 from handlers.audio_families import Listener
 from handlers.listening import pretrained
 from handlers.listening.options import Options
-from handlers.listening.recording import Progress, RunningText, emit_segment, recording_of, refuse, waveform
+from handlers.listening.recording import (
+    Progress,
+    RunningText,
+    emit_segment,
+    recording_of,
+    refuse,
+    refuse_silence_settings,
+    waveform,
+)
 from handlers.loading import load_errors, options_of
 from openai_compat.errors import UnsupportedParameter
 
@@ -77,7 +85,9 @@ class Recognizer(Pipeline):
     }
 
     def check(self, request: t.Request) -> None:
-        refuse(recording_of(request, tasks=self.tasks, model=self._id), self.unable)
+        asked = recording_of(request, tasks=self.tasks, model=self._id)
+        refuse(asked, self.unable)
+        refuse_silence_settings(asked)
 
     def config(self, request: t.Request) -> Config:
         return self._parameters(chunk_length_s=CHUNK, ignore_warning=True)

@@ -42,6 +42,13 @@ def refuse(request: t.AudioTaskRequest, reasons: dict[str, str]) -> None:
             raise UnsupportedParameter(f"Unsupported parameter: '{param}'. {reason}", param=param)
 
 
+def refuse_silence_settings(request: t.AudioTaskRequest) -> None:
+    """For models that do not look for silence. How a recording is cut is left to the model by ``auto``, so that is no wish."""
+    if request.voice_activity not in (None, t.VoiceActivity()):
+        reason = "This model does not look for silence; it takes 'auto'."
+        raise UnsupportedParameter(f"Unsupported parameter: 'chunking_strategy'. {reason}", param="chunking_strategy")
+
+
 def waveform(sound: t.Sound) -> NDArray[np.float32]:
     """One channel, from -1 to 1."""
     import numpy as np

@@ -23,6 +23,7 @@ from handlers.listening.recording import (
     emit_segment,
     recording_of,
     refuse,
+    refuse_silence_settings,
     temperatures,
     waveform,
 )
@@ -66,6 +67,7 @@ class Whisper(Listener):
         if asked.task == "translate" and not self._multilingual:
             raise UnsupportedCapability(f"The model '{self._id}' knows English only, and cannot translate.", param="model")
         refuse(asked, {"keywords": "This model takes no keywords; a prompt can name them."})
+        refuse_silence_settings(asked)
         if "word" in asked.timestamps and getattr(self._wishes, "alignment_heads", None) is None:
             message = f"The model '{self._id}' cannot tell the times of words."
             raise UnsupportedParameter(message, param="timestamp_granularities")

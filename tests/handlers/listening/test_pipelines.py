@@ -76,6 +76,7 @@ def test_a_classifier_does_not_transcribe(tiny_classifier, listening, sound) -> 
     ("changes", "param"),
     [
         ({"keywords": ("x",)}, "keywords"),
+        ({"voice_activity": t.VoiceActivity(threshold=0.9)}, "chunking_strategy"),
         ({"prompt": "x"}, "prompt"),
         ({"temperature": 0.5}, "temperature"),
         ({"timestamps": ("word",)}, "timestamp_granularities"),

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from handlers import types as t
 from handlers.listening import recording
-from handlers.listening.recording import Progress, RunningText, compression_ratio, temperatures, waveform
+from handlers.listening.recording import (
+    Progress,
+    RunningText,
+    compression_ratio,
+    refuse_silence_settings,
+    temperatures,
+    waveform,
+)
+from openai_compat.errors import UnsupportedParameter
 
 
 @given(st.lists(st.text(alphabet=" \nab", max_size=6)))
@@ -47,3 +55,13 @@ def test_the_log_hears_of_long_recordings_only_and_not_too_often(monkeypatch, ca
         for second in (10.0, 40.0, 50.0):
             progress.at(second)
     assert [record.message for record in caplog.records] == ["m heard 40 of 61 seconds"] * told
+
+
+def test_a_model_that_looks_for_no_silence_takes_auto_and_no_settings() -> None:
+    sound = t.Sound(pcm=bytes(3200), rate=16_000)
+    for wish in (None, t.VoiceActivity()):
+        refuse_silence_settings(t.AudioTaskRequest(audio=sound, task="transcribe", voice_activity=wish))
+    told = t.AudioTaskRequest(audio=sound, task="transcribe", voice_activity=t.VoiceActivity(silence_ms=0))
+    with pytest.raises(UnsupportedParameter) as refused:
+        refuse_silence_settings(told)
+    assert refused.value.param == "chunking_strategy"
