@@ -108,6 +108,7 @@ def test_nobody_waiting_stops_it_at_the_next_window(whisper, jfk, collector) -> 
 
 def test_the_language_is_one_of_those_named(whisper, jfk, collector) -> None:
     assert whisper.process_audio(asked(jfk, languages=("de", "en", "fr")), collector()).language == "en"
+    assert whisper.get_generation_config(asked(jfk, languages=("en", "en"))).languages == ("en",)
     assert whisper.process_audio(asked(jfk, languages=("de", "fr")), collector()).language in ("de", "fr")
     for changes, param in (({"language": "xx"}, "language"), ({"languages": ("en", "xx")}, "languages")):
         with pytest.raises(InvalidRequest, match="'xx'") as refused:
@@ -132,6 +133,25 @@ def test_keywords_and_a_prompt_lead_the_spelling(whisper, jfk, collector) -> Non
     assert words_of(led.text) == SAID
     hinted = whisper.get_generation_config(asked(jfk, keywords=("Amerikans", "kountry"))).arguments
     assert hinted["hotwords"] == "Amerikans kountry"
+
+
+@pytest.mark.parametrize("timestamps", [(), ("word",)])
+def test_a_long_prompt_beside_many_keywords_leaves_room_for_the_answer(whisper, jfk, collector, timestamps) -> None:
+    told = asked(
+        jfk,
+        language="en",
+        prompt=" ".join(f"Kennedy{i}" for i in range(900)),
+        keywords=tuple(f"Amerikans{i} kountry{i}" for i in range(30)),
+        timestamps=timestamps,
+    )
+    assert "country" in whisper.process_audio(told, collector()).text
+
+
+def test_nobody_waiting_stops_it_before_each_try_at_a_window_s_words(whisper, sound, collector) -> None:
+    ctx = collector(checks=2, error=InterruptedError)  # before all else, and before the window
+    with pytest.raises(InterruptedError):
+        whisper.process_audio(asked(sound(3.0), language="en"), ctx)
+    assert (ctx.checks, ctx.deltas) == (3, [])
 
 
 def test_a_temperature_is_where_the_tries_begin(whisper, jfk) -> None:
