@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import weakref
@@ -25,8 +26,14 @@ from openai_compat.media.sniff import TAKEN, sniff
 SIDE_BY_SIDE = 2
 USES = 200
 _START_SECONDS = 60.0
+_END_SECONDS = 5.0
+_ATTEMPTS = 2
 # What Python needs to find its modules; no secret of the server's.
 _ENVIRONMENT = frozenset({"PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL"})
+
+
+class _Killed(Exception):
+    """A process was ended by somebody else."""
 
 
 class AudioLimits(Struct, frozen=True, kw_only=True):
@@ -60,7 +67,7 @@ class MediaDecoder:
 
         Raises:
             InvalidRequest: naming ``param``: no sound, none that is taken here, too long, or too dear to decode.
-            Unavailable: no process could be started.
+            Unavailable: no process could be started, or somebody else stopped it: the system, where memory is short.
         """
         bounds = limits or self._limits
         container = sniff(data, param=param)
@@ -76,6 +83,13 @@ class MediaDecoder:
             self._idle.pop().stop()
 
     async def _ask(self, order: audio_child.Order, data: bytes, bounds: AudioLimits) -> tuple[str, bytes]:
+        """A process that was killed while it was idle may look alive for a moment: another one is asked."""
+        for _ in range(_ATTEMPTS):
+            with contextlib.suppress(_Killed):
+                return await self._once(order, data, bounds)
+        raise Unavailable("The process that decoded the sound was stopped.", retry_after=5)
+
+    async def _once(self, order: audio_child.Order, data: bytes, bounds: AudioLimits) -> tuple[str, bytes]:
         child = self._waiting() or await _Child.started()
         done = False
         try:
@@ -84,7 +98,9 @@ class MediaDecoder:
             done = True
         except TimeoutError:
             return _TOO_DEAR, b""
-        except (EOFError, BrokenPipeError):  # it was stopped by its limits, or fell over the bytes
+        except (EOFError, BrokenPipeError) as error:  # it was stopped by its limits, or fell over the bytes
+            if await asyncio.to_thread(child.was_killed):
+                raise _Killed from error
             return _TOO_DEAR, b""
         finally:
             if done and child.uses < USES:
@@ -151,6 +167,13 @@ class _Child:
     @property
     def lives(self) -> bool:
         return self._process.poll() is None
+
+    def was_killed(self) -> bool:
+        """Whether it ended by a signal that none of its limits sends. For one that has closed its pipes."""
+        try:
+            return self._process.wait(_END_SECONDS) == -signal.SIGKILL
+        except subprocess.TimeoutExpired:
+            return False
 
     def hear(self) -> bytes:
         """The next message. Raises ``EOFError``."""

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from openai_compat.errors import InvalidRequest
+from openai_compat.errors import InvalidRequest, Unavailable
 from openai_compat.media import audio as module
 from openai_compat.media.audio import AudioLimits, MediaDecoder
 
@@ -355,6 +355,21 @@ def test_a_process_that_was_killed_is_replaced(bench, make_wav) -> None:
     wait_until(lambda: gone(pid))
     assert bench.decode(data).seconds == 0.1
     assert bench.pids() != [pid]
+
+
+def test_a_process_killed_at_its_work_is_not_the_sound_s_fault(bench, make_wav, monkeypatch) -> None:
+    data = make_wav(bytes(3200))
+    decode = module._Child.decode
+
+    def killed(child, order, data):
+        child._process.kill()
+        return decode(child, order, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module._Child, "decode", killed)
+        with pytest.raises(Unavailable):
+            bench.decode(data)
+    assert bench.decode(data).seconds == 0.1
 
 
 def test_too_little_memory_is_a_refusal(bench, make) -> None:
