@@ -81,15 +81,19 @@ def analyze_snapshot(spec: t.ModelSpec, cls: type[BaseHandler]) -> t.Analysis:
     )
 
 
-def missing_files(spec: t.ModelSpec) -> tuple[str, ...]:
-    """What a snapshot lacks to be loaded, one line each; the files' inside is the scan's business."""
+def missing_files(spec: t.ModelSpec, *, words: bool = True) -> tuple[str, ...]:
+    """What a snapshot lacks to be loaded, one line each; the files' inside is the scan's business.
+
+    Args:
+        words: whether the model reads or writes text; some that do not name a vocabulary's size all the same.
+    """
     root = Path(spec.path)
     if not root.is_dir():
         return (f"{root.name}: there is no such folder",)
-    return tuple(_missing(root))
+    return tuple(_missing(root, words))
 
 
-def _missing(root: Path) -> Iterator[str]:
+def _missing(root: Path, words: bool) -> Iterator[str]:
     if not any(any(root.glob(name)) for name in CONFIGURATIONS):
         yield "config.json: is missing"
     try:
@@ -101,7 +105,7 @@ def _missing(root: Path) -> Iterator[str]:
     yield from (f"{name}: is missing, and the index names it" for name in shards if not (root / name).is_file())
     if not shards and not any(_weight_files(root)):
         yield "model.safetensors: is missing"
-    if "vocab_size" in config and not any((root / name).is_file() for name in TOKENIZERS):
+    if words and "vocab_size" in config and not any((root / name).is_file() for name in TOKENIZERS):
         yield "tokenizer.json: is missing"
 
 

@@ -45,7 +45,7 @@ class AudioHandler(BaseHandler):
     def validate_model_files(cls, spec: t.ModelSpec) -> tuple[str, ...]:
         """Models that name no architecture have files of their own family, and not those of a transformer."""
         family = family_of(spec.path)
-        general = () if family and family.layout else missing_files(spec)
+        general = () if family and family.layout else missing_files(spec, words=family is None or family.words)
         lacking = (name for name in (family.needs if family else ()) if not any(Path(spec.path).glob(name)))
         return (*general, *(f"{name}: is missing" for name in lacking))
 

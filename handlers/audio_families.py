@@ -66,7 +66,8 @@ class Family(Struct, frozen=True, kw_only=True):
     """Models that one backend serves.
 
     ``architectures`` are patterns of the names in ``config.json`` or ``model_index.json``; ``layout``, for models that name
-    none, are patterns of files that must all be there. ``needs`` are patterns of the other files that the backend reads.
+    none, are patterns of files that must all be there. ``needs`` are patterns of the other files that the backend reads;
+    with ``words`` a tokenizer is among them.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Family(Struct, frozen=True, kw_only=True):
     architectures: tuple[str, ...] = ()
     layout: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    words: bool = True
     dependencies: tuple[str, ...] = TORCH
 
 
@@ -123,6 +125,8 @@ FAMILIES: tuple[Family, ...] = (
             "UniSpeech*ForSequenceClassification",
             "WavLMForSequenceClassification",
         ),
+        needs=("preprocessor_config.json",),
+        words=False,
     ),
     Family(
         name="Piper voice",

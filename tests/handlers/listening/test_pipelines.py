@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from handlers import types as t
+from handlers.audio import AudioHandler
 from handlers.listening.recording import waveform
 from openai_compat.errors import InvalidRequest, UnsupportedCapability, UnsupportedParameter
 
@@ -100,3 +104,22 @@ def test_nobody_waiting_stops_it_between_chunks(tiny_ctc, listening, sound, coll
         listening(tiny_ctc).process_audio(asked(sound(70.0)), ctx)
     assert ctx.checks == 3
     assert not ctx.deltas
+
+
+def missed(folder: Path) -> tuple[str, ...]:
+    return AudioHandler.validate_model_files(t.ModelSpec(id="m", path=str(folder), kind="audio"))
+
+
+def test_a_whole_classifier_lacks_nothing_though_it_has_no_tokenizer(tiny_classifier) -> None:
+    assert missed(tiny_classifier) == ()
+
+
+def test_whole_recognizers_lack_nothing(tiny_ctc, tiny_seq2seq, tiny_whisper, tiny_whisper_english) -> None:
+    for folder in (tiny_ctc, tiny_seq2seq, tiny_whisper, tiny_whisper_english):
+        assert missed(folder) == ()
+
+
+def test_a_classifier_without_its_sound_s_rate_is_missing_a_file(tiny_classifier, tmp_path) -> None:
+    folder = shutil.copytree(tiny_classifier, tmp_path / "copy")
+    (folder / "preprocessor_config.json").unlink()
+    assert missed(folder) == ("preprocessor_config.json: is missing",)
