@@ -38,9 +38,17 @@ def find_file(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
         return explicit
     if named := environ.get(CONFIG_VARIABLE):
         return Path(named)
-    home = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME") or Path.home(), ".config")
-    usual = Path(home, "openai-compat", "config.toml")
-    return usual if usual.is_file() else None
+    folder = environ.get("XDG_CONFIG_HOME") or _under_home(".config", environ)
+    usual = Path(folder, "openai-compat", "config.toml") if folder else None
+    return usual if usual and usual.is_file() else None
+
+
+def _under_home(name: str, environ: Mapping[str, str]) -> Path | None:
+    """None where there is no home, as in containers whose user has no name."""
+    try:
+        return Path(environ.get("HOME") or Path.home(), name)
+    except RuntimeError:
+        return None
 
 
 def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Config:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from openai_compat.auth import hash_key
@@ -122,6 +124,14 @@ def test_the_file_is_the_named_one_or_the_users_own(tmp_path) -> None:
     assert find_file(None, environ) == usual
     assert find_file(None, {**environ, "OPENAI_COMPAT_CONFIG": "/other"}).as_posix() == "/other"
     assert find_file(tmp_path / "third", {**environ, "OPENAI_COMPAT_CONFIG": "/other"}) == tmp_path / "third"
+
+
+def test_without_a_home_there_is_no_usual_configuration(monkeypatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert find_file(None, {}) is None
 
 
 def test_a_file_in_the_current_directory_is_not_read(write, monkeypatch) -> None:

