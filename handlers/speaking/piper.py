@@ -35,6 +35,8 @@ Scale = Annotated[float, Meta(ge=0, le=2)]
 MOST_THREADS = 4
 MOST_IDS = 600
 """What goes through the voice at a time: memory grows with it, and digits are spoken at five times their length in letters."""
+USUAL_IDS = 300
+"""Up to here the memory is kept for the next sentence."""
 MAX_CONFIG = 2**20
 _SEEDS = 2**31 - 1
 
@@ -64,7 +66,7 @@ class Piper(Reader):
         size = self._model.stat().st_size
         report("placing the weights", 0, size)
         self._session = self._usual = self._open()
-        self._once = _returning_memory()
+        self._returning = _returning_memory()
         report("placing the weights", size, size)
         self.warm_up()
 
@@ -99,7 +101,8 @@ class Piper(Reader):
         }
         if len(self._voice.speakers) > 1:
             inputs["sid"] = np.array([self._voice.speakers[manner.voice]], dtype=np.int64)
-        samples: NDArray[np.float32] = self._session.run(None, inputs, self._once)[0].reshape(-1)
+        options = self._returning if len(ids) > USUAL_IDS else None
+        samples: NDArray[np.float32] = self._session.run(None, inputs, options)[0].reshape(-1)
         return samples
 
     @contextmanager
@@ -191,7 +194,10 @@ class _Voice:
 
 
 def _returning_memory() -> RunOptions:
-    """Else the longest sentence so far decides for good how much is held: gigabytes for one full of digits."""
+    """For what is longer than usual, which else decides for good how much is held: gigabytes for a sentence full of digits.
+
+    To return it after every sentence would cost a fifth of the time, spent on getting it again.
+    """
     import onnxruntime
 
     options = onnxruntime.RunOptions()
