@@ -18,6 +18,10 @@ Count = Annotated[int, Meta(ge=1)]
 Size = int | str
 
 
+class ConfigError(Exception):
+    """One line for whoever wrote the configuration."""
+
+
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every part of the configuration."""
 

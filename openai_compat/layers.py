@@ -13,15 +13,13 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_o
 import msgspec
 from msgspec import Struct
 
+from openai_compat.config import ConfigError
+
 T = TypeVar("T", bound=Struct)
 Keys = tuple[str, ...]
 Place = Callable[[Keys], str]
 PREFIX = "OPENAI_COMPAT_"
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-
-
-class ConfigError(Exception):
-    """One line for whoever wrote the configuration."""
 
 
 class Layer(NamedTuple):

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from openai_compat.auth import hash_key, is_key_hash, is_loopback
-from openai_compat.config import Config, File, Model
+from openai_compat.config import Config, ConfigError, File, Model
 from openai_compat.defaults import DEFAULT_MODELS
-from openai_compat.layers import ConfigError, Layer, Place, decode, dotted, environment_layer, file_layer, merge
+from openai_compat.layers import Layer, Place, decode, dotted, environment_layer, file_layer, merge
 from openai_compat.sizes import parse_size
 
 CONFIG_VARIABLE = "OPENAI_COMPAT_CONFIG"

@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "openai_compat.sizes": (),
     "openai_compat.logs": (),
     "openai_compat.metrics": (),
-    "openai_compat.layers": (),
+    "openai_compat.layers": ("openai_compat.config",),
     "openai_compat.defaults": ("openai_compat.config",),
     "openai_compat.media": ("openai_compat.errors", "handlers.types"),  # what it decodes is the domain's Sound
     "openai_compat.translate": ("schemas", "handlers.types", "openai_compat.errors"),

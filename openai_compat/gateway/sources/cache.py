@@ -20,10 +20,9 @@ from pathlib import Path
 
 import msgspec
 
-from openai_compat.config import File, Model
+from openai_compat.config import ConfigError, File, Model
 from openai_compat.gateway.sources.download import file_hash, sync
 from openai_compat.gateway.sources.types import LocalSource, Manifest, Placed, PullFailed, parse_source
-from openai_compat.layers import ConfigError
 
 LAYOUT = 1
 LOCK_PAUSE = 0.2

@@ -17,10 +17,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from openai_compat.config import File, Model, Part
+from openai_compat.config import ConfigError, File, Model, Part
 from openai_compat.gateway.sources import ModelStore, PullFailed, Step
 from openai_compat.gateway.sources.cache import cache_root
-from openai_compat.layers import ConfigError
 
 WEIGHTS = "tiny_weights/model.safetensors"
 SETTINGS = "tiny_weights/config.json"
