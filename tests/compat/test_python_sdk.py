@@ -8,6 +8,8 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
+from handlers.decoding.kernels.compiler import NotBuilt, check
+
 QUESTION: list[ChatCompletionMessageParam] = [{"role": "user", "content": "What is the capital of France?"}]
 
 
@@ -60,6 +62,16 @@ def test_a_stop_string_ends_the_answer_and_is_never_shown(client: openai.OpenAI,
     assert [c.finish_reason for chunk in chunks for c in chunk.choices if c.finish_reason] == ["stop"]
 
 
+@pytest.fixture
+def exact_numbers() -> None:
+    """Without the kernels a known prefix changes how torch rounds in bfloat16: docs/text-engine.md promises less."""
+    try:
+        check()
+    except NotBuilt as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.mark.usefixtures("exact_numbers")
 def test_a_seed_repeats_the_answer_and_another_changes_it(client: openai.OpenAI, model: str) -> None:
     def told(seed: int) -> str | None:
         messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Tell me a story."}]
