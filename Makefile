@@ -43,7 +43,7 @@ unit-lint: ## Check the systemd unit, where systemd is installed
 	else echo "no systemd here: the unit is not checked"; fi
 
 bench: dev ## Run the benchmarks
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python -P "$$file" || exit 1; done
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 clean: ## Remove what was installed and built here
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

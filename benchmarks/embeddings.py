@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Texts a second over HTTP beside peers and beside a bare batched loop of the same model, in turns in the same run.
 
-    python benchmarks/embeddings.py MODEL_FOLDER [--peer NAME BASE_URL MODEL] ... [-c 8] [--batch 16] [--requests 32]
+    python benchmarks/embeddings.py [MODEL_FOLDER] [--peer NAME BASE_URL MODEL] ... [-c 8] [--batch 16] [--requests 32]
                                     [--repeats 3] [--dtype auto]
 
-Starts our server on the folder; peers are servers that already run (``--peer infinity http://127.0.0.1:9413/v1 NAME``). While
+Starts our server on the folder, or else on the default model; peers
+are servers that already run (``--peer infinity http://127.0.0.1:9413/v1 NAME``). While
 one is asked the others have nothing to do. The bare loop is transformers in a process of its own, on one thread, in the dtype
 that our server chooses: tokenise 16 texts, pad, run, average, normalise, again and again, with nothing around it. Printed are
 the medians with their spread, and our median over each other's.
@@ -16,18 +17,17 @@ import argparse
 import asyncio
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 
 import aiohttp
+from support.serving import pulled, served, until_answered
 
 SUBJECTS = (
     *("rivers", "bread", "the moon", "bicycles", "glass", "honey bees", "lighthouses", "chess"),
@@ -75,36 +75,8 @@ async def measure(server: Server, clients: int, requests: int, batch: int) -> fl
         return requests * batch / (time.perf_counter() - began)
 
 
-@contextmanager
-def our_server(folder: str, dtype: str) -> Iterator[Server]:
-    """As a user starts it: the installed command and a configuration."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory() as name:
-        config = Path(name, "config.toml")
-        model = f'[models.measured]\nsource = "{folder}"\ndtype = "{dtype}"\npreload = true\n'
-        config.write_text(f'[server]\nport = {port}\ncache_dir = "{name}"\n{model}')
-        command = [Path(sys.executable).parent / "openai-compat", "serve", "--config", config, "--log-level", "error"]
-        with subprocess.Popen(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}) as process:
-            try:
-                yield Server("ours", f"http://127.0.0.1:{port}/v1", "measured")
-            finally:
-                process.terminate()
-                process.wait(60)
-
-
-async def wait_ready(server: Server, seconds: float = 300) -> None:
-    deadline = time.monotonic() + seconds
-    async with aiohttp.ClientSession() as session:
-        while True:
-            try:
-                await ask(session, server, 0, 1)
-                return
-            except aiohttp.ClientError:
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(0.2)
+def our_config(folder: str, dtype: str) -> str:
+    return f'[models.measured]\nsource = "{folder}"\ndtype = "{dtype}"\npreload = true\n'
 
 
 # ---------------------------------------------------------------- the bare loop
@@ -165,7 +137,7 @@ def chosen_dtype(folder: str, dtype: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder")
+    parser.add_argument("folder", nargs="?")
     parser.add_argument("--peer", nargs=3, action="append", default=[], metavar=("NAME", "BASE_URL", "MODEL"))
     parser.add_argument("-c", "--clients", type=int, default=8)
     parser.add_argument("--batch", type=int, default=16)
@@ -177,12 +149,13 @@ def main() -> None:
     if args.loop:
         loop(args.folder, args.dtype)
         return
-    dtype = chosen_dtype(args.folder, args.dtype)
+    folder = args.folder or pulled("all-minilm-l6-v2")
+    dtype = chosen_dtype(folder, args.dtype)
     found: dict[str, list[float]] = {}
-    with our_server(args.folder, args.dtype) as ours, bare_loop(args.folder, dtype) as bare:
-        servers = [ours, *(Server(*peer) for peer in args.peer)]
+    with served(our_config(folder, args.dtype)) as origin, bare_loop(folder, dtype) as bare:
+        servers = [Server("ours", f"{origin}/v1", "measured"), *(Server(*peer) for peer in args.peer)]
         for server in servers:
-            asyncio.run(wait_ready(server))
+            asyncio.run(until_answered(partial(ask, server=server, number=0, batch=1)))
         for _ in range(args.repeats):
             for server in servers:
                 speed = asyncio.run(measure(server, args.clients, args.requests, args.batch))

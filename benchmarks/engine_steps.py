@@ -15,6 +15,7 @@ from collections import defaultdict
 from typing import Any
 
 import torch
+from support.serving import pulled
 
 from handlers import types as t
 from handlers.decoding.engine import Engine
@@ -49,14 +50,6 @@ class Stopwatch:
                 self.seconds[name.strip("_")] += time.perf_counter() - began
 
         setattr(owner, name, timed)
-
-
-def default_model() -> str:
-    from openai_compat.gateway.inspect import pull_models
-    from openai_compat.settings import load
-
-    (pulled,) = pull_models(load(None, {}), ["smollm2-135m-instruct"])
-    return str(pulled.path)
 
 
 def loaded(folder: str, dtype: str, weights: str) -> TransformerHandler:
@@ -146,7 +139,7 @@ def main() -> None:
     args = parser.parse_args()
     from transformers import AutoModelForCausalLM
 
-    folder = args.folder or default_model()
+    folder = args.folder or pulled("smollm2-135m-instruct")
     torch.set_num_threads(1)
     plain = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.bfloat16).eval()
     for weights in args.weights:

@@ -15,14 +15,13 @@ import time
 from collections.abc import Callable
 
 import torch
+from support.serving import pulled
 
 from handlers import types as t
 from handlers.decoding.grammar import Grammars
 from handlers.decoding.grammar_library import words
 from handlers.transformer import TransformerHandler
 from handlers.types import GrammarSpec
-from openai_compat.gateway.inspect import pull_models
-from openai_compat.settings import load
 
 STREAMS = (1, 8, 32)
 PERSON = {
@@ -64,7 +63,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    folder = options.folder or pull_models(load(None), ["smollm2-135m-instruct"])[0].path
+    folder = options.folder or pulled("smollm2-135m-instruct")
     handler = TransformerHandler(t.ModelSpec(id="model", path=folder, kind="transformer", device="cpu"))
     handler.load_model(lambda stage, done=0, total=0: None)
     grammars = Grammars(handler._lm.vocabulary, vocab_size=handler._lm.vocab_size, ends=handler._lm.defaults.eos_ids)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the served weights cost in quality: perplexity on a fixed text of 20,000 tokens against float32, each format in turn.
 
-    python benchmarks/perplexity.py MODEL_FOLDER [--formats bf16 auto int8] [--tokens 20000]
+    python benchmarks/perplexity.py [MODEL_FOLDER] [--formats bf16 auto int8] [--tokens 20000]
 
 The text is Python's own documentation of its topics, in order of their names (its sha256 is printed), in windows of 1,000
 tokens. Every format goes along the engine's path (packed tokens, paged cache, fused layers where there are any), window by
@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from support.serving import pulled
 from transformers import AutoTokenizer
 
 from handlers.causal_lm import load
@@ -98,12 +99,13 @@ def show(one: Served, exact: Served, tokens: int) -> None:
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder")
+    parser.add_argument("folder", nargs="?")
     parser.add_argument("--formats", nargs="+", default=["bf16", "auto", "int8"], choices=FORMATS)
     parser.add_argument("--tokens", type=int, default=20_000)
     args = parser.parse_args()
-    ids = windows(args.folder, args.tokens)
-    exact, *others = (Served(args.folder, name) for name in (EXACT, *args.formats))
+    folder = args.folder or pulled("smollm2-135m-instruct")
+    ids = windows(folder, args.tokens)
+    exact, *others = (Served(folder, name) for name in (EXACT, *args.formats))
     for window in ids:
         wanted = exact.score(window, None)
         for one in others:

@@ -9,30 +9,21 @@ onnxruntime alone, on phonemes that are there already. The voice's randomness is
 from __future__ import annotations
 
 import json
-import os
-import re
-import signal
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx2
+from support.serving import PATIENCE, pulled, served
 
 from handlers import types as t
 from handlers.speaking.piper import Piper
 from handlers.speaking.sentences import split
 from openai_compat.defaults import DEFAULT_MODELS
-from openai_compat.gateway.inspect import pull_models
-from openai_compat.settings import load
 
 MODEL = "piper-joe"
-COMMAND = Path(sys.executable).with_name("openai-compat")
-LISTENING = re.compile(r"http://[^\s/]+:\d+")
 THREADS = 1
 OPTIONS = {"noise_scale": 0.0, "noise_w": 0.0, "pause": 0.0}
 TEXT = (
@@ -42,7 +33,6 @@ TEXT = (
 )
 RTF_LIMIT = 1.10
 FIRST_LIMIT = 1 / 3
-MOST_PATIENCE = 120.0
 
 
 class Heard(NamedTuple):
@@ -53,39 +43,10 @@ class Heard(NamedTuple):
     sound: float
 
 
-class Server:
-    """The installed command, serving the voice with its randomness off."""
-
-    def __init__(self, folder: Path) -> None:
-        config = folder / "config.toml"
-        options = "\n".join(f"{name} = {value}" for name, value in OPTIONS.items())
-        config.write_text(
-            f'[models.{MODEL}]\nsource = {json.dumps(voice_folder())}\nkind = "audio"\nthreads = {THREADS}\n'
-            f"[models.{MODEL}.options]\n{options}\n"
-        )
-        self.log = folder / "log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen([COMMAND, "serve", "--config", config, "--port", "0"], stdout=log, stderr=log)
-        self.origin = self._wait()
-
-    def _wait(self) -> str:
-        deadline = time.monotonic() + MOST_PATIENCE
-        while time.monotonic() < deadline and self.process.poll() is None:
-            if found := LISTENING.search(self.log.read_text()):
-                return found.group()
-            time.sleep(0.02)
-        raise SystemExit(self.log.read_text())
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
-
-
-def voice_folder() -> str:
-    (pulled,) = pull_models(load(None, {**os.environ, "OPENAI_COMPAT_CONFIG": os.devnull}), [MODEL])
-    if pulled.error:
-        raise SystemExit(pulled.error)
-    return str(pulled.path)
+def our_config() -> str:
+    options = "\n".join(f"{name} = {value}" for name, value in OPTIONS.items())
+    source = json.dumps(pulled(MODEL))
+    return f'[models.{MODEL}]\nsource = {source}\nkind = "audio"\nthreads = {THREADS}\n[models.{MODEL}.options]\n{options}\n'
 
 
 def over_http(client: httpx2.Client, format: str) -> Heard:
@@ -105,7 +66,7 @@ def directly() -> Callable[[], Heard]:
     """onnxruntime on the phonemes of each sentence, with the settings that the server's session has."""
     import numpy as np
 
-    spec = t.ModelSpec(id=MODEL, path=voice_folder(), kind="audio", threads=THREADS, options=OPTIONS)
+    spec = t.ModelSpec(id=MODEL, path=pulled(MODEL), kind="audio", threads=THREADS, options=OPTIONS)
     piper = Piper(spec, lambda stage, done=0, total=0: None)
     session, rate = piper._session, piper.rate
     ids = [piper._voice.ids(sentence) for sentence in split(TEXT)]
@@ -124,17 +85,12 @@ def directly() -> Callable[[], Heard]:
 
 def main(repeats: int) -> None:
     direct = directly()
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder))
-        try:
-            with httpx2.Client(base_url=server.origin, timeout=MOST_PATIENCE) as client:
-                for _ in range(2):
-                    over_http(client, "pcm")
-                    direct()
-                for format in ("pcm", "mp3"):
-                    report(format, [(direct(), over_http(client, format)) for _ in range(repeats)])
-        finally:
-            server.stop()
+    with served(our_config()) as origin, httpx2.Client(base_url=origin, timeout=PATIENCE) as client:
+        for _ in range(2):
+            over_http(client, "pcm")
+            direct()
+        for format in ("pcm", "mp3"):
+            report(format, [(direct(), over_http(client, format)) for _ in range(repeats)])
 
 
 def report(format: str, pairs: list[tuple[Heard, Heard]]) -> None:

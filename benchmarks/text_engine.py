@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Tokens a second of the text engine beside its peers, in turns in the same run, and how far from what the machine can do.
 
-    python benchmarks/text_engine.py MODEL_FOLDER \\
+    python benchmarks/text_engine.py [MODEL_FOLDER] \\
         [--peer NAME BASE_URL MODEL] ... [-c 1 8 32] [--tokens 64] [--repeats 3] [--weights auto] [--threads N]
 
-Starts our server on the folder; peers are servers that already run (``--peer llama.cpp http://127.0.0.1:9411/v1 peer``).
+Starts our server on the folder, or else on the default model; peers
+are servers that already run (``--peer llama.cpp http://127.0.0.1:9411/v1 peer``).
 While one is asked the others have nothing to do. Printed are the median of the repeats with their spread, our median over the
 peer's, and the limit: for each step the larger of weights read at the measured speed and products at the measured peak.
 """
@@ -15,19 +16,15 @@ import argparse
 import asyncio
 import json
 import os
-import socket
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
 import aiohttp
 import torch
+from support.serving import pulled, served, until_answered
 
 from handlers.causal_lm import load
 from handlers.decoding.kernels.compiler import library
@@ -93,36 +90,9 @@ async def measure(server: Server, streams: int, tokens: int) -> Found:
     return Found(total / seconds, 1e3 * sorted(gaps)[int(0.99 * len(gaps))])
 
 
-@contextmanager
-def our_server(folder: str, weights: str, threads: int | None) -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def our_config(folder: str, weights: str, threads: int | None) -> str:
     settings = f'source = "{folder}"\npreload = true\n' + (f"threads = {threads}\n" if threads else "")
-    with tempfile.TemporaryDirectory() as name:
-        config = Path(name, "config.toml")
-        lines = f'[server]\nport = {port}\ncache_dir = "{name}"\n[models.measured]\n{settings}'
-        config.write_text(f'{lines}[models.measured.options]\nweights = "{weights}"\n')
-        command = [Path(sys.executable).parent / "openai-compat", "serve", "--config", config, "--log-level", "error"]
-        with subprocess.Popen(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}) as process:
-            try:
-                yield Server("ours", f"http://127.0.0.1:{port}/v1", "measured")
-            finally:
-                process.terminate()
-                process.wait(60)
-
-
-async def wait_ready(server: Server, seconds: float = 300) -> None:
-    deadline = time.monotonic() + seconds
-    async with aiohttp.ClientSession() as session:
-        while True:
-            try:
-                await ask(session, server, 0, 2, [])
-                return
-            except aiohttp.ClientError:
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(0.2)
+    return f'[models.measured]\n{settings}[models.measured.options]\nweights = "{weights}"\n'
 
 
 class Limits(NamedTuple):
@@ -187,7 +157,7 @@ def show(found: dict[tuple[str, int], list[Found]], servers: list[Server], strea
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder")
+    parser.add_argument("folder", nargs="?")
     parser.add_argument("--peer", nargs=3, action="append", default=[], metavar=("NAME", "BASE_URL", "MODEL"))
     parser.add_argument("-c", "--streams", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--tokens", type=int, default=64)
@@ -195,12 +165,13 @@ def main() -> None:
     parser.add_argument("--weights", default="auto")
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()
-    limit = limits(args.folder, args.weights)
+    folder = args.folder or pulled("smollm2-135m-instruct")
+    limit = limits(folder, args.weights)
     found: dict[tuple[str, int], list[Found]] = {}
-    with our_server(args.folder, args.weights, args.threads) as ours:
-        servers = [ours, *(Server(*peer) for peer in args.peer)]
+    with served(our_config(folder, args.weights, args.threads)) as origin:
+        servers = [Server("ours", f"{origin}/v1", "measured"), *(Server(*peer) for peer in args.peer)]
         for server in servers:
-            asyncio.run(wait_ready(server))
+            asyncio.run(until_answered(partial(ask, server=server, number=0, tokens=2, gaps=[])))
         for _ in range(args.repeats):
             for count in args.streams:
                 for server in servers:

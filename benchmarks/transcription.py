@@ -17,26 +17,20 @@ import io
 import json
 import os
 import re
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import wave
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
 
 from handlers import types as t
 from handlers.audio import AudioHandler
-from openai_compat.gateway.inspect import pull_models
-from openai_compat.settings import load
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
-sys.path.insert(0, str(Path(__file__).parent))
+from support.serving import pulled, served
 from support.whisper_weights import convert
 
 TEXT = """
@@ -51,7 +45,6 @@ yellow house. He hung it over the table, lit the lamp, and watched its beam turn
 done every evening for thirty years. On Sunday he would take the early boat, he decided, and bring the violin with him,
 and a basket of apples from the little garden behind the wall.
 """
-LISTENING = re.compile(r"http://[^\s/]+:\d+")
 OURS, DIRECT, TRANSFORMERS = "ours over HTTP", "faster-whisper, direct", "ours over HTTP, by transformers"
 
 
@@ -69,17 +62,10 @@ class Spoken:
         """Nobody leaves a benchmark."""
 
 
-def pulled(name: str) -> Path:
-    (result,) = pull_models(load(None, {**os.environ, "OPENAI_COMPAT_CONFIG": os.devnull}), [name])
-    if result.error:
-        sys.exit(result.error)
-    return Path(result.path)
-
-
 def speech(seconds: float) -> bytes:
     """A WAV file of the text, spoken; it ends where ``seconds`` do."""
     options = {"noise_scale": 0.0, "noise_w": 0.0}
-    voice = AudioHandler(t.ModelSpec(id="voice", path=str(pulled("piper-joe")), kind="audio", device="cpu", options=options))
+    voice = AudioHandler(t.ModelSpec(id="voice", path=pulled("piper-joe"), kind="audio", device="cpu", options=options))
     voice.load_model(lambda stage, done=0, total=0: None)
     spoken = Spoken()
     voice.generate_audio(t.SpeechRequest(text=" ".join(TEXT.split())), spoken)
@@ -94,23 +80,9 @@ def speech(seconds: float) -> bytes:
     return file.getvalue()
 
 
-@contextmanager
-def served(folder: Path, models: dict[str, Path | None]) -> Iterator[str]:
-    config, log = folder / "config.toml", folder / "log"
+def our_config(models: dict[str, Path | None]) -> str:
     sources = {name: json.dumps(str(source)) for name, source in models.items() if source}
-    config.write_text("".join(f"[models.{name}]\nsource = {source}\n" for name, source in sources.items()))
-    command = [str(Path(sys.executable).with_name("openai-compat")), "serve", "--config", str(config), "--port", "0"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        while not (found := LISTENING.search(log.read_text())):
-            if process.poll() is not None:
-                sys.exit(log.read_text())
-            time.sleep(0.1)
-        yield found.group()
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
+    return "".join(f"[models.{name}]\nsource = {source}\n" for name, source in sources.items())
 
 
 def over_http(client: httpx2.Client, model: str, recording: bytes) -> str:
@@ -140,7 +112,7 @@ def main() -> None:
     args = parser.parse_args()
     from faster_whisper import WhisperModel
 
-    whisper = pulled("whisper-base")
+    whisper = Path(pulled("whisper-base"))
     recording = speech(args.seconds)
     model = WhisperModel(str(whisper), device="cpu", compute_type="int8", local_files_only=True)
     with tempfile.TemporaryDirectory() as name:
@@ -149,7 +121,7 @@ def main() -> None:
         path.write_bytes(recording)
         converted = None if args.without_transformers else convert(whisper, folder / "converted")
         with (
-            served(folder, {"ours": whisper, "transformers": converted}) as origin,
+            served(our_config({"ours": whisper, "transformers": converted})) as origin,
             httpx2.Client(base_url=origin, timeout=600) as client,
         ):
             ways: dict[str, Callable[[], str]] = {

@@ -9,7 +9,7 @@ from litestar import Controller, Request, Response, post
 from litestar.di import NamedDependency
 from msgspec import Struct
 
-from handlers.types import AudioTaskRequest
+from handlers.types import AudioTaskRequest, Sound
 from openai_compat.http.disconnect import answer
 from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.openapi import documented
@@ -61,8 +61,7 @@ class TranscriptionController(Controller):
         media: NamedDependency[MediaDecoder],
     ) -> Response[Any]:
         """Write down what is said."""
-        wire, data = await _read(request, TranscriptionRequest, JsonTranscriptionRequest)
-        sound = await media.decode_audio(data, rate=runner.handler.audio_rate, param=_param(request))
+        wire, sound = await _read(request, TranscriptionRequest, JsonTranscriptionRequest, runner, media)
         return await _written(request, wire, _submit(runner, transcriptions.to_request(wire, sound, facts), facts), timing)
 
     @post(
@@ -84,8 +83,7 @@ class TranscriptionController(Controller):
         media: NamedDependency[MediaDecoder],
     ) -> Response[Any]:
         """Write down in English what is said in another language."""
-        wire, data = await _read(request, TranslationRequest, JsonTranslationRequest)
-        sound = await media.decode_audio(data, rate=runner.handler.audio_rate, param=_param(request))
+        wire, sound = await _read(request, TranslationRequest, JsonTranslationRequest, runner, media)
         return await _written(request, wire, _submit(runner, transcriptions.to_request(wire, sound, facts), facts), timing)
 
     @post(
@@ -106,25 +104,23 @@ class TranscriptionController(Controller):
         media: NamedDependency[MediaDecoder],
     ) -> Response[Any]:
         """Say what a recording holds, by the labels that the model was trained on."""
-        wire, data = await _read(request, ClassificationRequest, JsonClassificationRequest)
-        sound = await media.decode_audio(data, rate=runner.handler.audio_rate, param=_param(request))
+        wire, sound = await _read(request, ClassificationRequest, JsonClassificationRequest, runner, media)
         job = _submit(runner, transcriptions.to_classify(wire, sound, facts), facts)()
         found: Any = await answer(request, job)
         return Response(transcriptions.to_classification(found, model=facts.public_model, seconds=sound.seconds))
 
 
-async def _read(request: Request[Any, Any, Any], form: type[BodyT], json: type[BodyT]) -> tuple[BodyT, bytes]:
-    """The fields and the recording, which is a form's file or ``input_audio`` of a JSON body."""
+async def _read(
+    request: Request[Any, Any, Any], form: type[BodyT], json: type[BodyT], runner: Runner, media: MediaDecoder
+) -> tuple[BodyT, Sound]:
+    """The fields, and the recording as the model wants it: a form's file, or ``input_audio`` of a JSON body."""
     if takes_form(request):
         wire, upload = await read_form(request, form)
-        return wire, upload.data
-    body = decode(await request.body(), json)
-    return body, b"" if body.input_audio is None else transcriptions.recording(body.input_audio)
-
-
-def _param(request: Request[Any, Any, Any]) -> str:
-    """The recording's place in the request."""
-    return FILE if takes_form(request) else "input_audio.data"
+        data, param = upload.data, FILE
+    else:
+        wire = decode(await request.body(), json)
+        data, param = b"" if wire.input_audio is None else transcriptions.recording(wire.input_audio), "input_audio.data"
+    return wire, await media.decode_audio(data, rate=runner.handler.audio_rate, param=param)
 
 
 def _submit(runner: Runner, request: AudioTaskRequest, facts: RelayFacts) -> Submit:

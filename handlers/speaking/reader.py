@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,9 +79,9 @@ class Reader(Speaker):
 
     # ------------------------------------------------------------ what a family does
 
+    @abstractmethod
     def say(self, sentence: str, manner: Manner, ctx: t.RunContext) -> Said | None:
         """None where there is nothing in it that the model could speak."""
-        raise NotImplementedError
 
     def drawing(self, seed: int | None) -> AbstractContextManager[object]:
         """Where the model takes its random numbers from while it speaks."""
