@@ -130,19 +130,19 @@ class BaseHandler(ABC):
         """Continue a chat or prompts; emits ``TextDelta``."""
         raise self._unsupported("generate_text")
 
-    def generate_image(self, request: t.ImageRequest, ctx: t.RunContext) -> t.MediaResult:
-        """Make pictures; emits ``MediaDelta`` for partial pictures."""
+    def generate_image(self, request: t.ImageRequest, ctx: t.RunContext) -> t.PictureResult | Deferred[t.PictureResult]:
+        """Make pictures; emits ``ProgressDelta`` a step, and ``PictureDelta`` for partial pictures."""
         raise self._unsupported("generate_image")
 
     def generate_audio(self, request: t.SpeechRequest, ctx: t.RunContext) -> t.SoundResult:
         """Speak or make sound; emits all of it as ``SoundDelta``."""
         raise self._unsupported("generate_audio")
 
-    def generate_video(self, request: t.VideoRequest, ctx: t.RunContext) -> t.MediaResult:
-        """Make a video."""
+    def generate_video(self, request: t.VideoRequest, ctx: t.RunContext) -> t.VideoResult:
+        """Make a video; emits ``ProgressDelta`` a step, then all of it as ``FrameDelta``."""
         raise self._unsupported("generate_video")
 
-    def process_image(self, request: t.ImageTaskRequest, ctx: t.RunContext) -> t.LabelResult:
+    def process_image(self, request: t.ImageTaskRequest, ctx: t.RunContext) -> t.LabelResult | t.DepthResult:
         """Classify, detect, segment, or estimate depth."""
         raise self._unsupported("process_image")
 

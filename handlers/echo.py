@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 from handlers import types as t
 from handlers.base import BaseHandler
-from handlers.echo_media import SAMPLE_RATE, color_of, mp4, png, tone
+from handlers.echo_media import SAMPLE_RATE, color_of, plain, tone
 from handlers.echo_voice import DIRECTIVE, WORD, EchoInputs, Script, Voice, contexts_of, format_of, merge, texts_of
 from handlers.output import AnswerReader
 from openai_compat.errors import APIError, ContextLengthExceeded, InvalidRequest, ModelUnavailable
@@ -34,6 +34,8 @@ RawT = TypeVar("RawT")
 _SLICE = 0.02
 _DIMENSIONS = 16
 _SIDE = 1024
+_FRAME_RATE = 4.0
+_MOST_FRAMES = 256
 
 
 class EchoHandler(BaseHandler):
@@ -114,15 +116,14 @@ class EchoHandler(BaseHandler):
     def process_multimodal(self, request: t.TextRequest, ctx: t.RunContext) -> t.TextResult:
         return self.generate_text(request, ctx)
 
-    def generate_image(self, request: t.ImageRequest, ctx: t.RunContext) -> t.MediaResult:
+    def generate_image(self, request: t.ImageRequest, ctx: t.RunContext) -> t.PictureResult:
         inputs = self.prepare_inputs(request)
-        width, height = _size(request.width, request.height)
-        picture = png(width, height, color_of(inputs.texts[0]))
+        picture = plain(*_size(request.width, request.height), color_of(inputs.texts[0]))
+        for number in range(request.partial_images if request.stream else 0):
+            self._wait(inputs.script, ctx)
+            ctx.emit(self.postprocess_outputs(t.PictureDelta(index=0, picture=picture, partial=number), request))
         self._wait(inputs.script, ctx)
-        if request.stream:
-            ctx.emit(self.postprocess_outputs(t.MediaDelta(index=0, data=picture), request))
-        items = tuple(t.Media(data=picture, mime="image/png") for _ in range(request.n))
-        return self.postprocess_outputs(t.MediaResult(items=items, usage=_usage(inputs)), request)
+        return self.postprocess_outputs(t.PictureResult(pictures=(picture,) * request.n, usage=_usage(inputs)), request)
 
     def generate_audio(self, request: t.SpeechRequest, ctx: t.RunContext) -> t.SoundResult:
         inputs = self.prepare_inputs(request)
@@ -134,17 +135,17 @@ class EchoHandler(BaseHandler):
             ctx.emit(self.postprocess_outputs(t.SoundDelta(sound=piece), request))
         return self.postprocess_outputs(t.SoundResult(seconds=seconds, usage=_usage(inputs)), request)
 
-    def generate_video(self, request: t.VideoRequest, ctx: t.RunContext) -> t.MediaResult:
+    def generate_video(self, request: t.VideoRequest, ctx: t.RunContext) -> t.VideoResult:
         inputs = self.prepare_inputs(request)
+        rate = request.rate or _FRAME_RATE
+        frames = max(1, min(_MOST_FRAMES, request.frames or round((request.seconds or 1.0) * rate)))
         width, height = _size(request.width, request.height)
-        frames: list[bytes] = []
-        for number in range(max(1, min(256, round((request.seconds or 1.0) * 4)))):
+        for number in range(frames):
             self._wait(inputs.script, ctx)
-            frames.append(png(width, height, color_of(f"{inputs.texts[0]}{number}")))
-        video = mp4(frames, width, height, frame_ms=250)
-        return self.postprocess_outputs(
-            t.MediaResult(items=(t.Media(data=video, mime="video/mp4"),), usage=_usage(inputs)), request
-        )
+            picture = plain(width, height, color_of(f"{inputs.texts[0]}{number}"))
+            ctx.emit(self.postprocess_outputs(t.FrameDelta(picture=picture), request))
+            ctx.emit(self.postprocess_outputs(t.ProgressDelta(done=number + 1, total=frames), request))
+        return self.postprocess_outputs(t.VideoResult(frames=frames, rate=rate, usage=_usage(inputs)), request)
 
     def process_image(self, request: t.ImageTaskRequest, ctx: t.RunContext) -> t.LabelResult:
         inputs = self.prepare_inputs(request)

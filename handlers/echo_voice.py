@@ -140,14 +140,14 @@ def texts_of(request: t.Request) -> tuple[str, ...]:
         case t.SpeechRequest():
             return (request.text,)
         case t.ImageTaskRequest():
-            return (_name("picture", request.image),)
+            return (_name("picture", request.picture.pixels),)
         case t.AudioTaskRequest():
             return (f"{request.prompt or ''} {_name('recording', request.audio.pcm)}".strip(),)
         case t.RankRequest():
             return (request.query, *request.documents)
         case _:
             texts = [text if isinstance(text, str) else " ".join(map(str, text)) for text in request.texts]
-            images = [_name("picture", image) for image in request.images]
+            images = [_name("picture", image.pixels) for image in request.images]
             both = zip(texts, images, strict=False) if texts and images else None
             return tuple(f"{text} {image}" for text, image in both) if both else tuple(texts or images)
 
@@ -162,8 +162,14 @@ def contexts_of(request: t.Request, raw: tuple[str, ...]) -> tuple[str, ...]:
 def _last_text(messages: tuple[t.Message, ...]) -> str:
     where = last_user(messages)
     message = messages[-1] if where is None else messages[where]
-    media = [_name(_MEDIA[type(part)], part.data) for part in message.parts if not isinstance(part, t.TextPart)]
+    media = [_media_name(part) for part in message.parts if not isinstance(part, t.TextPart)]
     return " ".join([message.text, *media]).strip()
+
+
+def _media_name(part: t.ImagePart | t.AudioPart) -> str:
+    if isinstance(part, t.ImagePart):
+        return _name("picture", part.picture.pixels)
+    return _name("recording", part.sound.pcm)
 
 
 def _name(kind: str, data: bytes) -> str:

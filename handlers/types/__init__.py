@@ -10,14 +10,20 @@ from typing import Protocol, TypeAlias
 
 from handlers.types.facts import VERBS, Analysis, Mode, ModelSpec, Usage, Verb
 from handlers.types.pictures import (
+    Box,
+    DepthResult,
+    FrameDelta,
     ImageRequest,
     ImageTaskRequest,
     Label,
     LabelResult,
-    Media,
-    MediaDelta,
-    MediaResult,
+    Picture,
+    PictureDelta,
+    PictureResult,
+    ProgressDelta,
     VideoRequest,
+    VideoResult,
+    VisionTask,
 )
 from handlers.types.sound import (
     AudioTaskRequest,
@@ -59,10 +65,13 @@ __all__ = [
     "Analysis",
     "AudioPart",
     "AudioTaskRequest",
+    "Box",
     "Delta",
+    "DepthResult",
     "EmbedRequest",
     "EmbedResult",
     "FinishReason",
+    "FrameDelta",
     "GrammarSpec",
     "ImagePart",
     "ImageRequest",
@@ -70,13 +79,14 @@ __all__ = [
     "Label",
     "LabelResult",
     "LoadReport",
-    "Media",
-    "MediaDelta",
-    "MediaResult",
     "Message",
     "Mode",
     "ModelSpec",
     "Part",
+    "Picture",
+    "PictureDelta",
+    "PictureResult",
+    "ProgressDelta",
     "Prompt",
     "RankRequest",
     "RankResult",
@@ -107,6 +117,8 @@ __all__ = [
     "VERBS",
     "Verb",
     "VideoRequest",
+    "VideoResult",
+    "VisionTask",
     "VoiceActivity",
     "Word",
 ]
@@ -114,8 +126,18 @@ __all__ = [
 Request: TypeAlias = (
     TextRequest | ImageRequest | SpeechRequest | VideoRequest | ImageTaskRequest | AudioTaskRequest | EmbedRequest | RankRequest
 )
-Delta: TypeAlias = TextDelta | SegmentDelta | MediaDelta | SoundDelta
-Result: TypeAlias = TextResult | MediaResult | SoundResult | LabelResult | TranscriptResult | EmbedResult | RankResult
+Delta: TypeAlias = TextDelta | SegmentDelta | SoundDelta | PictureDelta | FrameDelta | ProgressDelta
+Result: TypeAlias = (
+    TextResult
+    | PictureResult
+    | VideoResult
+    | SoundResult
+    | LabelResult
+    | DepthResult
+    | TranscriptResult
+    | EmbedResult
+    | RankResult
+)
 
 
 class RunContext(Protocol):

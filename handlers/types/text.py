@@ -7,6 +7,8 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from handlers.types.facts import Usage
+from handlers.types.pictures import Picture
+from handlers.types.sound import Sound
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
 
@@ -19,17 +21,16 @@ class TextPart(Struct, frozen=True, kw_only=True, tag="text"):
 
 
 class ImagePart(Struct, frozen=True, kw_only=True, tag="image"):
-    """An encoded picture (PNG, JPEG, WebP, GIF), already fetched and checked."""
+    """A picture in a message. ``detail``: low, high or auto, for models that can read one more or less closely."""
 
-    data: bytes
+    picture: Picture
     detail: str = "auto"
 
 
 class AudioPart(Struct, frozen=True, kw_only=True, tag="audio"):
-    """An encoded recording in any container of the allow-list."""
+    """A recording in a message: one channel at the handler's ``audio_rate``."""
 
-    data: bytes
-    format: str
+    sound: Sound
 
 
 Part: TypeAlias = TextPart | ImagePart | AudioPart

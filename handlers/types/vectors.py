@@ -7,18 +7,19 @@ from typing import Literal
 from msgspec import Struct
 
 from handlers.types.facts import Usage
+from handlers.types.pictures import Picture
 from handlers.types.text import Prompt
 
 
 class EmbedRequest(Struct, frozen=True, kw_only=True):
-    """``texts`` or ``images`` (encoded), or both pairwise for a joint embedding.
+    """``texts`` or ``images``, or both pairwise for a joint embedding.
 
     ``input_type`` and ``prompt_name`` choose what the model's files say goes before a text; the name wins. ``truncate``: cut
     what is too long instead of refusing it.
     """
 
     texts: tuple[Prompt, ...] = ()
-    images: tuple[bytes, ...] = ()
+    images: tuple[Picture, ...] = ()
     dimensions: int | None = None
     input_type: Literal["query", "document"] | None = None
     prompt_name: str | None = None

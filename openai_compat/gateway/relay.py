@@ -143,12 +143,13 @@ class Relay:
 
     async def _check(self, scope: HTTPScope, request: Any, endpoint: Endpoint) -> Target:
         """Everything that can be refused without the model. Returns where the request goes."""
-        verb = endpoint.plan(request)
+        planned = endpoint.plan(request)
+        verbs = (planned,) if isinstance(planned, str) else planned
         target = self._catalog.resolve(request.model)
         scope["state"]["model"] = target.model_id
         analysis = self._analyses.get(target.model_id) or await self._analyse(target.model_id)
-        if verb not in analysis.capabilities:
-            message = f"The model '{target.public_name}' does not support this: it cannot {verb.replace('_', ' ')}."
+        if not set(verbs) & set(analysis.capabilities):
+            message = f"The model '{target.public_name}' does not support this: it cannot {verbs[0].replace('_', ' ')}."
             raise UnsupportedCapability(message, param="model")
         mode = getattr(request, "mode", None) or target.mode
         if mode is not None and mode not in analysis.modes:

@@ -14,10 +14,10 @@ class Endpoint(Struct, frozen=True):
     """Declared on a route as ``opt={"endpoint": Endpoint(...)}``.
 
     ``request`` is the schema that gateway and worker decode the body with. ``plan`` makes every check that needs no model,
-    raises ``InvalidRequest``, and returns the verb (``handlers.types.Verb``) that the request needs. ``form`` makes the same
-    Struct of a ``multipart/form-data`` body; without it such a body is refused.
+    raises ``InvalidRequest``, and returns the verb (``handlers.types.Verb``) that the request needs, or several, any of which
+    will do. ``form`` makes the same Struct of a ``multipart/form-data`` body; without it such a body is refused.
     """
 
     request: type[Struct]
-    plan: Callable[[Any], str]
+    plan: Callable[[Any], str | tuple[str, ...]]
     form: Callable[[Form], Struct] | None = None

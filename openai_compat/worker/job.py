@@ -8,7 +8,17 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
-from handlers.types import Delta, MediaDelta, Request, Result, SegmentDelta, SoundDelta, Verb
+from handlers.types import (
+    Delta,
+    FrameDelta,
+    PictureDelta,
+    ProgressDelta,
+    Request,
+    Result,
+    SegmentDelta,
+    SoundDelta,
+    Verb,
+)
 from openai_compat.errors import APIError, Cancelled
 
 logger = logging.getLogger(__name__)
@@ -144,8 +154,10 @@ class Job:
 
 def _weight(delta: Delta) -> int:
     """Bytes that a delta keeps, roughly."""
-    if isinstance(delta, MediaDelta):
-        return len(delta.data)
+    if isinstance(delta, PictureDelta | FrameDelta):
+        return len(delta.picture.pixels)
+    if isinstance(delta, ProgressDelta):
+        return 0
     if isinstance(delta, SoundDelta):
         return len(delta.sound.pcm)
     if isinstance(delta, SegmentDelta):

@@ -16,7 +16,7 @@ from handlers.audio_families import Backend
 from handlers.base import BaseHandler
 from handlers.deferred import complete
 from handlers.echo import EchoHandler
-from handlers.echo_media import png
+from handlers.echo_media import plain
 from handlers.registry import KINDS, resolve
 from openai_compat.errors import UnsupportedCapability
 
@@ -28,22 +28,23 @@ TEXT = t.TextRequest(
     messages=(t.Message(role="user", parts=(t.TextPart(text="The fox"),)),),
     sampling=t.Sampling(max_tokens=6, temperature=0.0, ignore_eos=True),
 )
-PICTURE = t.Message(role="user", parts=(t.TextPart(text="see"), t.ImagePart(data=b"x")))
-PNG = png(8, 8, (200, 10, 30))
+DOT = t.Picture(width=1, height=1, pixels=b"\0\0\0")
+PICTURE = t.Message(role="user", parts=(t.TextPart(text="see"), t.ImagePart(picture=DOT)))
+SQUARE = plain(8, 8, (200, 10, 30))
 REQUESTS: dict[str, t.Request] = {
     "generate_text": TEXT,
-    "generate_image": t.ImageRequest(prompt="x", stream=True),
+    "generate_image": t.ImageRequest(prompt="x", stream=True, partial_images=1),
     "generate_audio": t.SpeechRequest(text="x"),
     "generate_video": t.VideoRequest(prompt="x"),
-    "process_image": t.ImageTaskRequest(image=b"x", task="classify"),
+    "process_image": t.ImageTaskRequest(picture=DOT, task="classify"),
     "process_audio": t.AudioTaskRequest(audio=t.Sound(pcm=b"xx", rate=16_000), task="transcribe"),
     "process_multimodal": t.TextRequest(messages=(PICTURE,)),
     "embed_text": t.EmbedRequest(texts=("x",)),
-    "embed_image": t.EmbedRequest(images=(PNG,)),
-    "embed_multimodal": t.EmbedRequest(texts=("x",), images=(PNG,)),
+    "embed_image": t.EmbedRequest(images=(SQUARE,)),
+    "embed_multimodal": t.EmbedRequest(texts=("x",), images=(SQUARE,)),
     "rank_text": t.RankRequest(query="x", documents=("x", "y")),
 }
-STREAMING = {"generate_text", "generate_image", "generate_audio", "process_audio", "process_multimodal"}
+STREAMING = {"generate_text", "generate_image", "generate_audio", "generate_video", "process_audio", "process_multimodal"}
 PAIRS = [(kind, verb) for kind in KINDS for verb in t.VERBS if verb in resolve(kind).overridden_verbs()]
 every_kind = pytest.mark.parametrize("kind", KINDS)
 every_verb = pytest.mark.parametrize(("kind", "verb"), PAIRS)

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import struct
 import threading
 import time
-import zlib
 
 import pytest
 from msgspec.structs import replace
@@ -11,6 +9,9 @@ from msgspec.structs import replace
 from handlers import types as t
 from handlers.echo import EchoHandler
 from openai_compat.errors import APIError, Cancelled, ContextLengthExceeded, InvalidRequest, ModelUnavailable
+
+DOT = t.Picture(width=1, height=1, pixels=b"\0\0\0")
+OTHER_DOT = t.Picture(width=1, height=1, pixels=b"\1\1\1")
 
 
 def echo(**fields) -> EchoHandler:
@@ -143,23 +144,26 @@ def test_hostile_text_takes_linear_time(collector) -> None:
 
 
 def test_pictures_are_real_and_named_in_a_chat(collector) -> None:
-    picture = t.Message(role="user", parts=(t.TextPart(text="what is"), t.ImagePart(data=b"one")))
-    other = t.Message(role="user", parts=(t.TextPart(text="what is"), t.ImagePart(data=b"two")))
+    picture = t.Message(role="user", parts=(t.TextPart(text="what is"), t.ImagePart(picture=DOT)))
+    other = t.Message(role="user", parts=(t.TextPart(text="what is"), t.ImagePart(picture=OTHER_DOT)))
     answers = {echo().process_multimodal(t.TextRequest(messages=(m,)), collector()).choices[0].text for m in (picture, other)}
     assert len(answers) == 2
     assert all(answer.startswith("what is picture-") for answer in answers)
 
 
-def test_a_picture_is_a_valid_png_of_the_size_asked_for(collector) -> None:
+def test_a_picture_has_the_size_asked_for_and_the_prompt_s_colour(collector) -> None:
     result = echo().generate_image(t.ImageRequest(prompt="cat", width=20, height=10, n=2), collector())
-    data = result.items[0].data
-    assert len(result.items) == 2
-    assert data.startswith(b"\x89PNG\r\n\x1a\n")
-    assert struct.unpack(">II", data[16:24]) == (20, 10)
-    pixels = data[data.index(b"IDAT") + 4 : data.index(b"IEND") - 8]
-    assert len(zlib.decompress(pixels)) == 10 * (1 + 3 * 20)
+    first, second = result.pictures
+    assert first == second
+    assert (first.width, first.height, len(first.pixels), len(set(first.pixels))) == (20, 10, 600, 3)
     other = echo().generate_image(t.ImageRequest(prompt="dog", width=20, height=10), collector())
-    assert other.items[0].data != data
+    assert other.pictures[0] != first
+
+
+def test_partial_pictures_are_shown_where_they_are_asked_for(collector) -> None:
+    ctx = collector()
+    echo().generate_image(t.ImageRequest(prompt="cat", partial_images=2, stream=True), ctx)
+    assert [delta.partial for delta in ctx.deltas] == [0, 1]
 
 
 def test_speech_is_emitted_in_pieces_that_last_as_long_as_the_result_says(collector) -> None:
@@ -169,18 +173,14 @@ def test_speech_is_emitted_in_pieces_that_last_as_long_as_the_result_says(collec
     assert sum(delta.sound.seconds for delta in ctx.deltas) == pytest.approx(result.seconds) == 3.0
 
 
-def test_a_video_is_a_sequence_of_boxes_that_hold_its_frames(collector) -> None:
-    data = echo().generate_video(t.VideoRequest(prompt="sea", seconds=2, width=32, height=16), collector()).items[0].data
-    boxes, at = {}, 0
-    while at < len(data):
-        size, kind = struct.unpack(">I4s", data[at : at + 8])
-        boxes[kind] = data[at + 8 : at + size]
-        at += size
-    assert list(boxes) == [b"ftyp", b"mdat", b"moov"]
-    assert boxes[b"mdat"].count(b"\x89PNG") == 8
-    table = data.index(b"stco") + 12
-    first = struct.unpack(">I", data[table : table + 4])[0]
-    assert data[first : first + 4] == b"\x89PNG"
+def test_a_video_is_emitted_frame_by_frame_with_its_progress(collector) -> None:
+    ctx = collector()
+    result = echo().generate_video(t.VideoRequest(prompt="sea", seconds=2, width=32, height=16), ctx)
+    frames = [delta.picture for delta in ctx.deltas if isinstance(delta, t.FrameDelta)]
+    assert len(frames) == result.frames == 8
+    assert len(set(frames)) == 8
+    assert {(frame.width, frame.height) for frame in frames} == {(32, 16)}
+    assert [delta.done for delta in ctx.deltas if isinstance(delta, t.ProgressDelta)] == list(range(1, 9))
 
 
 def test_embeddings_are_unit_vectors_equal_for_equal_texts(collector) -> None:
@@ -189,9 +189,9 @@ def test_embeddings_are_unit_vectors_equal_for_equal_texts(collector) -> None:
     assert first == third != second
     assert sum(value * value for value in memoryview(first).cast("f")) == pytest.approx(1.0)
     assert result.usage.prompt_tokens == 3
-    pair = echo().embed_multimodal(t.EmbedRequest(texts=("a",), images=(b"x",)), collector())
+    pair = echo().embed_multimodal(t.EmbedRequest(texts=("a",), images=(DOT,)), collector())
     assert len(pair.vectors) == 1
-    assert pair.vectors != echo().embed_image(t.EmbedRequest(images=(b"x",)), collector()).vectors
+    assert pair.vectors != echo().embed_image(t.EmbedRequest(images=(DOT,)), collector()).vectors
 
 
 def test_documents_rank_by_the_words_they_share_with_the_query(collector) -> None:
@@ -210,7 +210,7 @@ def test_a_recording_is_transcribed_or_classified(collector) -> None:
 
 
 def test_a_picture_gets_the_labels_it_is_offered(collector) -> None:
-    request = t.ImageTaskRequest(image=b"x", task="classify", labels=("cat", "dog"))
+    request = t.ImageTaskRequest(picture=DOT, task="classify", labels=("cat", "dog"))
     assert [label.label for label in echo().process_image(request, collector()).labels] == ["cat", "dog"]
 
 

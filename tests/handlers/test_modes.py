@@ -13,6 +13,7 @@ from handlers.registry import KINDS, resolve
 from handlers.text_modes import TEXT_MODES
 from openai_compat.errors import InvalidRequest, UnsupportedMode
 
+DOT = t.Picture(width=1, height=1, pixels=b"\0\0\0")
 INPUT = "Hi fox"
 RENDERED = {
     "auto": "<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n",
@@ -109,7 +110,7 @@ def test_auto_is_complete_for_prompts(tiny) -> None:
 
 
 def test_auto_is_multimodal_for_pictures_where_the_handler_has_it(tiny) -> None:
-    picture = t.Message(role="user", parts=(t.ImagePart(data=b"x"),))
+    picture = t.Message(role="user", parts=(t.ImagePart(picture=DOT),))
     request = t.TextRequest(messages=(picture,))
     assert EchoHandler(t.ModelSpec(id="e", path="", kind="echo")).apply_mode_settings(request).mode == "multimodal"
     assert tiny.apply_mode_settings(request).mode == "chat"
@@ -147,9 +148,9 @@ def test_each_prompt_of_a_completion_becomes_a_turn_in_a_mode_with_a_template(ro
 
 def test_pictures_stay_beside_a_templated_text() -> None:
     handler = EchoHandler(t.ModelSpec(id="e", path="", kind="echo"))
-    parts = (t.TextPart(text="what "), t.ImagePart(data=b"x"), t.TextPart(text="is it"))
+    parts = (t.TextPart(text="what "), t.ImagePart(picture=DOT), t.TextPart(text="is it"))
     request = handler.apply_mode_settings(t.TextRequest(messages=(t.Message(role="user", parts=parts),), mode="shout"))
-    assert request.messages[0].parts == (t.ImagePart(data=b"x"), t.TextPart(text="!what is it!"))
+    assert request.messages[0].parts == (t.ImagePart(picture=DOT), t.TextPart(text="!what is it!"))
 
 
 def test_options_fill_the_template_and_the_system_prompt(roomy) -> None:

@@ -328,7 +328,9 @@ def test_an_empty_prompt_begins_with_the_models_own_token(tiny, collector) -> No
 
 
 def test_pictures_are_refused_by_message(tiny, collector) -> None:
-    picture = t.Message(role="user", parts=(t.TextPart(text="x"), t.ImagePart(data=b"")))
+    picture = t.Message(
+        role="user", parts=(t.TextPart(text="x"), t.ImagePart(picture=t.Picture(width=1, height=1, pixels=b"abc")))
+    )
     with pytest.raises(UnsupportedCapability) as caught:
         answer(tiny, t.TextRequest(messages=(chat("a").messages[0], picture)), collector())
     assert caught.value.param == "messages[1].content"
