@@ -13,9 +13,9 @@ Box: TypeAlias = tuple[float, float, float, float]
 
 
 class Picture(Struct, frozen=True, kw_only=True):
-    """Decoded pixels: 8 bits a channel, rows from the top, ``channels`` interleaved (1 grey, 3 RGB, 4 RGBA with straight alpha).
+    """Decoded pixels: 8 bits a channel, rows from the top, ``channels`` interleaved (1 grey, 3 RGB, 4 RGBA, straight alpha).
 
-    ``full_width`` and ``full_height`` are the size of the picture that was sent, where it was larger and has been reduced.
+    ``full_width`` and ``full_height`` are the size of the picture that was sent, where it was reduced on the way.
     """
 
     width: int
