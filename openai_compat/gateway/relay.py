@@ -17,18 +17,16 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from msgspec import Struct
 
-from handlers.types import Analysis
 from openai_compat.config import Config
 from openai_compat.errors import (
     APIError,
     Cancelled,
     DeadlineExceeded,
     ShuttingDown,
-    UnsupportedCapability,
-    UnsupportedMode,
     WorkerDied,
 )
 from openai_compat.gateway.body import brings_form, read_form_body, read_json_body
+from openai_compat.gateway.checks import Checks, Names, Target, verbs_of
 from openai_compat.gateway.delivery import ClientWatch, Delivery
 from openai_compat.gateway.replica import Call, Headers, NotBegun, ReplicaLost
 from openai_compat.gateway.slot import Lease
@@ -52,25 +50,6 @@ _DROPPED = frozenset(
 )  # fmt: skip
 
 
-class Target(Protocol):
-    """What a model's name means."""
-
-    @property
-    def model_id(self) -> str: ...
-    @property
-    def mode(self) -> str | None: ...
-    @property
-    def public_name(self) -> str: ...
-
-
-class Names(Protocol):
-    """The part of the catalog that a request needs."""
-
-    def resolve(self, name: str) -> Target: ...
-
-    def analysis(self, model_id: str) -> Analysis: ...
-
-
 class Leases(Protocol):
     """The part of the pool that a request needs."""
 
@@ -90,13 +69,12 @@ class Relay:
     """Answers on routes whose handler declares ``opt["endpoint"]``. ``middleware`` is what an application takes."""
 
     def __init__(self, config: Config, catalog: Names, pool: Leases) -> None:
-        self._catalog = catalog
+        self._checks = Checks(catalog)
         self._pool = pool
         self._timeout = config.server.request_timeout
         self._max_body = parse_size(config.server.max_body)
         self._origins = config.server.cors_origins
         self._spool = Spool(parse_size(config.server.spool_quota))
-        self._analyses: dict[str, Analysis] = {}
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """``app`` with the relay in front of it; routes that declare no endpoint pass through."""
@@ -143,23 +121,11 @@ class Relay:
 
     async def _check(self, scope: HTTPScope, request: Any, endpoint: Endpoint) -> Target:
         """Everything that can be refused without the model. Returns where the request goes."""
-        planned = endpoint.plan(request)
-        verbs = (planned,) if isinstance(planned, str) else planned
-        target = self._catalog.resolve(request.model)
+        verbs = verbs_of(endpoint.plan(request))
+        target = await self._checks.target(request, verbs)
         scope["state"]["model"] = target.model_id
-        analysis = self._analyses.get(target.model_id) or await self._analyse(target.model_id)
-        if not set(verbs) & set(analysis.capabilities):
-            message = f"The model '{target.public_name}' does not support this: it cannot {verbs[0].replace('_', ' ')}."
-            raise UnsupportedCapability(message, param="model")
-        mode = getattr(request, "mode", None) or target.mode
-        if mode is not None and mode not in analysis.modes:
-            raise UnsupportedMode(mode, analysis.modes)
+        await self._checks.admit(target, request, verbs)
         return target
-
-    async def _analyse(self, model_id: str) -> Analysis:
-        """The first look at a model reads files."""
-        analysis = self._analyses[model_id] = await asyncio.to_thread(self._catalog.analysis, model_id)
-        return analysis
 
     async def _answer(self, scope: HTTPScope, order: _Order, delivery: Delivery) -> None:
         for _ in range(_ATTEMPTS):

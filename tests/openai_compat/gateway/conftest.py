@@ -43,6 +43,11 @@ class FakeCatalog:
         self.config = config
         self.size = size
         self.failure: Exception | None = None
+        self.capabilities: dict[str, tuple[Any, ...]] = {}
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(self.config.models)
 
     def spec(self, model_id: str) -> ModelSpec:
         if self.failure:
@@ -56,7 +61,7 @@ class FakeCatalog:
             dtype="float32",
             bytes_per_dtype={},
             load_bytes=self.size,
-            capabilities=("generate_text",),
+            capabilities=self.capabilities.get(model_id, ("generate_text",)),
             modes=("auto", "code"),
         )
 
