@@ -5,6 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CONFIG := $(wildcard config.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# The text engine compiles its kernels for processors with AVX-512; where there is no compiler, one comes as a package.
+EXTRA := $(shell command -v c++ g++ clang++ >/dev/null || ! grep -qs avx512_vnni /proc/cpuinfo || echo '[compiler]')
 
 .DEFAULT_GOAL := help
 .PHONY: help serve install dev test test-slow check image-lint unit-lint bench clean
@@ -57,7 +59,7 @@ $(BIN)/python:
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the server and what it needs into $(VENV): some minutes the first time"
-	@$(PIP) install -c constraints.txt -e .
+	@$(PIP) install -c constraints.txt -e '.$(EXTRA)'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -28,8 +28,20 @@ def able(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_compiler_is_said_in_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(NotBuilt, match=r"no C\+\+ compiler"):
+    monkeypatch.setattr(compiler, "find_spec", lambda name: None)
+    with pytest.raises(NotBuilt, match=r"no C\+\+ compiler; .*openai-compat\[compiler\]"):
         library(tmp_path / "cache")
+
+
+@pytest.mark.usefixtures("able")
+def test_the_packaged_compiler_serves_where_the_machine_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(compiler, "find_spec", lambda name: name)
+    (tmp_path / "c++").symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert compiler.check()[1] == (str(tmp_path / "c++"),)
+    (tmp_path / "c++").unlink()
+    assert compiler.check()[1][-2:] == ("ziglang", "c++")
 
 
 def test_an_older_processor_is_said_in_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
