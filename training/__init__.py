@@ -1,0 +1,1 @@
+"""Training of the models that this project makes itself; no part of the server."""

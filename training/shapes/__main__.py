@@ -1,0 +1,33 @@
+"""``python -m training.shapes``: train the models again, all of them or those named by ``--only``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+
+from training.shapes.learning import LOG, Log
+
+MODELS = {
+    "painter": "shapes",
+    "clip": "shapes-clip",
+    "classifier": "shapes-classifier",
+    "detector": "shapes-detector",
+    "segmenter": "shapes-segmenter",
+}
+BUNDLED = Path(__file__).parents[2] / "openai_compat" / "bundled"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.shapes", description=__doc__)
+    parser.add_argument("--only", choices=MODELS, nargs="+", default=list(MODELS), help="which to train")
+    parser.add_argument("--out", type=Path, default=BUNDLED, help="where the models' folders are written")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--log", type=Path, default=LOG)
+    chosen = parser.parse_args()
+    for name in chosen.only:
+        importlib.import_module(f"training.shapes.{name}").train(chosen.out / MODELS[name], chosen.seed, Log(chosen.log))
+
+
+if __name__ == "__main__":
+    main()
