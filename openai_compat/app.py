@@ -16,6 +16,8 @@ from openai_compat.directory import GatewayDirectory, GatewayHappenings, Gateway
 from openai_compat.gateway.catalog import Catalog
 from openai_compat.gateway.pool import Pool
 from openai_compat.gateway.relay import Relay
+from openai_compat.gateway.store.links import Links
+from openai_compat.gateway.store.storage import Storage
 from openai_compat.gateway.supervisor import Supervisor
 from openai_compat.http.cors import CrossOrigin
 from openai_compat.http.errors import exception_handlers
@@ -24,7 +26,7 @@ from openai_compat.http.openapi import openapi_config
 from openai_compat.http.sse import StreamTiming
 from openai_compat.inline import InlineLauncher
 from openai_compat.limits import BodyLimit
-from openai_compat.media.audio import AudioLimits, MediaDecoder
+from openai_compat.media.decoder import AudioLimits, MediaDecoder
 from openai_compat.metrics import Metrics
 from openai_compat.protocol import RelayFacts
 from openai_compat.sizes import parse_size
@@ -35,6 +37,7 @@ from routes.completions import CompletionController
 from routes.embeddings import EmbeddingController
 from routes.events import EventController
 from routes.health import HealthController
+from routes.media import MediaController
 from routes.metrics import MetricsController
 from routes.models import ModelController
 from routes.rerank import RerankController
@@ -50,7 +53,13 @@ MODEL_ROUTES: tuple[ControllerRouterHandler, ...] = (
     SpeechController,
     TranscriptionController,
 )
-GATEWAY_ROUTES: tuple[ControllerRouterHandler, ...] = (ModelController, EventController, HealthController, MetricsController)
+GATEWAY_ROUTES: tuple[ControllerRouterHandler, ...] = (
+    ModelController,
+    EventController,
+    HealthController,
+    MetricsController,
+    MediaController,
+)
 
 
 def create_gateway(config: Config) -> ASGIApp:
@@ -60,7 +69,9 @@ def create_gateway(config: Config) -> ASGIApp:
     launcher = InlineLauncher(timing) if config.server.inline else Supervisor(config)
     pool = Pool(config, catalog, launcher)
     metrics = Metrics(pool.states)
-    relay = Relay(config, catalog, pool)
+    storage = Storage(config)
+    links = Links(config, storage)
+    relay = Relay(config, catalog, pool, links)
     app = Litestar(
         route_handlers=[*MODEL_ROUTES, *GATEWAY_ROUTES],
         middleware=[relay.middleware],
@@ -69,12 +80,13 @@ def create_gateway(config: Config) -> ASGIApp:
             "readiness": given(GatewayReadiness(pool)),
             "happenings": given(GatewayHappenings(pool)),
             "metrics_registry": given(metrics.registry),
+            "links": given(links),
             **model_dependencies(None, timing, None),
         },
         exception_handlers=exception_handlers,
         openapi_config=openapi_config(version("openai-compat")),
-        on_startup=[pool.start],
-        on_shutdown=[pool.close],
+        on_startup=[storage.start, pool.start],
+        on_shutdown=[pool.close, storage.close],
         **plain(),
     )
     limited = BodyLimit(app, max_body=parse_size(config.server.max_body))

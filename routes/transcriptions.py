@@ -14,7 +14,7 @@ from openai_compat.http.disconnect import answer
 from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.openapi import documented
 from openai_compat.http.sse import StreamTiming
-from openai_compat.media.audio import MediaDecoder
+from openai_compat.media.decoder import MediaDecoder
 from openai_compat.protocol import RelayFacts
 from openai_compat.translate import transcriptions
 from openai_compat.worker.runner import Runner

@@ -1,40 +1,27 @@
-"""The process that strangers' sounds are decoded in: bounded memory and time, no files, no network, one sound after another.
-
-It reads an ``Order`` and the sound from standard input, and answers with pieces of samples, an empty piece, and a word: ``""``
-when all went well. It ends when its standard input does, in the middle of a sound too.
-"""
+"""What the process for sounds does: a stranger's sound → samples."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-import os
-import resource
-import select
-import signal
 import struct
-import sys
-import threading
 from collections.abc import Iterator
 from io import BytesIO
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 
+from openai_compat.media.pipe import PIECE, UNREADABLE, Refused
+
 if TYPE_CHECKING:
     import av
 
-MODULE = "openai_compat.media.audio_child"
-READY = "ready"
 TOO_LONG = "too long"
 NO_SOUND = "no sound"
-UNREADABLE = "unreadable"
 CODEC = "codec"
 SHAPE = "shape"
 
-PIECE = 1 << 20
-HANDLES = 3  # standard input, output and error, and never one more
 RATES = range(4_000, 384_001)
 CHANNELS = range(1, 33)
 BROKEN_PACKETS = 1_000
@@ -43,85 +30,33 @@ CODECS = (
     "pcm_alaw,pcm_f32le,pcm_f64le,pcm_mulaw,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_u8,pcm_s8,"
     "adpcm_ima_wav,adpcm_ms"
 )
-_LENGTH = struct.Struct("!I")
 _WAVE = struct.Struct("<4sI4s4sIHHIIHH4sI")
 
 
-class Order(Struct, frozen=True):
-    """What comes before each sound of ``size`` bytes. ``seconds`` is the most of it that is decoded; ``cpu`` is seconds too."""
+class AudioTask(Struct, frozen=True):
+    """``seconds`` is the most of the sound that is decoded."""
 
-    size: int
     demuxer: str
     rate: int
     seconds: float
-    memory: int
-    cpu: int
 
 
-class Refused(Exception):
-    """``args[0]`` is one of this module's words."""
+def decode(data: bytes, task: msgspec.Raw) -> Iterator[bytes]:
+    """The samples, in pieces of about ``PIECE`` bytes."""
+    return _in_pieces(samples(data, msgspec.msgpack.decode(task, type=AudioTask)))
 
 
-def write(pipe: IO[bytes], message: bytes) -> None:
-    pipe.write(_LENGTH.pack(len(message)) + message)
-    pipe.flush()
-
-
-def read(pipe: IO[bytes]) -> bytes:
-    """One message. Raises ``EOFError`` where the other side has ended."""
-    return read_exactly(pipe, _LENGTH.unpack(read_exactly(pipe, _LENGTH.size))[0])
-
-
-def read_exactly(pipe: IO[bytes], count: int) -> bytes:
-    data = pipe.read(count)
-    if len(data) != count:
-        raise EOFError
-    return data
-
-
-def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's; the worker decides when this ends
-    question, answer = sys.stdin.buffer, sys.stdout.buffer
-    threading.Thread(target=_end_with_input, daemon=True).start()
-    _warm_up()
-    addresses = _addresses()
-    _lock_up()
-    write(answer, READY.encode())
-    while True:
-        try:
-            order = msgspec.msgpack.decode(read(question), type=Order)
-            _bound(order, addresses)
-            data = read_exactly(question, order.size)
-        except EOFError:
-            return
-        word = _decode(data, order, answer)
-        write(answer, b"")
-        write(answer, word.encode())
-
-
-def _decode(data: bytes, order: Order, answer: IO[bytes]) -> str:
-    """Any failure on a stranger's bytes is their fault; what a library says about it may tell more than they know."""
-    try:
-        for piece in _in_pieces(samples(data, order)):
-            write(answer, piece)
-    except Refused as refused:
-        return str(refused)
-    except Exception:
-        return UNREADABLE
-    return ""
-
-
-def samples(data: bytes, order: Order) -> Iterator[bytes]:
+def samples(data: bytes, task: AudioTask) -> Iterator[bytes]:
     """The first audio stream as 16 bit samples of one channel. Raises ``Refused``, and whatever the library raises."""
     import av
 
-    options = {"protocol_whitelist": "none", "codec_whitelist": CODECS, "format_whitelist": _formats(order.demuxer)}
-    with av.open(BytesIO(data), "r", format=order.demuxer, container_options=options, io_open=_no_other) as container:
+    options = {"protocol_whitelist": "none", "codec_whitelist": CODECS, "format_whitelist": _formats(task.demuxer)}
+    with av.open(BytesIO(data), "r", format=task.demuxer, container_options=options, io_open=_no_other) as container:
         stream: Any = _first_audio(container)
-        if _claimed(container, stream, len(data)) > order.seconds:
+        if _claimed(container, stream, len(data)) > task.seconds:
             raise Refused(TOO_LONG)
-        done, most = 0, math.ceil(order.seconds * order.rate)
-        for piece in _resampled(_frames(container, stream), order.rate):
+        done, most = 0, math.ceil(task.seconds * task.rate)
+        for piece in _resampled(_frames(container, stream), task.rate):
             done += len(piece) // 2
             if done > most:
                 raise Refused(TOO_LONG)
@@ -216,50 +151,12 @@ def _no_other(*_: object) -> Any:
     raise Refused(UNREADABLE)
 
 
-def _warm_up() -> None:
-    """Decode a little, so that nothing has to be imported, or opened, later."""
+def warm_up() -> None:
     quiet = bytes(3_200)
     head = _WAVE.pack(
         b"RIFF", 36 + len(quiet), b"WAVE", b"fmt ", 16, 1, 1, 16_000, 32_000, 2, 16, b"data", len(quiet)
     )  # fmt: skip
-    order = Order(size=0, demuxer="wav", rate=8_000, seconds=1.0, memory=0, cpu=0)
-    sum(len(piece) for piece in _in_pieces(samples(head + quiet, order)))
+    task = AudioTask(demuxer="wav", rate=8_000, seconds=1.0)
+    sum(len(piece) for piece in _in_pieces(samples(head + quiet, task)))
     with contextlib.suppress(OSError, ValueError):
-        next(samples(b"ID3", msgspec.structs.replace(order, demuxer="mp3")), None)
-
-
-def _lock_up() -> None:
-    """From here on nothing can be opened, forked or written to disk."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (HANDLES, HANDLES))
-
-
-def _bound(order: Order, addresses: int) -> None:
-    """Limits for one sound, on top of what the process had before the first: bytes of addresses, and seconds of processor."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    spent = math.ceil(usage.ru_utime + usage.ru_stime)
-    resource.setrlimit(resource.RLIMIT_CPU, (spent + order.cpu, resource.RLIM_INFINITY))
-    if addresses:
-        resource.setrlimit(resource.RLIMIT_AS, (addresses + order.memory + order.size, resource.RLIM_INFINITY))
-
-
-def _addresses() -> int:
-    """Bytes of address space in use; 0 where the system does not say, and does not limit it either."""
-    try:
-        with open("/proc/self/statm") as statm:
-            return int(statm.read().split()[0]) * resource.getpagesize()
-    except OSError:
-        return 0
-
-
-def _end_with_input() -> None:
-    """The other end of standard input is closed by its process's end, whatever that is."""
-    poll = select.poll()
-    poll.register(0, 0)
-    poll.poll()
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main()
+        next(samples(b"ID3", msgspec.structs.replace(task, demuxer="mp3")), None)

@@ -1,7 +1,7 @@
-"""Which container a sound comes in, by its first bytes alone: names, extensions and content types of clients prove nothing.
+"""What a file is, by its first bytes alone: names, extensions and content types of clients prove nothing.
 
-An allow-list: formats that lead to other files (playlists, AVI's indexes, concatenation scripts), pictures and archives never
-reach a parser.
+An allow-list: formats that lead to other files (playlists, AVI's indexes, concatenation scripts), archives, and pictures of
+any but four formats never reach a parser.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from msgspec import Struct
 from openai_compat.errors import InvalidRequest
 
 TAKEN = "flac, m4a, mp3, mp4, ogg, wav and webm"
+PICTURES = "PNG, JPEG, WebP and GIF"
 _BRANDS = (b"isom", b"iso", b"mp4", b"mp7", b"M4A", b"M4B", b"M4V", b"dash", b"qt  ", b"3g", b"avc1", b"MSNV", b"F4", b"mmp4")
 
 
@@ -35,6 +36,19 @@ def sniff(data: bytes, *, param: str = "file") -> Container:
     if found is None:
         raise InvalidRequest(f"The file is not in a format that is taken here: {TAKEN}.", param=param, code="invalid_value")
     return found
+
+
+def sniff_picture(data: bytes, *, param: str) -> str:
+    """The format of a picture as Pillow names it. Raises ``InvalidRequest`` naming ``param`` for anything that is not taken."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    raise InvalidRequest(f"The picture is not in a format that is taken here: {PICTURES}.", param=param, code="invalid_image")
 
 
 def _by_magic(data: bytes) -> Container | None:

@@ -14,7 +14,7 @@ import pytest
 
 from handlers.types import Sound
 from openai_compat.errors import InvalidRequest
-from openai_compat.media.audio import AudioLimits, MediaDecoder
+from openai_compat.media.decoder import AudioLimits, MediaDecoder
 
 RATE = 16_000
 CONTAINERS = {
@@ -91,7 +91,7 @@ class Bench:
         return caught.value
 
     def pids(self) -> list[int]:
-        return [child._process.pid for child in self.decoder._idle]
+        return [child.pid for child in self.decoder.audio.idle]
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ import psutil
 import pytest
 
 from openai_compat.errors import InvalidRequest, Unavailable
-from openai_compat.media import audio as module
-from openai_compat.media.audio import AudioLimits, MediaDecoder
+from openai_compat.media import children as module
+from openai_compat.media.decoder import AudioLimits, MediaDecoder
 
 RATE = 16_000
 KINDS = ["wav", "flac", "mp3", "ogg opus", "ogg vorbis", "ogg flac", "m4a", "mp4", "alac", "webm", "mka"]
@@ -327,7 +327,7 @@ def test_the_process_knows_no_secret_of_the_servers(make_wav, monkeypatch) -> No
     async def scenario() -> bytes:
         decoder = MediaDecoder()
         await decoder.decode_audio(make_wav(bytes(3200)), rate=RATE)
-        environment = Path(f"/proc/{decoder._idle[0]._process.pid}/environ").read_bytes()
+        environment = Path(f"/proc/{decoder.audio.idle[0].pid}/environ").read_bytes()
         await decoder.close()
         return environment
 
@@ -359,14 +359,14 @@ def test_a_process_that_was_killed_is_replaced(bench, make_wav) -> None:
 
 def test_a_process_killed_at_its_work_is_not_the_sound_s_fault(bench, make_wav, monkeypatch) -> None:
     data = make_wav(bytes(3200))
-    decode = module._Child.decode
+    decode = module.Child.decode
 
     def killed(child, order, data):
         child._process.kill()
         return decode(child, order, data)
 
     with monkeypatch.context() as patched:
-        patched.setattr(module._Child, "decode", killed)
+        patched.setattr(module.Child, "decode", killed)
         with pytest.raises(Unavailable):
             bench.decode(data)
     assert bench.decode(data).seconds == 0.1
@@ -395,8 +395,8 @@ def test_sounds_side_by_side_are_not_mixed_up(make_wav) -> None:
         sounds = [make_wav(struct.pack("<h", number) * 1600 * number) for number in range(1, 9)]
         heard = await asyncio.gather(*(decoder.decode_audio(sound, rate=RATE) for sound in sounds))
         assert [sound.pcm for sound in heard] == [sound[44:] for sound in sounds]
-        assert len(decoder._idle) <= module.SIDE_BY_SIDE
-        pids = [child._process.pid for child in decoder._idle]
+        assert len(decoder.audio.idle) <= module.SIDE_BY_SIDE
+        pids = [child.pid for child in decoder.audio.idle]
         await decoder.close()
         assert all(gone(pid) for pid in pids)
 
@@ -422,12 +422,12 @@ def test_who_stops_waiting_stops_the_process(make) -> None:
 
 PROGRAM = """
 import asyncio, sys
-from openai_compat.media.audio import MediaDecoder
+from openai_compat.media.decoder import MediaDecoder
 
 async def main():
     decoder = MediaDecoder()
     await decoder.decode_audio(sys.stdin.buffer.read(), rate=16000)
-    print(decoder._idle[0]._process.pid, flush=True)
+    print(decoder.audio.idle[0].pid, flush=True)
     await asyncio.sleep(600)
 
 asyncio.run(main())
