@@ -9,6 +9,7 @@ import pytest
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 from handlers.decoding.kernels.compiler import NotBuilt, check
+from handlers.text_modes import TEXT_MODES
 
 QUESTION: list[ChatCompletionMessageParam] = [{"role": "user", "content": "What is the capital of France?"}]
 
@@ -151,6 +152,14 @@ def test_null_means_unset_and_unknown_fields_are_ignored(client: openai.OpenAI, 
     extra = {"temperature": None, "stop": None, "n": None, "seed": None, "tools": None, "some_new_field": {"a": [1]}}
     answer = client.chat.completions.create(model=model, messages=QUESTION, max_tokens=4, extra_body=extra)
     assert answer.choices[0].message.content
+
+
+@pytest.mark.parametrize("mode", TEXT_MODES)
+def test_every_mode_answers(client: openai.OpenAI, model: str, mode: str) -> None:
+    messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": "The capital of France is"}]
+    answer = client.chat.completions.create(model=f"{model}:{mode}", messages=messages, max_tokens=12, temperature=0)
+    assert any(letter.isalpha() for letter in answer.choices[0].message.content or "")
+    assert answer.model == f"{model}:{mode}"
 
 
 def test_a_mode_is_a_field_or_a_suffix_of_the_model(client: openai.OpenAI, model: str) -> None:
