@@ -51,7 +51,8 @@ def _distance(shape: Shape) -> Reals:
 
 def draw(scene: Scene, rng: np.random.Generator) -> Picture:
     """The picture, 8-bit RGB; ``rng`` gives the tints and the noise."""
-    canvas = np.broadcast_to(_tinted(scene.background, rng), (SIZE, SIZE, 3))
+    ground = _tinted(scene.background, rng) if scene.ground is None else np.array(scene.ground)
+    canvas = np.broadcast_to(ground, (SIZE, SIZE, 3))
     for shape in scene.shapes:
         covered = coverage(shape)[..., None]
         canvas = canvas * (1 - covered) + _tinted(shape.colour, rng) * covered

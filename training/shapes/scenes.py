@@ -20,6 +20,7 @@ PALETTE: dict[str, tuple[int, int, int]] = {
     "white": (245, 245, 245),
     "black": (20, 20, 20),
 }
+NAMELESS = 60.0  # as far from every named colour, in steps of 255 over the three channels
 COLOURS = tuple(PALETTE)
 KINDS = ("circle", "square", "triangle")
 # Distance from the centre to an edge and to a corner, in radii: chosen so that the three kinds look equally large.
@@ -60,11 +61,12 @@ class Shape(Struct, frozen=True, kw_only=True):
 
 
 class Scene(Struct, frozen=True, kw_only=True):
-    """A whole picture; ``noise`` is the deviation of its pixels, in steps of 255."""
+    """A whole picture; ``noise`` is the deviation of its pixels, in steps of 255; ``ground`` a colour that has no name."""
 
     background: str
     shapes: tuple[Shape, ...]
     noise: float = 0.0
+    ground: tuple[float, float, float] | None = None
 
     @property
     def caption(self) -> str:
@@ -120,6 +122,14 @@ def single(rng: np.random.Generator, combination: Combination, style: Style) -> 
     colour, kind, background = combination
     shape = _placed(rng, colour, kind, style)
     return Scene(background=background, shapes=(shape,), noise=float(rng.uniform(0, style.noise)))
+
+
+def nameless(rng: np.random.Generator) -> tuple[float, float, float]:
+    """A colour that nobody would call by a name of the palette."""
+    while True:
+        red, green, blue = (float(part) for part in rng.uniform(0, 255, 3))
+        if min(math.dist((red, green, blue), known) for known in PALETTE.values()) > NAMELESS:
+            return red, green, blue
 
 
 def crowd(rng: np.random.Generator, allowed: tuple[Combination, ...]) -> Scene:
