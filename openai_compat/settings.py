@@ -193,6 +193,7 @@ def _sizes(config: Config) -> list[tuple[tuple[str, ...], int | str, bool]]:
     found: list[tuple[tuple[str, ...], int | str, bool]] = [
         (("server", "max_body"), config.server.max_body, False),
         (("server", "spool_quota"), config.server.spool_quota, False),
+        (("storage", "quota"), config.storage.quota, False),
         (("memory", "host"), memory.host, True),
         (("memory", "device"), memory.device, True),
     ]

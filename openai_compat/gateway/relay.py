@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from http import HTTPStatus
 from typing import Any, Protocol
 
 from litestar.enums import ScopeType
@@ -28,7 +29,7 @@ from openai_compat.errors import (
 from openai_compat.gateway.body import brings_form, read_form_body, read_json_body
 from openai_compat.gateway.checks import Checks, Names, Target, verbs_of
 from openai_compat.gateway.delivery import ClientWatch, Delivery
-from openai_compat.gateway.replica import Call, Headers, NotBegun, ReplicaLost
+from openai_compat.gateway.replica import Answer, Call, Headers, NotBegun, ReplicaLost
 from openai_compat.gateway.slot import Lease
 from openai_compat.gateway.spool import Body, Spool, Spooled
 from openai_compat.http.endpoint import Endpoint
@@ -56,21 +57,32 @@ class Leases(Protocol):
     async def acquire(self, model_id: str, *, wait: float | None = None, request_id: str = ...) -> Lease: ...
 
 
+class Linker(Protocol):
+    """Whatever keeps the pictures of an answer."""
+
+    async def linked(self, answer: bytes, scope: HTTPScope) -> bytes: ...
+
+
 class _Order(Struct, frozen=True):
-    """A request that passed every check: where it goes, and what travels with it. ``deadline`` is on the monotonic clock."""
+    """A request that passed every check: where it goes, and what travels with it. ``deadline`` is on the monotonic clock.
+
+    ``links``: its pictures are to be kept, and linked.
+    """
 
     target: Target
     body: bytes | Body
     request_id: str
     deadline: float
+    links: bool
 
 
 class Relay:
     """Answers on routes whose handler declares ``opt["endpoint"]``. ``middleware`` is what an application takes."""
 
-    def __init__(self, config: Config, catalog: Names, pool: Leases) -> None:
+    def __init__(self, config: Config, catalog: Names, pool: Leases, links: Linker | None = None) -> None:
         self._checks = Checks(catalog)
         self._pool = pool
+        self._links = links
         self._timeout = config.server.request_timeout
         self._max_body = parse_size(config.server.max_body)
         self._origins = config.server.cors_origins
@@ -99,7 +111,8 @@ class Relay:
                 request, body = await self._read(scope, receive, endpoint, spooled)
                 async with watch:
                     target = await self._check(scope, request, endpoint)
-                    order = _Order(target, body, _request_id(scope), began + self._timeout)
+                    links = endpoint.links is not None and endpoint.links(request)
+                    order = _Order(target, body, _request_id(scope), began + self._timeout, links)
                     await self._answer(scope, order, delivery)
         except TimeoutError:
             await delivery.fail(DeadlineExceeded(f"The request took longer than {self._timeout:g} seconds.", retry=False))
@@ -131,7 +144,7 @@ class Relay:
         for _ in range(_ATTEMPTS):
             with await self._pool.acquire(order.target.model_id, request_id=order.request_id) as lease:
                 try:
-                    await self._copy(_call(scope, order, lease), lease, delivery)
+                    await self._copy(scope, order, lease, delivery)
                     return
                 except NotBegun:
                     logger.warning("the worker of %s could not be reached", order.target.model_id)
@@ -142,12 +155,28 @@ class Relay:
                     return
         raise _died(order)
 
-    async def _copy(self, call: Call, lease: Lease, delivery: Delivery) -> None:
-        async with lease.replica.forward(call) as answer:
+    async def _copy(self, scope: HTTPScope, order: _Order, lease: Lease, delivery: Delivery) -> None:
+        async with lease.replica.forward(_call(scope, order, lease)) as answer:
+            if order.links and self._links is not None and _is_json(answer):
+                body = await self._links.linked(b"".join([chunk async for chunk in answer.chunks()]), scope)
+                await delivery.start(answer.status, _with_length(answer.headers, len(body)))
+                await delivery.pass_on(body)
+                return
             await delivery.start(answer.status, answer.headers)
             async for chunk in answer.chunks():
                 await delivery.pass_on(chunk)
             await delivery.end()
+
+
+def _is_json(answer: Answer) -> bool:
+    """Whether it is a whole answer, and no error."""
+    types = [value for name, value in answer.headers if name.lower() == b"content-type"]
+    return answer.status == HTTPStatus.OK and any(value.startswith(b"application/json") for value in types)
+
+
+def _with_length(headers: Headers, length: int) -> Headers:
+    kept = [(name, value) for name, value in headers if name.lower() != b"content-length"]
+    return [*kept, (b"content-length", str(length).encode())]
 
 
 def _endpoint_of(scope: Scope) -> Endpoint | None:

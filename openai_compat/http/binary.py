@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from litestar import Request, Response
@@ -24,8 +24,8 @@ HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 class ByteStream(Response[None]):
     """``chunks`` as a litestar response. When the client leaves, the generator is cancelled or closed where it stands."""
 
-    def __init__(self, chunks: AsyncGenerator[bytes, None], media_type: str) -> None:
-        super().__init__(content=None, media_type=media_type, headers=HEADERS)
+    def __init__(self, chunks: AsyncGenerator[bytes, None], media_type: str, headers: Mapping[str, str] = HEADERS) -> None:
+        super().__init__(content=None, media_type=media_type, headers=dict(headers))
         self.chunks = chunks
 
     def to_asgi_response(self, app: Any, request: Request[Any, Any, Any], **options: Any) -> ASGIApp:  # type: ignore[override]

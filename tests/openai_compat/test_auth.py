@@ -50,6 +50,14 @@ def test_health_needs_no_key(closed) -> None:
     assert closed.get("/health/live").status_code == 200
 
 
+@pytest.mark.parametrize(
+    "path", ["/v1/media/", "/v1/media/../models", "/v1/media/a.png/..", "/v1/media/a.png/../../models", "/v1/media"]
+)
+def test_only_the_files_behind_links_need_no_key(closed, path) -> None:
+    assert closed.get("/v1/media/Ab_-9.png").status_code == 404
+    assert closed.get(path.replace("..", "%2e%2e")).status_code == 401
+
+
 def test_the_host_header_does_not_change_which_path_is_asked_for(closed) -> None:
     assert closed.get("/v1/models", headers={"host": "localhost/health/live?"}).status_code == 401
 

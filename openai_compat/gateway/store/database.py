@@ -1,0 +1,88 @@
+"""One SQLite file, used from one thread, so that the event loop never waits for the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from openai_compat.config import ConfigError
+from openai_compat.errors import Unavailable
+from openai_compat.gateway.store.schema import MIGRATIONS
+
+T = TypeVar("T")
+Migrations = Sequence[Sequence[str]]
+_PATIENCE = 5.0  # seconds that a statement waits for another process, such as a backup
+
+
+class Database:
+    """Runs functions of a connection, each in a transaction of its own, one after the other."""
+
+    def __init__(self, path: Path, migrations: Migrations = MIGRATIONS) -> None:
+        self._path = path
+        self._migrations = migrations
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
+        self._connection: sqlite3.Connection | None = None
+
+    async def open(self) -> None:
+        """Make the file, or bring an older one up to date. Raises ``ConfigError`` for one that a newer server has written."""
+        try:
+            await self._apart(self._connect)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What ``work`` returns, after its changes are written. Raises ``Unavailable`` where the disk is full."""
+        return await self._apart(lambda: self._transact(work))
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._apart(self._connection.close)
+            self._connection = None
+        self._thread.shutdown(wait=False)
+
+    async def _apart(self, work: Callable[[], T]) -> T:
+        """On the database's thread, and to its end even where nobody waits for it any more."""
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
+
+    def _connect(self) -> None:
+        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        self._connection = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version > len(self._migrations):
+            raise ConfigError(f"{self._path.name} in {self._path.parent} was written by a newer version of this server")
+        for number in range(version, len(self._migrations)):
+            self._transact(partial(self._migrate, number))
+
+    def _migrate(self, number: int, connection: sqlite3.Connection) -> None:
+        for statement in self._migrations[number]:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {number + 1}")
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._connection is None:
+            raise sqlite3.ProgrammingError("the database is closed")
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            result = work(self._connection)
+            self._connection.execute("COMMIT")
+        except BaseException as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise full() from error
+            raise
+        return result
+
+
+def full() -> Unavailable:
+    """What a client reads where nothing more can be kept."""
+    return Unavailable("The server has no room left to keep results.", code="storage_full", retry=False)
