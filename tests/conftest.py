@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from openai_compat.gateway.inspect import pull_models
+from openai_compat.gateway.sources.types import LocalSource, parse_source
 from openai_compat.settings import load
 
 WORDS = ["Hello world, hello there!", "The quick brown fox jumps over the lazy dog.", "naïve café 😀 日本語 中文 emoji 🎉"]
@@ -95,6 +96,18 @@ def whisper_base_folder() -> Path:
 def piper_joe_folder() -> Path:
     """The default voice."""
     return pulled("piper-joe")
+
+
+@pytest.fixture(scope="session")
+def bundled_folder() -> Callable[[str], Path]:
+    """The folder of a model whose weights come with the package, by its name: ``bundled_folder("shapes-detector")``."""
+
+    def folder(name: str) -> Path:
+        source = parse_source(f"bundled:{name}")
+        assert isinstance(source, LocalSource)
+        return Path(source.path)
+
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from openai_compat.gateway.facts import facts_of
 from openai_compat.gateway.scan import scan
 from openai_compat.gateway.scan.walk import MAX_FILES
 from openai_compat.gateway.sources import ModelStore, cache_root
-from openai_compat.gateway.sources.types import HubSource, LocalSource, PullFailed, parse_source
+from openai_compat.gateway.sources.types import BundledSource, HubSource, LocalSource, PullFailed, parse_source
 
 NEAR_NAMES = 3
 NEAR_CUTOFF = 0.5
@@ -234,6 +234,8 @@ def _raise(error: OSError) -> None:
 
 def _owner(model: Model) -> str:
     source = parse_source(model.source)
+    if isinstance(source, BundledSource):
+        return "openai-compat"
     if isinstance(source, LocalSource):
         return "local"
     return source.repo.partition("/")[0] if isinstance(source, HubSource) else source.name

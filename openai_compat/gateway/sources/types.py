@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from openai_compat.errors import ModelUnavailable
 
+BUNDLED = Path(__file__).parents[2] / "bundled"
 _HUB = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
 _WHEEL = re.compile(r"(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)==(?P<version>[A-Za-z0-9][A-Za-z0-9.!+_-]*)", re.ASCII)
 
@@ -43,11 +44,20 @@ class LocalSource(Struct, frozen=True):
     path: str
 
 
+class BundledSource(LocalSource, frozen=True):
+    """A folder of weights that comes with this package, used in place."""
+
+
 Source: TypeAlias = HubSource | WheelSource | LocalSource
 
 
+def bundled_names() -> tuple[str, ...]:
+    """The models whose weights come with this package."""
+    return tuple(sorted(path.name for path in BUNDLED.iterdir() if path.is_dir()))
+
+
 def parse_source(text: str) -> Source:
-    """Read ``hf:org/name@revision``, ``pypi:name==version`` or a path. Raises ``PullFailed`` on a mistyped one."""
+    """Read ``hf:org/name@revision``, ``pypi:name==version``, ``bundled:name`` or a path. Raises ``PullFailed`` on others."""
     scheme, _, rest = text.partition(":")
     if scheme == "hf":
         found = _HUB.fullmatch(rest)
@@ -59,6 +69,10 @@ def parse_source(text: str) -> Source:
         if found is None:
             raise PullFailed(f"'{text}' is not a source: write pypi:name==version, with the exact version.")
         return WheelSource(found["name"], found["version"])
+    if scheme == "bundled":
+        if rest not in bundled_names():
+            raise PullFailed(f"'{text}' is not a source: write bundled: and one of {', '.join(bundled_names())}.")
+        return BundledSource(str(BUNDLED / rest))
     return LocalSource(str(Path(text).expanduser().absolute()) if text else "")
 
 

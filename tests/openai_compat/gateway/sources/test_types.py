@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from openai_compat.gateway.sources.types import HubSource, LocalSource, PullFailed, WheelSource, parse_source, safe_name
+from openai_compat.gateway.sources.types import (
+    BUNDLED,
+    BundledSource,
+    HubSource,
+    LocalSource,
+    PullFailed,
+    WheelSource,
+    bundled_names,
+    parse_source,
+    safe_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +61,19 @@ def test_a_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_mistyped_source_is_refused_with_the_right_form(text: str) -> None:
     with pytest.raises(PullFailed, match="is not a source: write"):
         parse_source(text)
+
+
+def test_a_bundled_model_is_a_folder_of_the_package_used_in_place() -> None:
+    source = parse_source("bundled:shapes-classifier")
+    assert source == BundledSource(str(BUNDLED / "shapes-classifier"))
+    assert isinstance(source, LocalSource)
+
+
+@pytest.mark.parametrize("text", ["bundled:", "bundled:x", "bundled:../bundled/shapes", "bundled:.", "bundled:shapes/unet"])
+def test_a_bundled_model_that_is_not_there_is_refused_with_those_that_are(text: str) -> None:
+    with pytest.raises(PullFailed, match=r"is not a source: write bundled: and one of .*shapes-classifier") as refused:
+        parse_source(text)
+    assert all(name in str(refused.value) for name in bundled_names())
 
 
 @pytest.mark.parametrize("name", ["a", "a.json", "1_Pooling/config.json"])
