@@ -12,6 +12,7 @@ from litestar.params import RawBody
 from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.openapi import documented
 from openai_compat.http.sse import StreamTiming
+from openai_compat.media.decoder import MediaDecoder
 from openai_compat.protocol import RelayFacts
 from openai_compat.translate import chat
 from openai_compat.worker.runner import Runner
@@ -37,12 +38,16 @@ class ChatController(Controller):
         runner: NamedDependency[Runner],
         facts: NamedDependency[RelayFacts],
         timing: NamedDependency[StreamTiming],
+        media: NamedDependency[MediaDecoder],
     ) -> Response[Any]:
         """Answer a chat, whole or as a stream of chunks."""
         wire = decode(body, ChatCompletionRequest)
-        domain = chat.to_request(wire, facts)
+        attachments = chat.attachments_to_decode(wire)
+        decoded = await media.decode_together(attachments, rate=runner.handler.audio_rate)
+        domain = chat.to_request(wire, facts, decoded)
         meta = stamp(chat.ID_PREFIX, facts)
-        submit = partial(runner.submit, chat.verb_of(domain), domain, request_id=facts.request_id, deadline=facts.deadline)
+        verb = chat.verb_of(attachments)
+        submit = partial(runner.submit, verb, domain, request_id=facts.request_id, deadline=facts.deadline)
         if domain.stream:
             return await streamed(submit, chat.ChatStream.of(wire, meta), timing)
         return await whole(request, submit, partial(chat.to_response, meta=meta))

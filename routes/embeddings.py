@@ -11,6 +11,7 @@ from litestar.params import RawBody
 
 from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.openapi import documented
+from openai_compat.media.decoder import MediaDecoder
 from openai_compat.protocol import RelayFacts
 from openai_compat.translate import embeddings
 from openai_compat.worker.runner import Runner
@@ -34,11 +35,13 @@ class EmbeddingController(Controller):
         body: RawBody,
         runner: NamedDependency[Runner],
         facts: NamedDependency[RelayFacts],
+        media: NamedDependency[MediaDecoder],
     ) -> Response[Any]:
         """Turn texts, pictures or pairs of them into vectors."""
         wire = decode(body, EmbeddingRequest)
         items = embeddings.to_items(wire)
-        domain = embeddings.to_request(wire, facts, items)
+        decoded = await media.decode_together(items.images, rate=runner.handler.audio_rate)
+        domain = embeddings.to_request(wire, facts, items, decoded)
         submit = partial(runner.submit, items.verb, domain, request_id=facts.request_id, deadline=facts.deadline)
         base64 = wire.encoding_format == "base64"
         return await whole(request, submit, partial(embeddings.to_response, model=facts.public_model, base64=base64))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,46 +9,35 @@ from handlers.encoding.batcher import Item
 from handlers.encoding.encoder import padded, rows
 from handlers.encoding.pooling import normalize
 from handlers.encoding.texts import Tokens
-from openai_compat.errors import APIError, InvalidRequest
-from openai_compat.media.images import decode_image, picture_pixels
+from handlers.pixels import to_pil
+from handlers.types import Picture
 
 LANE = "image"
-PARAM = "input"
 PIXELS_PER_TOKEN = 20_000
-"""How many pixels are decoded in the time that one token takes, roughly, so that large pictures run alone."""
+"""How many pixels are brought to size in the time that one token takes, roughly, so that large pictures run alone."""
 
 
 class PictureReader:
-    """Encoded pictures → what the image side runs on.
+    """Pictures → what the image side runs on.
 
-    A picture is decoded only in its batch: others have their turns between large ones, and one alone is in memory whole.
+    A picture is brought to size only in its batch: others have their turns between large ones.
     """
 
     def __init__(self, processor: Any, *, patches: int) -> None:
         self._processor = processor
         self._patches = patches
 
-    def items(self, images: Sequence[bytes]) -> list[Item]:
-        """Raises ``InvalidRequest`` for what is no picture by its header."""
-        pixels = [picture_pixels(data, param=PARAM) for data in images]
-        lengths = [self._patches + count // PIXELS_PER_TOKEN for count in pixels]
-        return [Item(lane=LANE, length=length, inputs=data) for length, data in zip(lengths, images, strict=True)]
+    def items(self, images: Sequence[Picture]) -> list[Item]:
+        lengths = [self._patches + image.width * image.height // PIXELS_PER_TOKEN for image in images]
+        return [Item(lane=LANE, length=length, inputs=image) for length, image in zip(lengths, images, strict=True)]
 
-    def read(self, data: bytes) -> Any:
-        """What the image side takes of it, or the ``InvalidRequest`` that it deserves."""
-        try:
-            picture = decode_image(data, param=PARAM)
-        except InvalidRequest as error:
-            return error.with_traceback(None)
-        return self._processor(images=[picture], return_tensors="pt")["pixel_values"][0]
+    def read(self, picture: Picture) -> Any:
+        """What the image side takes of it."""
+        return self._processor(images=[to_pil(picture).convert("RGB")], return_tensors="pt")["pixel_values"][0]
 
-    def blank(self) -> bytes:
+    def blank(self) -> Picture:
         """A picture with nothing on it."""
-        from PIL import Image
-
-        file = io.BytesIO()
-        Image.new("RGB", (64, 64)).save(file, "PNG")
-        return file.getvalue()
+        return Picture(width=64, height=64, pixels=bytes(3 * 64 * 64))
 
 
 class TextTower:
@@ -72,23 +60,17 @@ class TextTower:
 
 
 class ImageTower:
-    def __init__(self, model: Any, read: Callable[[bytes], Any], *, whole: bool) -> None:
+    def __init__(self, model: Any, read: Callable[[Picture], Any], *, whole: bool) -> None:
         self._model = model
         self._read = read
         self._call = model.get_image_features if whole else model
 
-    def run(self, pictures: list[bytes]) -> list[Any]:
-        """A vector each, or the error of one that cannot be read."""
-        found = [self._read(data) for data in pictures]
-        readable = [pixels for pixels in found if not isinstance(pixels, APIError)]
-        vectors = iter(self._vectors(readable) if readable else [])
-        return [entry if isinstance(entry, APIError) else next(vectors) for entry in found]
-
-    def _vectors(self, pictures: list[Any]) -> list[Any]:
+    def run(self, pictures: list[Picture]) -> list[Any]:
+        """A vector each."""
         import torch
 
         with torch.inference_mode():
-            pixels = torch.stack(pictures).to(self._model.device, self._model.dtype)
+            pixels = torch.stack([self._read(picture) for picture in pictures]).to(self._model.device, self._model.dtype)
             return rows(normalize(_features(self._call(pixel_values=pixels)).float()))
 
 

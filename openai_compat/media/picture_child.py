@@ -22,6 +22,7 @@ TOO_LONG = "too long"
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 _ORIENTATION = 0x0112
 _SIDEWAYS = range(5, 9)
+_JPEG_FACTORS = (2, 4, 8)
 _WIDE_GREY = 1 / 256
 
 
@@ -115,10 +116,9 @@ def _orientation(image: Image) -> int:
 def _reduced(image: Image, task: PictureTask) -> Image:
     """In 8 bits a channel, RGB or RGBA, and by a whole factor smaller where it is large; a JPEG is decoded smaller at once."""
     factor = math.ceil(math.sqrt(image.width * image.height / task.kept))
-    if factor > 1 and task.format == "JPEG":
-        before = image.width
-        image.draft(None, (max(1, image.width // factor), max(1, image.height // factor)))
-        factor = math.ceil(factor * image.width / before)
+    if task.format == "JPEG" and factor in _JPEG_FACTORS:
+        image.draft(None, (image.width // factor, image.height // factor))
+        factor = 1
     plain = _eight_bits(image, alpha=task.alpha)
     return plain.reduce(factor) if factor > 1 else plain
 

@@ -1,4 +1,4 @@
-"""Pictures and recordings inside a chat message: data URLs and base64 → domain parts.
+"""Pictures and recordings inside a JSON body: data URLs and base64 → the bytes of files, to be decoded elsewhere.
 
 Formats are told by their first bytes, never by what the client calls them.
 """
@@ -7,35 +7,52 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterable, Mapping
+from typing import Literal, TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from handlers.types import AudioPart, ImagePart
+from msgspec import Struct
+
+from handlers.types import Picture, Sound
 from openai_compat.errors import InvalidRequest, UnsupportedParameter
+from openai_compat.media.sniff import sniff, sniff_picture
 from schemas.messages import ImageUrl, InputAudio
 
 MAX_IMAGE_BYTES = 20 * 2**20
 MAX_AUDIO_BYTES = 25 * 2**20
-_HEADER_BYTES = 16
+MAX_ATTACHMENTS = 16
+
+Media: TypeAlias = Mapping[str, Picture | Sound]
+"""What was decoded of a request, by the field that brought it."""
 
 
-def to_image(image: ImageUrl | str, param: str) -> ImagePart:
+class Attachment(Struct, frozen=True, kw_only=True):
+    """A file as it came; ``param`` is the field that brought it. ``alpha``: keep a picture's transparency."""
+
+    param: str
+    data: bytes
+    kind: Literal["picture", "audio"] = "picture"
+    alpha: bool = False
+
+
+def to_picture(image: ImageUrl | str, param: str, *, alpha: bool = False) -> Attachment:
     """Raises ``InvalidRequest`` naming ``param`` unless it is a ``data:`` URL of a PNG, JPEG, WebP or GIF."""
-    url, detail = (image, None) if isinstance(image, str) else (image.url, image.detail)
-    data = _data_url(url, param)
+    return picture_file(_data_url(image if isinstance(image, str) else image.url, param), param, alpha=alpha)
+
+
+def picture_file(data: bytes, param: str, *, alpha: bool = False) -> Attachment:
+    """The same for a file. Raises ``InvalidRequest`` naming ``param``."""
     if len(data) > MAX_IMAGE_BYTES:
         raise InvalidRequest(f"The image is larger than {MAX_IMAGE_BYTES} bytes.", param=param)
-    if not _is_image(data[:_HEADER_BYTES]):
-        raise InvalidRequest("The image must be a PNG, JPEG, WebP or GIF.", param=param)
-    return ImagePart(data=data, detail=detail or "auto")
+    sniff_picture(data, param=param)
+    return Attachment(param=param, data=data, alpha=alpha)
 
 
-def to_audio(audio: InputAudio, param: str) -> AudioPart:
-    """Raises ``InvalidRequest`` naming ``param`` unless it is base64 of a WAV, FLAC, MP3, OGG or M4A."""
+def to_recording(audio: InputAudio, param: str) -> Attachment:
+    """Raises ``InvalidRequest`` naming ``param`` unless it is base64 of a WAV, FLAC, MP3, OGG, M4A or WebM."""
     data = audio_bytes(audio, param)
-    found = _audio_format(data[:_HEADER_BYTES])
-    if found is None:
-        raise InvalidRequest("The recording must be WAV, FLAC, MP3, OGG or M4A.", param=param)
-    return AudioPart(data=data, format=found)
+    sniff(data, param=param)
+    return Attachment(param=param, data=data, kind="audio")
 
 
 def audio_bytes(audio: InputAudio, param: str) -> bytes:
@@ -44,6 +61,29 @@ def audio_bytes(audio: InputAudio, param: str) -> bytes:
     if len(data) > MAX_AUDIO_BYTES:
         raise InvalidRequest(f"The recording is larger than {MAX_AUDIO_BYTES} bytes.", param=param)
     return data
+
+
+def stand_ins(attachments: Iterable[Attachment]) -> Media:
+    """As if everything had been decoded: for the checks that need no media."""
+    return {part.param: _DOT if part.kind == "picture" else _SILENCE for part in attachments}
+
+
+def picture_at(media: Media, param: str) -> Picture:
+    found = media[param]
+    if not isinstance(found, Picture):
+        raise TypeError(f"{param} is no picture")
+    return found
+
+
+def sound_at(media: Media, param: str) -> Sound:
+    found = media[param]
+    if not isinstance(found, Sound):
+        raise TypeError(f"{param} is no sound")
+    return found
+
+
+_DOT = Picture(width=1, height=1, pixels=bytes(3))
+_SILENCE = Sound(pcm=b"", rate=16_000)
 
 
 def _data_url(url: str, param: str) -> bytes:
@@ -65,19 +105,3 @@ def _base64(text: str, param: str) -> bytes:
         return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise InvalidRequest("The data is not valid base64.", param=param) from None
-
-
-def _is_image(head: bytes) -> bool:
-    webp = head.startswith(b"RIFF") and head[8:12] == b"WEBP"
-    return webp or head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a"))
-
-
-def _audio_format(head: bytes) -> str | None:
-    if head.startswith(b"RIFF") and head[8:12] == b"WAVE":
-        return "wav"
-    if head[4:8] == b"ftyp":
-        return "m4a"
-    if head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xE0 == 0xE0:
-        return "mp3"
-    known = {b"fLaC": "flac", b"OggS": "ogg", b"ID3": "mp3"}
-    return next((name for magic, name in known.items() if head.startswith(magic)), None)

@@ -6,9 +6,10 @@ from msgspec import UNSET
 
 from handlers.types import TextChoice, TextDelta, TextRequest, TextResult, ToolCallDelta, Verb
 from openai_compat.errors import InvalidRequest, UnsupportedParameter
+from openai_compat.translate.attachments import Attachment, Media, stand_ins
 from openai_compat.translate.common import Facts, Meta, Refusal, refuse, sampling_of, to_usage, wants_usage
 from openai_compat.translate.logprobs import to_chat_logprobs
-from openai_compat.translate.messages import has_attachments, to_messages
+from openai_compat.translate.messages import attachments_of, to_messages
 from openai_compat.translate.stream import TextStream, encode
 from openai_compat.translate.structured import grammar_of
 from openai_compat.translate.tools import parallel_of, tools_of
@@ -63,20 +64,26 @@ TEMPLATE_OPTIONS = frozenset(
 # ---------------------------------------------------------------- request
 
 
-def plan(body: ChatCompletionRequest) -> Verb:
-    """Make every check that needs no model. Raises ``InvalidRequest`` naming the field; returns the verb."""
+def plan(body: ChatCompletionRequest) -> tuple[Verb, ...]:
+    """Make every check that needs no model. Raises ``InvalidRequest`` naming the field; returns the verbs that will do."""
     _check(body)
-    return verb_of(_to_domain(body, mode=body.mode, cache_salt=""))
+    attachments = attachments_to_decode(body)
+    _to_domain(body, stand_ins(attachments), mode=body.mode, cache_salt="")
+    return (verb_of(attachments), "generate_image")
 
 
-def verb_of(request: TextRequest) -> Verb:
-    return "process_multimodal" if has_attachments(request.messages or ()) else "generate_text"
+def attachments_to_decode(body: ChatCompletionRequest) -> tuple[Attachment, ...]:
+    return attachments_of(body.messages)
 
 
-def to_request(body: ChatCompletionRequest, facts: Facts) -> TextRequest:
+def verb_of(attachments: tuple[Attachment, ...]) -> Verb:
+    return "process_multimodal" if attachments else "generate_text"
+
+
+def to_request(body: ChatCompletionRequest, facts: Facts, media: Media) -> TextRequest:
     """Raises what ``plan`` raises. The request's own mode wins over the one in the model's name."""
     _check(body)
-    return _to_domain(body, mode=body.mode or facts.mode, cache_salt=facts.cache_salt)
+    return _to_domain(body, media, mode=body.mode or facts.mode, cache_salt=facts.cache_salt)
 
 
 def _check(body: ChatCompletionRequest) -> None:
@@ -89,11 +96,11 @@ def _check(body: ChatCompletionRequest) -> None:
             raise UnsupportedParameter(f"Unknown template option. Known: {known}.", param=f"chat_template_kwargs.{name}")
 
 
-def _to_domain(body: ChatCompletionRequest, *, mode: str | None, cache_salt: str) -> TextRequest:
+def _to_domain(body: ChatCompletionRequest, media: Media, *, mode: str | None, cache_salt: str) -> TextRequest:
     max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     tools, tool_choice = tools_of(body)
     return TextRequest(
-        messages=to_messages(body.messages),
+        messages=to_messages(body.messages, media),
         sampling=sampling_of(body, max_tokens=max_tokens, logprobs=(body.top_logprobs or 0) if body.logprobs else None),
         grammar=grammar_of(body),
         mode=mode,

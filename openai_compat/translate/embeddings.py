@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from handlers.types import EmbedRequest, EmbedResult, Prompt, Verb
 from openai_compat.errors import InvalidRequest
-from openai_compat.translate.attachments import to_image
+from openai_compat.translate.attachments import MAX_ATTACHMENTS, Attachment, Media, picture_at, to_picture
 from openai_compat.translate.common import Facts
 from schemas.embeddings import (
     MAX_INPUTS,
@@ -25,7 +25,6 @@ from schemas.embeddings import (
 
 MAX_CHARACTERS = 4_000_000
 MAX_TOKENS = 1_000_000
-MAX_IMAGES = 16
 _KINDS = "texts, token ids, lists of token ids, or items of one kind"
 
 _INPUT_TYPES: dict[InputType, Literal["query", "document"]] = {
@@ -38,10 +37,10 @@ _INPUT_TYPES: dict[InputType, Literal["query", "document"]] = {
 
 
 class Items(NamedTuple):
-    """What is to be embedded: texts, encoded pictures, or as many of both, pairwise."""
+    """What is to be embedded: texts, pictures, or as many of both, pairwise."""
 
     texts: tuple[Prompt, ...] = ()
-    images: tuple[bytes, ...] = ()
+    images: tuple[Attachment, ...] = ()
 
     @property
     def verb(self) -> Verb:
@@ -58,11 +57,11 @@ def plan(body: EmbeddingRequest) -> Verb:
     return to_items(body).verb
 
 
-def to_request(body: EmbeddingRequest, facts: Facts, items: Items) -> EmbedRequest:
-    """``items`` are the body's. The request's own mode wins over the one in the model's name."""
+def to_request(body: EmbeddingRequest, facts: Facts, items: Items, media: Media) -> EmbedRequest:
+    """``items`` are the body's, ``media`` their pictures. The request's own mode wins over the one in the model's name."""
     return EmbedRequest(
         texts=items.texts,
-        images=items.images,
+        images=tuple(picture_at(media, image.param) for image in items.images),
         dimensions=body.dimensions,
         input_type=_INPUT_TYPES[body.input_type] if body.input_type else None,
         prompt_name=body.prompt_name,
@@ -116,9 +115,9 @@ def _items(given: Sequence[object]) -> Items:
         raise InvalidRequest("The items of 'input' must all be texts, all pictures, or all pairs of them.", param="input")
     texts = [part.text for group in groups for part in group if part.text is not None]
     urls = [(i, part.image_url) for i, group in enumerate(groups) for part in group if part.image_url is not None]
-    if len(urls) > MAX_IMAGES:
-        raise InvalidRequest(f"'input' has {len(urls)} pictures; at most {MAX_IMAGES} are allowed.", param="input")
-    images = tuple(to_image(url, f"input[{i}].image_url").data for i, url in urls)
+    if len(urls) > MAX_ATTACHMENTS:
+        raise InvalidRequest(f"'input' has {len(urls)} pictures; at most {MAX_ATTACHMENTS} are allowed.", param="input")
+    images = tuple(to_picture(url, f"input[{i}].image_url") for i, url in urls)
     return Items(texts=_texts(texts).texts, images=images)
 
 

@@ -13,7 +13,15 @@ import msgspec
 
 from handlers.types import AudioPart, ImagePart, Message, Part, Role, TextPart, ToolCall
 from openai_compat.errors import InvalidRequest, UnsupportedParameter
-from openai_compat.translate.attachments import to_audio, to_image
+from openai_compat.translate.attachments import (
+    MAX_ATTACHMENTS,
+    Attachment,
+    Media,
+    picture_at,
+    sound_at,
+    to_picture,
+    to_recording,
+)
 from schemas.messages import (
     AudioContent,
     CalledFunction,
@@ -26,22 +34,40 @@ from schemas.messages import (
     TextContent,
 )
 
-MAX_ATTACHMENTS = 16
 _ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "tool": "tool", "function": "tool"}
 _SYSTEM = ("system", "developer")
 
 
-def to_messages(wire: list[ChatMessage]) -> tuple[Message, ...]:
-    """Raises ``InvalidRequest`` and ``UnsupportedParameter`` naming the message's field."""
+def attachments_of(wire: list[ChatMessage]) -> tuple[Attachment, ...]:
+    """The pictures and recordings of all messages. Raises ``InvalidRequest`` naming the field at fault, or too many."""
+    found = [
+        (part, f"messages[{number}].content[{place}]")
+        for number, message in enumerate(wire)
+        if isinstance(message.content, list)
+        for place, part in enumerate(message.content)
+        if isinstance(part, ImageContent | AudioContent)
+    ]
+    if len(found) > MAX_ATTACHMENTS:
+        message = f"At most {MAX_ATTACHMENTS} images and recordings are allowed; {len(found)} were sent."
+        raise InvalidRequest(message, param="messages")
+    return tuple(
+        to_picture(part.image_url, f"{where}.image_url")
+        if isinstance(part, ImageContent)
+        else to_recording(part.input_audio, f"{where}.input_audio")
+        for part, where in found
+    )
+
+
+def to_messages(wire: list[ChatMessage], media: Media) -> tuple[Message, ...]:
+    """``media`` are the attachments, decoded. Raises ``InvalidRequest`` and ``UnsupportedParameter`` naming the field."""
     instructions: list[str] = []
     messages: list[Message] = []
     for number, message in enumerate(wire):
         where = f"messages[{number}]"
         if message.role in _SYSTEM:
-            instructions.append(_system_text(message, where))
+            instructions.append(_system_text(message, where, media))
         else:
-            messages.append(_to_message(message, where))
-    _check_attachments(messages)
+            messages.append(_to_message(message, where, media))
     text = "\n\n".join(filter(None, instructions))
     system = (Message(role="system", parts=(TextPart(text=text),)),) if text else ()
     if not system and not messages:
@@ -49,33 +75,21 @@ def to_messages(wire: list[ChatMessage]) -> tuple[Message, ...]:
     return (*system, *messages)
 
 
-def has_attachments(messages: tuple[Message, ...]) -> bool:
-    return any(isinstance(part, ImagePart | AudioPart) for message in messages for part in message.parts)
-
-
-def _check_attachments(messages: list[Message]) -> None:
-    count = sum(isinstance(part, ImagePart | AudioPart) for message in messages for part in message.parts)
-    if count > MAX_ATTACHMENTS:
-        raise InvalidRequest(
-            f"At most {MAX_ATTACHMENTS} images and recordings are allowed; {count} were sent.", param="messages"
-        )
-
-
-def _system_text(message: ChatMessage, where: str) -> str:
-    parts = _to_parts(message.content, where)
+def _system_text(message: ChatMessage, where: str, media: Media) -> str:
+    parts = _to_parts(message.content, where, media)
     for number, part in enumerate(parts):
         if not isinstance(part, TextPart):
             raise InvalidRequest("A system message can only hold text.", param=f"{where}.content[{number}]")
     return "".join(part.text for part in parts if isinstance(part, TextPart))
 
 
-def _to_message(message: ChatMessage, where: str) -> Message:
+def _to_message(message: ChatMessage, where: str, media: Media) -> Message:
     if message.audio is not None:
         raise UnsupportedParameter("Earlier spoken answers are not kept; send their transcript.", param=f"{where}.audio")
     content = message.refusal if message.content is None else message.content
     return Message(
         role=_ROLES[message.role],
-        parts=_to_parts(content, where),
+        parts=_to_parts(content, where, media),
         tool_calls=_to_tool_calls(message, where),
         tool_call_id=message.tool_call_id,
         name=message.name,
@@ -83,21 +97,22 @@ def _to_message(message: ChatMessage, where: str) -> Message:
     )
 
 
-def _to_parts(content: Content | None, where: str) -> tuple[Part, ...]:
+def _to_parts(content: Content | None, where: str, media: Media) -> tuple[Part, ...]:
     if content is None:
         return ()
     if isinstance(content, str):
         return (TextPart(text=content),)
-    return tuple(_to_part(part, f"{where}.content[{number}]") for number, part in enumerate(content))
+    return tuple(_to_part(part, f"{where}.content[{number}]", media) for number, part in enumerate(content))
 
 
-def _to_part(part: ContentPart, where: str) -> Part:
+def _to_part(part: ContentPart, where: str, media: Media) -> Part:
     if isinstance(part, TextContent):
         return TextPart(text=part.text)
     if isinstance(part, ImageContent):
-        return to_image(part.image_url, f"{where}.image_url")
+        detail = None if isinstance(part.image_url, str) else part.image_url.detail
+        return ImagePart(picture=picture_at(media, f"{where}.image_url"), detail=detail or "auto")
     if isinstance(part, AudioContent):
-        return to_audio(part.input_audio, f"{where}.input_audio")
+        return AudioPart(sound=sound_at(media, f"{where}.input_audio"))
     if isinstance(part, FileContent):
         raise UnsupportedParameter("Files are not supported; send their text.", param=f"{where}.file")
     return TextPart(text=part.refusal)

@@ -4,6 +4,7 @@ import json
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+DOT = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGPg5OQEAAA6ABztCJuOAAAAAElFTkSuQmCC"
 PATH = "/v1/chat/completions"
 
 
@@ -63,10 +64,11 @@ def test_the_facts_of_the_gateway_reach_the_handler(serve):
 
 def test_a_picture_goes_to_the_multimodal_verb(serve):
     async def scenario(worker):
-        parts = [{"type": "text", "text": "What?"}, {"type": "image_url", "image_url": "data:image/png;base64,iVBORw0KGgo="}]
+        parts = [{"type": "text", "text": "What?"}, {"type": "image_url", "image_url": DOT}]
         answer = await worker.post(PATH, messages=[{"role": "user", "content": parts}])
         assert answer.status_code == 200
-        assert worker.handler.seen[0].messages[0].parts[1].data == b"\x89PNG\r\n\x1a\n"
+        picture = worker.handler.seen[0].messages[0].parts[1].picture
+        assert (picture.width, picture.height, len(picture.pixels)) == (1, 1, 3)
 
     serve(scenario)
 

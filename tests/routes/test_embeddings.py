@@ -1,13 +1,23 @@
 import base64
+import io
 import struct
 
 import pytest
 from openai.types import CreateEmbeddingResponse
+from PIL import Image
 
-from handlers.echo_media import png
+from handlers.types import Picture
+
+
+def picture() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (2, 2), (1, 2, 3)).save(file, "PNG")
+    return file.getvalue()
+
 
 PATH = "/v1/embeddings"
-URL = "data:image/png;base64," + base64.b64encode(png(2, 2, (1, 2, 3))).decode()
+URL = "data:image/png;base64," + base64.b64encode(picture()).decode()
+SEEN = Picture(width=2, height=2, pixels=bytes((1, 2, 3)) * 4, full_width=2, full_height=2)
 
 
 def test_vectors_come_in_the_order_of_the_texts(serve):
@@ -45,7 +55,7 @@ def test_ids_pictures_and_pairs_reach_the_handler(serve, value, texts, images):
         answer = await worker.post(PATH, input=value)
         assert answer.status_code == 200, answer.text
         (request,) = worker.handler.seen
-        assert (request.texts, len(request.images)) == (texts, images)
+        assert (request.texts, request.images) == (texts, (SEEN,) * images)
 
     serve(scenario)
 

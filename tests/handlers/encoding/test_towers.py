@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import pytest
 import torch
 import transformers
@@ -12,7 +10,8 @@ from transformers import AutoImageProcessor, AutoTokenizer
 
 from handlers import types as t
 from handlers.deferred import complete
-from openai_compat.errors import InvalidRequest, UnsupportedCapability
+from handlers.pixels import from_pil
+from openai_compat.errors import UnsupportedCapability
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 WHOLE = {"clip": "CLIPModel", "siglip": "SiglipModel"}
@@ -22,12 +21,6 @@ def picture(seed: int, mode: str = "RGB", size: tuple[int, int] = (50, 40)) -> I
     torch.manual_seed(seed)
     pixels = torch.randint(0, 255, (size[1], size[0], 3), dtype=torch.uint8)
     return Image.fromarray(pixels.numpy()).convert(mode)
-
-
-def encoded(image: Image.Image, format: str = "PNG") -> bytes:
-    file = io.BytesIO()
-    image.save(file, format)
-    return file.getvalue()
 
 
 def vectors(outcome) -> torch.Tensor:
@@ -62,7 +55,7 @@ def test_texts_pictures_and_pairs_have_the_library_s_vectors(
     folder = tower_saver(tmp_path, family)
     handler = embedding_loader(folder)
     images = [picture(i) for i in range(len(sentences))]
-    data = tuple(map(encoded, images))
+    data = tuple(map(from_pil, images))
     texts = text_features(folder, family, sentences)
     pictures = image_features(folder, family, images)
     ctx = collector()
@@ -84,7 +77,7 @@ def test_texts_pictures_and_pairs_have_the_library_s_vectors(
 def test_one_side_alone_has_its_own_verb_only(tower_saver, embedding_loader, collector, tmp_path, family, head, verb):
     handler = embedding_loader(tower_saver(tmp_path, family, head=head))
     assert handler.get_model_capabilities(handler.spec) == {verb}
-    requests = {"embed_text": t.EmbedRequest(texts=("the fox",)), "embed_image": t.EmbedRequest(images=(encoded(picture(1)),))}
+    requests = {"embed_text": t.EmbedRequest(texts=("the fox",)), "embed_image": t.EmbedRequest(images=(from_pil(picture(1)),))}
     assert vectors(getattr(handler, verb)(requests.pop(verb), collector())).norm() == pytest.approx(1)
     ((other, request),) = requests.items()
     with pytest.raises(UnsupportedCapability):
@@ -98,29 +91,21 @@ def test_one_side_alone_gives_the_projection_of_the_whole(tower_saver, embedding
     own.vision_model.load_state_dict(model.vision_model.state_dict())
     own.visual_projection.load_state_dict(model.visual_projection.state_dict())
     own.save_pretrained(side)
-    request = t.EmbedRequest(images=(encoded(picture(3)),))
+    request = t.EmbedRequest(images=(from_pil(picture(3)),))
     one = vectors(embedding_loader(tmp_path / "whole").embed_image(request, collector()))
     other = vectors(embedding_loader(side).embed_image(request, collector()))
     torch.testing.assert_close(one, other, **CLOSE)
 
 
-@pytest.mark.parametrize(("mode", "format"), [("L", "PNG"), ("RGBA", "PNG"), ("P", "GIF"), ("RGB", "WEBP"), ("CMYK", "JPEG")])
-def test_pictures_of_every_kind_are_read(tiny_clip, collector, mode, format):
-    found = vectors(tiny_clip.embed_image(t.EmbedRequest(images=(encoded(picture(1, mode), format),)), collector()))
-    assert found.norm() == pytest.approx(1)
-
-
-def test_a_picture_that_cannot_be_read_is_refused(tiny_clip, collector):
-    fine, cut = encoded(picture(1)), encoded(picture(1))[:60]
-    other = tiny_clip.embed_image(t.EmbedRequest(images=(fine,)), collector())
-    with pytest.raises(InvalidRequest) as caught:
-        complete(tiny_clip.embed_image(t.EmbedRequest(images=(fine, cut)), collector()))
-    assert caught.value.param == "input"
-    assert vectors(other).norm() == pytest.approx(1)
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_pictures_of_every_number_of_channels_are_read(tiny_clip, collector, mode):
+    image = picture(1, mode)
+    found = vectors(tiny_clip.embed_image(t.EmbedRequest(images=(from_pil(image),)), collector()))
+    torch.testing.assert_close(found, image_features(tiny_clip.spec.path, "clip", [image.convert("RGB")]), **CLOSE)
 
 
 def test_a_text_does_not_wait_for_all_large_pictures_of_another(tiny_clip, collector):
-    large = encoded(Image.new("RGB", (4000, 3000)))
+    large = from_pil(Image.new("RGB", (4000, 3000)))
     pictures = tiny_clip.embed_image(t.EmbedRequest(images=(large,) * 4), collector())
     pictures.driver.step()
     text = tiny_clip.embed_text(t.EmbedRequest(texts=("the fox",)), collector())

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from handlers.types import Sound
+from handlers.types import Picture, Sound
 from openai_compat.errors import InvalidRequest
-from openai_compat.media.decoder import AudioLimits, MediaDecoder
+from openai_compat.media.decoder import AudioLimits, MediaDecoder, PictureLimits
 
 RATE = 16_000
 CONTAINERS = {
@@ -87,6 +87,18 @@ class Bench:
             self.decode(data, **more)
         assert caught.value.param == "file"
         for leak in ("0x", "Error", "avcodec", "libav", "/", "Errno"):
+            assert leak not in caught.value.message
+        return caught.value
+
+    def see(self, data: bytes, *, alpha: bool = False, limits: PictureLimits | None = None) -> Picture:
+        return self.runner.run(self.decoder.decode_image(data, param="p", alpha=alpha, limits=limits))
+
+    def unseen(self, data: bytes, **more: Any) -> InvalidRequest:
+        """Why a picture is refused."""
+        with pytest.raises(InvalidRequest) as caught:
+            self.see(data, **more)
+        assert (caught.value.param, caught.value.code) == ("p", "invalid_image")
+        for leak in ("0x", "Error", "PIL", "/", "Errno", "<"):
             assert leak not in caught.value.message
         return caught.value
 

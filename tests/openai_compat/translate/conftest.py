@@ -5,6 +5,7 @@ import pytest
 
 from openai_compat.protocol import RelayFacts
 from openai_compat.translate import chat, completions
+from openai_compat.translate.attachments import stand_ins
 from openai_compat.translate.common import Meta
 from schemas.chat import ChatCompletionRequest
 from schemas.completions import CompletionRequest
@@ -33,7 +34,11 @@ def chat_body():
 
 @pytest.fixture
 def chat_request(chat_body, facts):
-    return lambda **fields: chat.to_request(chat_body(**fields), facts)
+    def make(**fields):
+        body = chat_body(**fields)
+        return chat.to_request(body, facts, stand_ins(chat.attachments_to_decode(body)))
+
+    return make
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 
 from openai_compat.errors import InvalidRequest, UnsupportedParameter
 from openai_compat.translate import attachments
-from openai_compat.translate.attachments import to_audio, to_image
+from openai_compat.translate.attachments import picture_at, sound_at, stand_ins, to_picture, to_recording
 from schemas.messages import ImageUrl, InputAudio
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(40))
@@ -29,7 +29,7 @@ def b64(data: bytes) -> str:
 
 @pytest.mark.parametrize("data", IMAGES.values(), ids=IMAGES)
 def test_the_four_formats_are_known_by_their_first_bytes(data):
-    assert to_image(f"data:image/png;base64,{b64(data)}", "p").data == data
+    assert to_picture(f"data:image/png;base64,{b64(data)}", "p").data == data
 
 
 @pytest.mark.parametrize(
@@ -47,14 +47,25 @@ def test_the_four_formats_are_known_by_their_first_bytes(data):
     ],
 )
 def test_a_data_url_is_read_however_its_header_is_written(url):
-    assert to_image(url, "p").data == PNG
-    assert to_image(ImageUrl(url=url), "p").data == PNG
+    assert to_picture(url, "p").data == PNG
+    assert to_picture(ImageUrl(url=url), "p").data == PNG
 
 
-def test_the_detail_is_kept():
-    url = f"data:image/png;base64,{b64(PNG)}"
-    assert to_image(ImageUrl(url=url, detail="low"), "p").detail == "low"
-    assert to_image(url, "p").detail == "auto"
+def test_an_attachment_knows_its_field_its_kind_and_whether_transparency_counts():
+    picture = to_picture(f"data:image/png;base64,{b64(PNG)}", "a", alpha=True)
+    recording = to_recording(InputAudio(data=b64(SOUNDS["wav"])), "b")
+    assert (picture.param, picture.kind, picture.alpha) == ("a", "picture", True)
+    assert (recording.param, recording.kind, recording.alpha) == ("b", "audio", False)
+
+
+def test_what_stands_in_is_of_the_same_kind():
+    picture = to_picture(f"data:image/png;base64,{b64(PNG)}", "a")
+    recording = to_recording(InputAudio(data=b64(SOUNDS["wav"])), "b")
+    media = stand_ins((picture, recording))
+    assert (picture_at(media, "a").channels, sound_at(media, "b").channels) == (3, 1)
+    for take, param in ((picture_at, "b"), (sound_at, "a")):
+        with pytest.raises(TypeError):
+            take(media, param)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +73,7 @@ def test_the_detail_is_kept():
 )
 def test_nothing_is_fetched(url):
     with pytest.raises(UnsupportedParameter) as caught:
-        to_image(url, "messages[0].content[0].image_url")
+        to_picture(url, "messages[0].content[0].image_url")
     assert caught.value.param == "messages[0].content[0].image_url"
     assert not url or url not in caught.value.message
 
@@ -80,34 +91,33 @@ def test_nothing_is_fetched(url):
 )
 def test_what_is_no_picture_is_refused(url):
     with pytest.raises(InvalidRequest) as caught:
-        to_image(url, "p")
+        to_picture(url, "p")
     assert caught.value.param == "p"
 
 
 def test_a_picture_has_a_largest_size(monkeypatch):
     monkeypatch.setattr(attachments, "MAX_IMAGE_BYTES", len(PNG) - 1)
     with pytest.raises(InvalidRequest, match="larger"):
-        to_image(f"data:image/png;base64,{b64(PNG)}", "p")
+        to_picture(f"data:image/png;base64,{b64(PNG)}", "p")
 
 
 @pytest.mark.parametrize("format", SOUNDS)
 def test_a_recording_is_known_by_its_first_bytes_and_not_by_its_name(format):
-    part = to_audio(InputAudio(data=b64(SOUNDS[format]), format="pcm16"), "p")
-    assert (part.data, part.format) == (SOUNDS[format], format)
+    assert to_recording(InputAudio(data=b64(SOUNDS[format]), format="pcm16"), "p").data == SOUNDS[format]
 
 
 def test_a_recording_may_be_a_data_url():
-    assert to_audio(InputAudio(data=f"data:audio/wav;base64,{b64(SOUNDS['wav'])}"), "p").format == "wav"
+    assert to_recording(InputAudio(data=f"data:audio/wav;base64,{b64(SOUNDS['wav'])}"), "p").data == SOUNDS["wav"]
 
 
 def test_what_is_no_recording_is_refused():
     for data in ("", "!!!", b64(b"hello")):
         with pytest.raises(InvalidRequest) as caught:
-            to_audio(InputAudio(data=data), "p")
+            to_recording(InputAudio(data=data), "p")
         assert caught.value.param == "p"
 
 
 def test_a_recording_has_a_largest_size(monkeypatch):
     monkeypatch.setattr(attachments, "MAX_AUDIO_BYTES", 5)
     with pytest.raises(InvalidRequest, match="larger"):
-        to_audio(InputAudio(data=b64(SOUNDS["wav"])), "p")
+        to_recording(InputAudio(data=b64(SOUNDS["wav"])), "p")

@@ -116,7 +116,7 @@ def test_an_honoured_field_reaches_the_handler(field, chat_request):
 @pytest.mark.parametrize(("field", "fields"), [(field, fields) for field, cases in REFUSED.items() for fields in cases])
 def test_a_refused_field_is_a_400_that_names_it(field, fields, chat_body, facts):
     body = chat_body(**fields)
-    for refuse in (chat.plan, lambda body: chat.to_request(body, facts)):
+    for refuse in (chat.plan, lambda body: chat.to_request(body, facts, {})):
         with pytest.raises(UnsupportedParameter) as caught:
             refuse(body)
         assert caught.value.param == field
@@ -140,8 +140,8 @@ def test_what_the_client_left_open_stays_open_for_the_mode(chat_request):
 
 def test_the_mode_of_the_request_wins_over_the_one_in_the_models_name(chat_body):
     facts = RelayFacts(request_id="r", model="m", public_model="m:code", mode="code")
-    assert chat.to_request(chat_body(), facts).mode == "code"
-    assert chat.to_request(chat_body(mode="creative"), facts).mode == "creative"
+    assert chat.to_request(chat_body(), facts, {}).mode == "code"
+    assert chat.to_request(chat_body(mode="creative"), facts, {}).mode == "creative"
 
 
 @pytest.mark.parametrize("off", [0, -1])
@@ -158,7 +158,7 @@ def test_top_logprobs_needs_logprobs(chat_body):
     with pytest.raises(InvalidRequest) as caught:
         chat.plan(chat_body(top_logprobs=2))
     assert caught.value.param == "top_logprobs"
-    assert chat.plan(chat_body(top_logprobs=0)) == "generate_text"
+    assert chat.plan(chat_body(top_logprobs=0)) == ("generate_text", "generate_image")
 
 
 @pytest.mark.parametrize("name", ["chat_template", "tokenize", "add_generation_prompt", "tools", "messages", "__class__"])
@@ -180,9 +180,9 @@ def test_the_page_lists_the_template_options():
 
 def test_a_plain_chat_needs_text_and_a_picture_needs_more(chat_body):
     png = "data:image/png;base64,iVBORw0KGgo="
-    assert chat.plan(chat_body()) == "generate_text"
+    assert chat.plan(chat_body()) == ("generate_text", "generate_image")
     parts = [{"type": "image_url", "image_url": png}]
-    assert chat.plan(chat_body(messages=[{"role": "user", "content": parts}])) == "process_multimodal"
+    assert chat.plan(chat_body(messages=[{"role": "user", "content": parts}])) == ("process_multimodal", "generate_image")
 
 
 def test_the_plan_makes_every_check_of_the_messages(chat_body):
@@ -193,5 +193,5 @@ def test_the_plan_makes_every_check_of_the_messages(chat_body):
 
 def test_a_request_survives_being_built_twice(chat_body, facts):
     body = chat_body(n=2, stop=["a"])
-    first = msgspec.json.encode(chat.to_request(body, facts))
-    assert msgspec.json.encode(chat.to_request(body, facts)) == first
+    first = msgspec.json.encode(chat.to_request(body, facts, {}))
+    assert msgspec.json.encode(chat.to_request(body, facts, {})) == first

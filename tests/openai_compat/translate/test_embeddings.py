@@ -4,16 +4,18 @@ import struct
 
 import pytest
 
-from handlers.echo_media import png
-from handlers.types import EmbedResult, Usage
+from handlers.types import EmbedResult, Picture, Usage
 from openai_compat.errors import InvalidRequest
 from openai_compat.translate import embeddings
+from openai_compat.translate.attachments import Attachment
 from openai_compat.translate.embeddings import Items
 from schemas.decode import decode
 from schemas.embeddings import EmbeddingRequest
 
-PICTURE = png(2, 2, (1, 2, 3))
-URL = "data:image/png;base64," + base64.b64encode(PICTURE).decode()
+FILE = b"\x89PNG\r\n\x1a\n" + bytes(8)
+URL = "data:image/png;base64," + base64.b64encode(FILE).decode()
+FIRST = Attachment(param="input[0].image_url", data=FILE)
+SECOND = Attachment(param="input[1].image_url", data=FILE)
 TEXT_ITEM = {"type": "text", "text": "a"}
 IMAGE_ITEM = {"type": "image_url", "image_url": {"url": URL}}
 PAIR = {"content": [TEXT_ITEM, IMAGE_ITEM]}
@@ -31,9 +33,9 @@ def body(value, **fields) -> EmbeddingRequest:
         ([1, 2], Items(texts=((1, 2),)), "embed_text"),
         ([[1, 2], [3]], Items(texts=((1, 2), (3,))), "embed_text"),
         ([TEXT_ITEM, {"text": "b"}], Items(texts=("a", "b")), "embed_text"),
-        ([IMAGE_ITEM, {"image_url": URL}], Items(images=(PICTURE, PICTURE)), "embed_image"),
-        ([PAIR], Items(texts=("a",), images=(PICTURE,)), "embed_multimodal"),
-        ([{"content": [IMAGE_ITEM, TEXT_ITEM]}], Items(texts=("a",), images=(PICTURE,)), "embed_multimodal"),
+        ([IMAGE_ITEM, {"image_url": URL}], Items(images=(FIRST, SECOND)), "embed_image"),
+        ([PAIR], Items(texts=("a",), images=(FIRST,)), "embed_multimodal"),
+        ([{"content": [IMAGE_ITEM, TEXT_ITEM]}], Items(texts=("a",), images=(FIRST,)), "embed_multimodal"),
     ],
 )
 def test_each_form_of_input_is_read(value, items, verb):
@@ -83,10 +85,17 @@ def test_what_cannot_be_embedded_is_refused_by_name(value):
 
 def test_the_fields_reach_the_domain(facts):
     wire = body("a", dimensions=3, input_type="search_query", prompt_name="p", truncate=True, mode="query")
-    request = embeddings.to_request(wire, facts, embeddings.to_items(wire))
+    request = embeddings.to_request(wire, facts, embeddings.to_items(wire), {})
     assert (request.dimensions, request.input_type, request.prompt_name) == (3, "query", "p")
     assert (request.truncate, request.mode) == (True, "query")
-    assert embeddings.to_request(body("a", input_type="passage"), facts, Items(("a",))).input_type == "document"
+    assert embeddings.to_request(body("a", input_type="passage"), facts, Items(("a",)), {}).input_type == "document"
+
+
+def test_pictures_keep_their_order(facts):
+    made = [Picture(width=1, height=1, pixels=pixels) for pixels in (b"abc", b"def")]
+    wire = body([IMAGE_ITEM, IMAGE_ITEM])
+    media = {SECOND.param: made[1], FIRST.param: made[0]}
+    assert embeddings.to_request(wire, facts, embeddings.to_items(wire), media).images == tuple(made)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from handlers.types import ImagePart, Message, TextPart, ToolCall
+from handlers.types import ImagePart, Message, Picture, Sound, TextPart, ToolCall
 from openai_compat.errors import InvalidRequest, UnsupportedParameter
+from openai_compat.translate import chat
 
 PNG = "data:image/png;base64,iVBORw0KGgo="
 
@@ -157,6 +158,25 @@ def test_the_order_of_parts_is_kept(messages):
     parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": PNG}}, {"type": "text", "text": "b"}]
     (message,) = messages({"role": "user", "content": parts})
     assert [type(part) for part in message.parts] == [TextPart, ImagePart, TextPart]
+
+
+def test_the_detail_is_kept(messages):
+    urls = ({"url": PNG, "detail": "low"}, {"url": PNG}, PNG)
+    (message,) = messages({"role": "user", "content": [{"type": "image_url", "image_url": url} for url in urls]})
+    assert [part.detail for part in message.parts] == ["low", "auto", "auto"]
+
+
+def test_each_part_gets_what_was_decoded_of_its_own_field(chat_body, facts):
+    recording = {"type": "input_audio", "input_audio": {"data": "SUQzBAAAAAAAAA=="}}
+    body = chat_body(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": PNG}, recording]}] * 2)
+    names = [attachment.param for attachment in chat.attachments_to_decode(body)]
+    assert names == [f"messages[{i}].content[{field}" for i in (0, 1) for field in ("0].image_url", "1].input_audio")]
+    made = [Picture(width=1, height=1, pixels=b"abc"), Sound(pcm=b"ab", rate=1)]
+    made += [Picture(width=1, height=1, pixels=b"def"), Sound(pcm=b"cd", rate=1)]
+    parts = [
+        part for message in chat.to_request(body, facts, dict(zip(names, made, strict=True))).messages for part in message.parts
+    ]
+    assert [part.picture if isinstance(part, ImagePart) else part.sound for part in parts] == made
 
 
 def test_too_many_pictures_are_refused(messages):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from openai.types import Completion as SDKCompletion
 from openai.types.chat import ChatCompletionChunk as SDKChunk
 
-from handlers.types import MediaDelta, TextChoice, TextDelta, TextResult, TokenLogprob, ToolCall, ToolCallDelta, Usage
+from handlers.types import ProgressDelta, TextChoice, TextDelta, TextResult, TokenLogprob, ToolCall, ToolCallDelta, Usage
 from openai_compat.translate.chat import ChatStream
 from openai_compat.translate.common import Meta
 from openai_compat.translate.completions import CompletionStream
@@ -136,7 +136,7 @@ def test_a_batch_is_one_write_with_one_event_a_delta():
     data = stream.deltas([TextDelta(index=0, text="a"), TextDelta(index=0, text="b"), TextDelta(index=0, text="")])
     assert data.count(b"data: ") == 2
     assert stream.deltas([]) == b""
-    assert stream.deltas([MediaDelta(index=0, data=b"x")]) == b""
+    assert stream.deltas([ProgressDelta(done=1, total=2)]) == b""
 
 
 @given(model=st.text(max_size=30), texts=st.lists(st.text(min_size=1, max_size=20), max_size=5))

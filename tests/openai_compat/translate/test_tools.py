@@ -92,7 +92,7 @@ def test_allowed_tools_are_the_only_ones_that_are_shown(mode: str, chat_request)
 )
 def test_what_cannot_be_meant_is_refused_by_name(fields: dict, param: str, chat_body, facts) -> None:
     body = chat_body(**fields)
-    for check in (chat.plan, lambda body: chat.to_request(body, facts)):
+    for check in (chat.plan, lambda body: chat.to_request(body, facts, {})):
         with pytest.raises(InvalidRequest) as caught:
             check(body)
         assert caught.value.param == param
@@ -100,7 +100,7 @@ def test_what_cannot_be_meant_is_refused_by_name(fields: dict, param: str, chat_
 
 def test_a_strict_schema_that_cannot_be_enforced_is_refused_and_a_loose_one_is_not(chat_body) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
-    assert chat.plan(chat_body(tools=[tool(parameters=schema)])) == "generate_text"
+    assert chat.plan(chat_body(tools=[tool(parameters=schema)])) == ("generate_text", "generate_image")
     with pytest.raises(InvalidRequest) as caught:
         chat.plan(chat_body(tools=[tool(parameters=schema, strict=True)]))
     assert caught.value.param.startswith("tools[0].function.parameters")
