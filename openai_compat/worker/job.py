@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 MAX_UNREAD = 16 * 2**20
 LOGPROB_BYTES = 256
+_LOOK_AGAIN = 0.5  # seconds; a reader that comes in between wakes the writer at once
 
 
 class Bridge:
@@ -55,7 +57,8 @@ class Job:
     ``emit`` and ``check`` belong to the model's thread, everything else to the event loop. ``cancel`` ends the waiting side at
     once and raises in the verb at its next ``emit`` or ``check``; the thread's end is told to the runner alone. Unread deltas
     are kept until ``MAX_UNREAD`` bytes: a reader that is slower than that loses its job, since waiting for it would stop the
-    model for everybody else.
+    model for everybody else; partial pictures that it cannot keep up with are left out. Frames of a video wait for their
+    reader, which is the encoder beside the model and never a client.
     """
 
     def __init__(self, verb: Verb, request: Request, request_id: str, bridge: Bridge, abandon: Callable[[Job], None]) -> None:
@@ -72,6 +75,7 @@ class Job:
         self._told = False
         self._wanted = True
         self._news = asyncio.Event()
+        self._room = threading.Event()
 
     # ------------------------------------------------------------ the model's thread
 
@@ -79,9 +83,16 @@ class Job:
         self.check()
         if not self._wanted:
             return
-        self._emitted += _weight(delta)
-        if self._emitted - self._taken > MAX_UNREAD:
-            raise Cancelled("The client reads its answer too slowly.")
+        weight = _weight(delta)
+        if isinstance(delta, FrameDelta):
+            self._wait_for_room(weight)
+        unread = self._emitted - self._taken
+        if unread + weight > MAX_UNREAD:
+            if not isinstance(delta, PictureDelta | FrameDelta):
+                raise Cancelled("The client reads its answer too slowly.")
+            if unread:  # the picture itself comes in the end, whether or not it was seen on the way
+                return
+        self._emitted += weight
         self._unread.append(delta)
         if not self._told:
             self._told = True
@@ -90,6 +101,12 @@ class Job:
     def check(self) -> None:
         if self._stop is not None:
             raise self._stop
+
+    def _wait_for_room(self, weight: int) -> None:
+        while 0 < self._emitted - self._taken > MAX_UNREAD - weight and self._wanted:
+            self._room.wait(_LOOK_AGAIN)
+            self._room.clear()
+            self.check()
 
     # ------------------------------------------------------------ the event loop
 
@@ -110,6 +127,7 @@ class Job:
         if self._outcome is None:
             self._outcome = outcome
             self._news.set()
+            self._room.set()
 
     async def batches(self) -> AsyncIterator[list[Delta]]:
         """What was emitted since the last look, until the job ends. Raises its error. Closing the iterator cancels the job."""
@@ -149,6 +167,7 @@ class Job:
         while self._unread:
             batch.append(self._unread.popleft())
         self._taken += sum(map(_weight, batch))
+        self._room.set()
         return batch
 
 

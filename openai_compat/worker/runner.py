@@ -16,15 +16,16 @@ from typing import TypeAlias, TypeVar, cast
 
 from handlers.base import BaseHandler
 from handlers.deferred import Deferred, Driver
-from handlers.types import AudioTaskRequest, Request, Result, Verb
+from handlers.types import Request, Result, Verb
 from openai_compat.errors import APIError, DeadlineExceeded, InsufficientMemory, RateLimited, ShuttingDown
+from openai_compat.worker.held import media_bytes
 from openai_compat.worker.job import Bridge, Job
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 JOIN_SECONDS = 5.0
-MAX_SOUND = 1 << 30
+MAX_MEDIA = 1 << 30
 Pending: TypeAlias = tuple[Job, Deferred[Result]]
 OUT_OF_MEMORY = frozenset({"MemoryError", "OutOfMemoryError"})
 
@@ -39,7 +40,7 @@ class Runner:
         handler: the model; already loaded, or loaded through ``call``.
         on_done: gets the job's request id.
         max_waiting: jobs that may wait for the thread; further ones are refused.
-        max_sound: bytes of samples that all jobs together may hold; a job that would be the only one may hold more.
+        max_media: bytes of samples and pixels that all jobs together may hold; a job that would be the only one may hold more.
         max_running: jobs whose results may be deferred at the same time.
         retry_after: seconds that a refused client is told to wait.
     """
@@ -50,14 +51,14 @@ class Runner:
         *,
         on_done: Callable[[str], None] | None = None,
         max_waiting: int = 256,
-        max_sound: int = MAX_SOUND,
+        max_media: int = MAX_MEDIA,
         max_running: int = 64,
         retry_after: float = 1.0,
     ) -> None:
         self.handler = handler
         self.on_done = on_done
         self._max_waiting = max_waiting
-        self._max_sound = max_sound
+        self._max_media = max_media
         self._max_running = max_running
         self._retry_after = retry_after
         self._queue: deque[Job | Callable[[], None]] = deque()
@@ -83,7 +84,7 @@ class Runner:
 
         Raises:
             ShuttingDown: the worker accepts nothing any more.
-            RateLimited: too many jobs wait already, or too long sounds.
+            RateLimited: too many jobs wait already, or they hold too much sound and too many pictures.
         """
         if self._closing:
             raise ShuttingDown("The model is being stopped.", retry_after=self._retry_after)
@@ -128,9 +129,9 @@ class Runner:
 
     def _has_room(self, request: Request) -> bool:
         """A small upload may be half an hour of silence, which is 58 MB while it waits."""
-        size = _sound_in(request)
-        held = sum(_sound_in(job.request) for job in self._jobs) if size else 0
-        return not held or held + size <= self._max_sound
+        size = media_bytes(request)
+        held = sum(media_bytes(job.request) for job in self._jobs) if size else 0
+        return not held or held + size <= self._max_media
 
     def _abandon(self, job: Job) -> None:
         """A cancelled job that still waits never runs; one that runs reports by itself."""
@@ -234,10 +235,6 @@ class Runner:
 
     def _end(self, job: Job, outcome: Result | APIError) -> None:
         job.bridge.post(partial(self._finish, job, outcome))
-
-
-def _sound_in(request: Request) -> int:
-    return len(request.audio.pcm) if isinstance(request, AudioTaskRequest) else 0
 
 
 def _known(error: BaseException) -> APIError:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from handlers.types import AudioTaskRequest, Sound
+from handlers.types import AudioTaskRequest, ImageTaskRequest, Picture, Sound
 from openai_compat.errors import (
     APIError,
     Cancelled,
@@ -183,17 +183,20 @@ def test_more_than_the_queue_holds_is_refused_with_a_hint_when_to_return(bench, 
     run(scenario())
 
 
-def test_sounds_that_wait_have_a_limit_together_and_give_their_room_back(bench, run, until):
-    def sound(size):
+@pytest.mark.parametrize("kind", ["sound", "picture"])
+def test_media_that_wait_have_a_limit_together_and_give_their_room_back(bench, run, until, kind):
+    def holding(size):
+        if kind == "picture":
+            return ImageTaskRequest(picture=Picture(width=size, height=1, channels=1, pixels=bytes(size)))
         return AudioTaskRequest(audio=Sound(pcm=bytes(size), rate=16_000), task="transcribe")
 
     async def scenario():
-        async with bench(max_sound=1000, retry_after=3.0) as b:
+        async with bench(max_media=1000, retry_after=3.0) as b:
             b.submit("hold")
             await until(b.handler.entered.is_set)
 
             def submit(size):
-                return b.runner.submit("process_audio", sound(size), request_id=str(size), deadline=20.0)
+                return b.runner.submit("process_audio", holding(size), request_id=str(size), deadline=20.0)
 
             alone = submit(4000)
             with pytest.raises(RateLimited) as caught:
