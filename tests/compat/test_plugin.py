@@ -38,3 +38,14 @@ def test_the_example_answers_whole_streamed_and_in_its_mode(mirror: openai.OpenA
     assert chat.create(model="mirror:words", messages=said).choices[0].message.content == "two one"
     with pytest.raises(openai.BadRequestError, match="does not support"):
         mirror.embeddings.create(model="mirror", input="x")
+
+
+def test_the_example_honours_a_field_or_refuses_it_by_name(mirror: openai.OpenAI) -> None:
+    answer = mirror.completions.create(model="mirror", prompt=["abc", "de"], n=2, max_tokens=2)
+    assert [choice.text for choice in answer.choices] == ["cb", "cb", "ed", "ed"]
+    assert [choice.finish_reason for choice in answer.choices] == ["length", "length", "stop", "stop"]
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (5, 8)
+    for field, value in {"stop": "b", "logprobs": 1, "echo": True, "logit_bias": {"1": 1}, "prompt": [1, 2]}.items():
+        with pytest.raises(openai.BadRequestError) as caught:
+            mirror.completions.create(**{"model": "mirror", "prompt": "abc", field: value})
+        assert caught.value.param == field
