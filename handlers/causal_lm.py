@@ -18,7 +18,7 @@ from handlers.decoding.vocabulary import Vocabulary
 from handlers.loading import load_errors
 from openai_compat.errors import ModelUnavailable
 
-_LOCAL = {"local_files_only": True, "trust_remote_code": False}
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
 _READ = 64 << 20
 _TEMPLATE_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 _UNKNOWN_CONTEXT = 4096
@@ -43,35 +43,43 @@ class CausalLM(Struct, frozen=True, kw_only=True):
 
 def load(spec: t.ModelSpec, report: t.LoadReport) -> CausalLM:
     """Raises ``ModelUnavailable`` with a reason a client may read, ``InsufficientMemory`` where the device is full."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
     with load_errors(spec):
-        tokenizer, config = _tokenizer_and_config(spec, report)
-        vocabulary = Vocabulary(tokenizer)
-        template = _template(tokenizer)
-        model = _model(spec, config, report)
-        packed = pack_model(model, spec, report)
-        report("measuring threads")
-        return CausalLM(
-            model=model,
-            vocabulary=vocabulary,
-            template=template,
-            defaults=_configured(spec, _take_defaults(model, tokenizer)),
-            context_length=_context_length(spec, model, tokenizer),
-            vocab_size=model.get_output_embeddings().weight.shape[0],
-            bos=tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id,
-            threads=_threads(spec, model, packed),
-            fused=packed is not None and packed.fused,
-        )
+        report("reading the tokenizer")
+        tokenizer = AutoTokenizer.from_pretrained(spec.path, **LOCAL)
+        config = AutoConfig.from_pretrained(spec.path, **LOCAL)
+        template = template_of(tokenizer.chat_template, tokenizer)
+        model = read_model(spec, AutoModelForCausalLM, config, report)
+        return describe(spec, model, tokenizer, template, report, packed=pack_model(model, spec, report))
 
 
-def _tokenizer_and_config(spec: t.ModelSpec, report: t.LoadReport) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoTokenizer
+def describe(
+    spec: t.ModelSpec,
+    model: Any,
+    tokenizer: Any,
+    template: ChatTemplate | None,
+    report: t.LoadReport,
+    *,
+    packed: Packed | None = None,
+) -> CausalLM:
+    """Take the model's wishes from it, and measure the threads it computes on."""
+    report("measuring threads")
+    return CausalLM(
+        model=model,
+        vocabulary=Vocabulary(tokenizer),
+        template=template,
+        defaults=_configured(spec, _take_defaults(model, tokenizer)),
+        context_length=_context_length(spec, model, tokenizer),
+        vocab_size=model.get_output_embeddings().weight.shape[0],
+        bos=tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id,
+        threads=_threads(spec, model, packed),
+        fused=packed is not None and packed.fused,
+    )
 
-    report("reading the tokenizer")
-    return AutoTokenizer.from_pretrained(spec.path, **_LOCAL), AutoConfig.from_pretrained(spec.path, **_LOCAL)
 
-
-def _model(spec: t.ModelSpec, config: Any, report: t.LoadReport) -> Any:
-    from transformers import AutoModelForCausalLM
+def read_model(spec: t.ModelSpec, cls: Any, config: Any, report: t.LoadReport) -> Any:
+    """The weights in a model of the library's class ``cls``, on the device and in the numbers that ``spec`` asks for."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
@@ -79,8 +87,8 @@ def _model(spec: t.ModelSpec, config: Any, report: t.LoadReport) -> Any:
     dtype = placement.dtype_of(spec, str(config.dtype or "float32").removeprefix("torch."), device)
     total = _read_ahead(spec, report)
     report("placing the weights", total, total)
-    model, info = AutoModelForCausalLM.from_pretrained(
-        spec.path, config=config, dtype=dtype, device_map={"": device}, use_safetensors=True, output_loading_info=True, **_LOCAL
+    model, info = cls.from_pretrained(
+        spec.path, config=config, dtype=dtype, device_map={"": device}, use_safetensors=True, output_loading_info=True, **LOCAL
     )
     if info["missing_keys"] or info["mismatched_keys"]:
         raise ModelUnavailable(f"Weights of '{spec.id}' are missing or have the wrong shape.")
@@ -99,14 +107,14 @@ def _read_ahead(spec: t.ModelSpec, report: t.LoadReport) -> int:
     return total
 
 
-def _template(tokenizer: Any) -> ChatTemplate | None:
-    source = tokenizer.chat_template
+def template_of(source: Any, tokenizer: Any, cls: type[ChatTemplate] = ChatTemplate) -> ChatTemplate | None:
+    """Of several templates the default one, or the first."""
     if isinstance(source, dict):
         source = source.get("default") or next(iter(source.values()), None)
     if not source:
         return None
     tokens = {name: str(getattr(tokenizer, name)) for name in _TEMPLATE_TOKENS if getattr(tokenizer, name, None)}
-    return ChatTemplate(source, tokens)
+    return cls(source, tokens)
 
 
 def _take_defaults(model: Any, tokenizer: Any) -> Defaults:

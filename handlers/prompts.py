@@ -19,31 +19,45 @@ from handlers.modes import last_user
 from handlers.text_modes import RAW_MODE
 from openai_compat.errors import ContextLengthExceeded, InvalidRequest
 
-_OPEN, _CLOSE = "\ue000", "\ue001"
+OPEN, CLOSE = "\ue000", "\ue001"
 
 
 class PromptBuilder:
-    """Makes prompts for one model. ``context_length`` is in tokens, ``bos`` begins a prompt that would be empty."""
+    """Makes prompts for one model.
+
+    Args:
+        context_length: in tokens.
+        bos: begins a prompt that would be empty.
+        control: further texts that a client's words must not become.
+    """
 
     def __init__(
-        self, vocabulary: Vocabulary, template: ChatTemplate | None, *, context_length: int, bos: int | None = None
+        self,
+        vocabulary: Vocabulary,
+        template: ChatTemplate | None,
+        *,
+        context_length: int,
+        bos: int | None = None,
+        control: tuple[str, ...] = (),
     ) -> None:
         self._vocabulary = vocabulary
         self._tokenizer = vocabulary.tokenizer
         self._template = template
         self._context_length = context_length
         self._bos = bos
-        control = "|".join(map(re.escape, vocabulary.special_texts)) or "(?!)"
-        self._control = re.compile(control)
-        self._marked = re.compile(f"{_OPEN}({control}){_CLOSE}")
+        texts = sorted({*vocabulary.special_texts, *control}, key=len, reverse=True)
+        pattern = "|".join(map(re.escape, texts)) or "(?!)"
+        self._control = re.compile(pattern)
+        self._marked = re.compile(f"{OPEN}({pattern}){CLOSE}")
 
     def build(self, request: t.TextRequest) -> tuple[Prompt, ...]:
         """One prompt a conversation or plain prompt. Raises ``ContextLengthExceeded`` and ``InvalidRequest``."""
         if is_raw(request):
             if request.offers_tools:
                 raise InvalidRequest(f"The mode '{RAW_MODE}' cannot call tools.", param="tools")
-            prompts = request.prompts if request.messages is None else (self._continued(request.messages),)
-            return tuple(self._plain(prompt, request) for prompt in prompts or ())
+            if request.messages is not None:
+                return (self._continued(request.messages, request),)
+            return tuple(self._plain(prompt, request) for prompt in request.prompts or ())
         if request.messages is not None:
             return (self._chat(request.messages, request),)
         return tuple(self._chat((_as_message(prompt),), request) for prompt in request.prompts or ())
@@ -52,16 +66,22 @@ class PromptBuilder:
         """Where a chat without a template ends an answer."""
         return PLAIN_STOPS if self._template is None and not is_raw(request) else ()
 
-    def _continued(self, messages: tuple[t.Message, ...]) -> str:
+    def _continued(self, messages: tuple[t.Message, ...], request: t.TextRequest) -> Prompt:
         where = last_user(messages)
         if where is None:
             raise InvalidRequest("There is no user message with text to continue.", param="messages")
-        return messages[where].text
+        return self._plain(messages[where].text, request)
 
     def _chat(self, messages: tuple[t.Message, ...], request: t.TextRequest) -> Prompt:
+        text = self._rendered(messages, request)
+        self._check_size(text, request)
+        return self._prompt(self._tokens(text, start=self._needs_start(text)), self._marked.sub(r"\1", text), request)
+
+    def _rendered(self, messages: tuple[t.Message, ...], request: t.TextRequest) -> str:
+        """The conversation as text, in which a client's control tokens are marked."""
         marked = tuple(self._mark(message) for message in messages)
         system = self._mark_text(request.system_prompt or "")
-        text = render(
+        return render(
             self._template,
             marked,
             system,
@@ -70,12 +90,18 @@ class PromptBuilder:
             forced=request.must_call,
             bare=request.grammar is not None,
         )
-        self._check_size(text, request)
+
+    def _needs_start(self, text: str) -> bool:
+        """Whether the tokenizer has to add what begins a text: a template writes it itself."""
+        return self._template is None
+
+    def _tokens(self, text: str, *, start: bool) -> list[int]:
+        """Ids of a text, in which what is marked becomes no control token."""
         head, *rest = self._marked.split(text)
-        ids = self._encode(head, start=self._template is None)
+        ids = self._encode(head, start=start)
         for i, piece in enumerate(rest):
             ids += self._encode_inert(piece) if i % 2 == 0 else self._encode(piece)
-        return self._prompt(ids, self._marked.sub(r"\1", text), request)
+        return ids
 
     def _tools(self, request: t.TextRequest) -> Definitions | None:
         if not request.offers_tools:
@@ -155,7 +181,7 @@ class PromptBuilder:
         return value
 
     def _mark_text(self, text: str) -> str:
-        return self._control.sub(lambda match: f"{_OPEN}{match[0]}{_CLOSE}", text)
+        return self._control.sub(lambda match: f"{OPEN}{match[0]}{CLOSE}", text)
 
 
 def is_raw(request: t.TextRequest) -> bool:

@@ -62,15 +62,20 @@ class TransformerHandler(BaseHandler):
     def load_model(self, report: t.LoadReport) -> None:
         from handlers.causal_lm import load
         from handlers.decoding import serving
-        from handlers.decoding.grammar import Grammars
         from handlers.prompts import PromptBuilder
 
         self._lm = load(self.spec, report)
         self._engine = serving.create(self.spec, self._lm)
-        self._grammars = Grammars(self._lm.vocabulary, vocab_size=self._lm.vocab_size, ends=self._lm.defaults.eos_ids)
         self._prompts = PromptBuilder(
             self._lm.vocabulary, self._lm.template, context_length=self._lm.context_length, bos=self._lm.bos
         )
+        self._prepare_reading()
+
+    def _prepare_reading(self) -> None:
+        """What holds answers to a form, and what finds calls and reasoning in them."""
+        from handlers.decoding.grammar import Grammars
+
+        self._grammars = Grammars(self._lm.vocabulary, vocab_size=self._lm.vocab_size, ends=self._lm.defaults.eos_ids)
         self._form = format_of(self.spec.options, self._lm.template)
         self._lm.vocabulary.show(self._form.marks)
         self._marks_calls = self._form.marks_calls and not set(self._form.marks) & set(self._lm.vocabulary.special_texts)
@@ -82,8 +87,7 @@ class TransformerHandler(BaseHandler):
         if not isinstance(request, t.TextRequest):
             raise UnsupportedCapability(f"The model '{self.spec.id}' answers texts only.", param="model")
         for i, message in enumerate(request.messages or ()):
-            if any(not isinstance(part, t.TextPart) for part in message.parts):
-                raise UnsupportedCapability(f"The model '{self.spec.id}' reads text only.", param=f"messages[{i}].content")
+            self._check_parts(message, f"messages[{i}].content")
         for prompt in request.prompts or ():
             self._check_ids(prompt if isinstance(prompt, tuple) else (), "prompt")
         sampling = request.sampling
@@ -114,6 +118,9 @@ class TransformerHandler(BaseHandler):
     # ------------------------------------------------------------ verbs
 
     def generate_text(self, request: t.TextRequest, ctx: t.RunContext) -> Deferred[t.TextResult]:
+        return self._answer(request, ctx)
+
+    def _answer(self, request: t.TextRequest, ctx: t.RunContext) -> Deferred[t.TextResult]:
         prompts = self.prepare_inputs(request)
         config = self.get_generation_config(request)
         reader = AnswerReader(self._form, request, prompts[0].text if prompts else "")
@@ -145,6 +152,10 @@ class TransformerHandler(BaseHandler):
             thoughts += reader.reasoning_tokens(i, map(self._lm.vocabulary.shown_size, answer.tokens))
         result: t.TextResult = self.postprocess_outputs((generation, tuple(choices), thoughts), request)
         return result
+
+    def _check_parts(self, message: t.Message, param: str) -> None:
+        if any(not isinstance(part, t.TextPart) for part in message.parts):
+            raise UnsupportedCapability(f"The model '{self.spec.id}' reads text only.", param=param)
 
     def _check_ids(self, ids: Any, param: str) -> None:
         size = self._lm.vocab_size

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import runpy
 import shutil
 import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,33 @@ def saver() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_llama(tmp_path_factory.mktemp("tiny-llama"))
+
+
+@pytest.fixture(scope="session")
+def tiny_mixed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The folder of a tiny model of a family that sees or hears; each is made once."""
+    save = runpy.run_path(str(Path(__file__).with_name("tiny_mixed.py")))["save"]
+
+    @cache
+    def make(family: str, **changes: object) -> Path:
+        folder: Path = save(tmp_path_factory.mktemp(family), family, **changes)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_seer(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny model that sees, by its name in ``tiny_vision.py``; each is made once."""
+    save = runpy.run_path(str(Path(__file__).with_name("tiny_vision.py")))["save"]
+
+    @cache
+    def make(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        save(name, folder)
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from openai_compat.errors import APIError
 if TYPE_CHECKING:
     from torch import Tensor
 
+_POSITIONS = "rope_deltas"  # what Qwen2-VL and its like keep of a request in the model itself
 MOST = 4  # requests under way at once: each holds a cache of its own, and answers no faster for company
 
 
@@ -36,10 +37,14 @@ class _Task(Struct, frozen=True):
 
 
 class GeneratePath:
-    """Answers each prompt by itself, all of its choices in one batch. A step is a token of each request under way."""
+    """Answers each prompt by itself, all of its choices in one batch. A step is a token of each request under way.
+
+    Choices of a prompt with pictures or sounds run one after another: models differ in how those would stand in a batch.
+    """
 
     def __init__(self, model: Any, vocabulary: Vocabulary, *, vocab_size: int) -> None:
         self._model = model
+        self._remembering = [module for module in model.modules() if hasattr(module, _POSITIONS)]
         self._vocabulary = vocabulary
         self._vocab_size = vocab_size
         self._waiting: deque[_Task] = deque()
@@ -78,11 +83,20 @@ class GeneratePath:
         return not task.ticket.ended
 
     def _serve(self, task: _Task, give_way: Callable[[], None]) -> None:
-        task.ticket.ctx = _Polite(task.ticket.ctx, give_way)
+        task.ticket.ctx = _Polite(task.ticket.ctx, partial(self._give_way, give_way))
+        for module in self._remembering:
+            setattr(module, _POSITIONS, None)
         try:
             task.ticket.finish(self._run(task))
         except Exception as error:  # for whoever polls: the next request is none the worse for it
             task.ticket.fail(error)
+
+    def _give_way(self, give_way: Callable[[], None]) -> None:
+        """What a model remembers of one request must not meet another's: it is taken away, and put back afterwards."""
+        kept = [getattr(module, _POSITIONS) for module in self._remembering]
+        give_way()
+        for module, value in zip(self._remembering, kept, strict=True):
+            setattr(module, _POSITIONS, value)
 
     def _run(self, task: _Task) -> Generation:
         config = task.ticket.config
@@ -102,8 +116,10 @@ class GeneratePath:
             for transcript in transcripts:
                 if echo is not None:
                     ticket.show(Piece(index=transcript.index, text=echo.text, logprobs=echo.logprobs))
-            if not all(transcript.finished for transcript in transcripts):
-                self._generate(ids, transcripts, prompt, task)
+            batches = [[one] for one in transcripts] if prompt.inputs else [transcripts]
+            for batch in batches:
+                if not all(transcript.finished for transcript in batch):
+                    self._generate(ids, batch, prompt, task)
         return tuple(echoed(transcript, echo) for transcript in transcripts)
 
     def _transcript(self, index: int, prompt: Prompt, config: TextConfig) -> Transcript:
@@ -111,12 +127,13 @@ class GeneratePath:
         return Transcript(index, config, self._vocabulary, limit=prompt.limit, offset=offset)
 
     def _generate(self, ids: Tensor, transcripts: list[Transcript], prompt: Prompt, task: _Task) -> None:
-        from transformers import GenerationConfig
+        from transformers import GenerationConfig, GenerationMixin
 
-        past = self._shared_past(ids, len(transcripts), task.ticket.ctx)
+        past = prompt.inputs or self._shared_past(ids, len(transcripts), task.ticket.ctx)
         batch = ids.expand(len(transcripts), -1)
         chooser = _Chooser(transcripts, [self._choices(one.index, prompt, task) for one in transcripts], task.ticket)
-        self._model.generate(
+        GenerationMixin.generate(
+            self._model,
             batch,
             attention_mask=batch.new_ones(batch.shape),
             generation_config=GenerationConfig(max_new_tokens=prompt.limit, do_sample=False, pad_token_id=0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -19,11 +19,16 @@ NewMatcher = Callable[[], Matcher]
 
 
 class Prompt(Struct, frozen=True, kw_only=True):
-    """A prompt ready to run. ``text`` is what ``echo`` repeats; ``limit`` is how many tokens each answer may have."""
+    """A prompt ready to run.
+
+    ``text`` is what ``echo`` repeats; ``limit`` is how many tokens each answer may have; ``inputs`` is what ``generate()`` is
+    given beside the tokens, such as pixels.
+    """
 
     ids: tuple[int, ...]
     text: str
     limit: int
+    inputs: dict[str, Any] = {}
 
 
 class Generation(Struct, frozen=True, kw_only=True):

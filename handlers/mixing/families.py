@@ -1,0 +1,78 @@
+"""Which checkpoints answer chats with pictures or sounds, by their configuration alone. Imports no heavy library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from handlers.analyze import read_json
+from handlers.headers import BadHeader
+
+Medium: TypeAlias = Literal["image", "audio"]
+JANUS = "JanusForConditionalGeneration"
+_SEES: frozenset[Medium] = frozenset({"image"})
+_HEARS: frozenset[Medium] = frozenset({"audio"})
+
+_SEEING = (
+    "Aria",
+    "AyaVision",
+    "Cohere2Vision",
+    "DeepseekVL",
+    "FastVlm",
+    "Gemma3",
+    "Glm46V",
+    "Glm4v",
+    "GotOcr2",
+    "Idefics2",
+    "Idefics3",
+    "InternVL",
+    "Janus",
+    "Lfm2Vl",
+    "LightOnOcr",
+    "Llama4",
+    "Llava",
+    "LlavaNext",
+    "LlavaOnevision",
+    "Mistral3",
+    "Mllama",
+    "Ovis2",
+    "PaliGemma",
+    "PerceptionLM",
+    "Qwen2VL",
+    "Qwen2_5_VL",
+    "Qwen3VL",
+    "Qwen3VLMoe",
+    "SmolVLM",
+    "VipLlava",
+)
+_HEARING = ("AudioFlamingo3", "GlmAsr", "Qwen2Audio", "Voxtral")
+_BOTH = ("Gemma3n",)
+MEDIA: Mapping[str, frozenset[Medium]] = {
+    **{f"{name}ForConditionalGeneration": _SEES for name in _SEEING},
+    **{f"{name}ForConditionalGeneration": _HEARS for name in _HEARING},
+    **{f"{name}ForConditionalGeneration": _SEES | _HEARS for name in _BOTH},
+}
+"""By architecture: models whose chats take media as placeholders among the tokens, or by cross-attention."""
+
+
+def architecture_of(path: str) -> str:
+    """The architecture that the snapshot's configuration names first; empty where there is none."""
+    try:
+        config = read_json(Path(path, "config.json"))
+    except BadHeader:
+        return ""
+    return first_architecture(config)
+
+
+def first_architecture(config: Mapping[str, Any]) -> str:
+    names = config.get("architectures")
+    return str(names[0]) if isinstance(names, list) and names else ""
+
+
+def kind_of(path: str) -> Literal["multimodal", "janus"] | None:
+    """The kind of handler that serves the snapshot; None where it is no such model."""
+    name = architecture_of(path)
+    if name == JANUS:
+        return "janus"
+    return "multimodal" if name in MEDIA else None
