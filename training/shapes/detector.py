@@ -9,7 +9,7 @@ import numpy as np
 
 from training.shapes.data import draw
 from training.shapes.learning import Average, Log, as_batch, count, descend
-from training.shapes.saving import labels, save
+from training.shapes.saving import labels, processing, save
 from training.shapes.scenes import KINDS, SIZE, Scene, combinations, crowd
 
 BATCH = 24
@@ -63,7 +63,7 @@ def train(out: Path, seed: int, log: Log, steps: int = 3000) -> None:
 
     for _ in descend(model.parameters(), steps, 1e-3, loss, log, "detector"):
         average.follow(model)
-    save(out, average.model, RTDetrImageProcessor(size={"height": SIZE, "width": SIZE}))
+    save(out, average.model, RTDetrImageProcessor(**processing()))
 
 
 def _wanted(scene: Scene) -> dict[str, Any]:

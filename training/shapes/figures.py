@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from msgspec import Struct, structs
@@ -19,6 +19,7 @@ from training.shapes.learning import Log, as_batch
 from training.shapes.measure import Seen, look
 from training.shapes.scenes import COLOURS, KINDS, LOOKED_AT, PAINTED, Combination, Scene, combinations
 
+Box: TypeAlias = tuple[str, tuple[float, ...]]
 BATCH = 53
 TEST_SEED = 1_000_000
 
@@ -124,7 +125,7 @@ def wrong_captions(scene: Scene) -> Iterator[str]:
 
 
 def detector(folder: Path, count: int = 212) -> dict[str, float]:
-    """Mean overlap of true boxes with the best found one of their kind, 0 where there is none; and how many are too many."""
+    """Mean overlap of true boxes with the best found one of their kind, 0 where there is none; share of right boxes."""
     import torch
     from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
@@ -133,17 +134,22 @@ def detector(folder: Path, count: int = 212) -> dict[str, float]:
     with torch.no_grad():
         found = model(**processor([picture for _, picture in made], return_tensors="pt"))
     results = processor.post_process_object_detection(found, threshold=0.5, target_sizes=[(64, 64)] * count)
-    overlaps = [overlap for (scene, _), result in zip(made, results, strict=True) for overlap in _overlaps(scene, result)]
-    extra = sum(len(result["boxes"]) for result in results) - len(overlaps)
-    return {"mean IoU": float(np.mean(overlaps)), "boxes too many, a picture": extra / count}
-
-
-def _overlaps(scene: Scene, result: Any) -> list[float]:
-    boxes = list(zip(result["boxes"].tolist(), result["labels"].tolist(), strict=True))
-    return [
-        max((iou(shape.box(), box) for box, label in boxes if KINDS[label] == shape.kind), default=0.0)
-        for shape in scene.shapes
+    pairs = [
+        ([(shape.kind, shape.box()) for shape in scene.shapes], [(KINDS[label], box) for label, box in _found(result)])
+        for (scene, _), result in zip(made, results, strict=True)
     ]
+    recall = [overlap for true, boxes in pairs for overlap in _best(true, boxes)]
+    precision = [overlap > 0.5 for true, boxes in pairs for overlap in _best(boxes, true)]
+    return {"mean IoU": float(np.mean(recall)), "right boxes": float(np.mean(precision)) if precision else 0.0}
+
+
+def _found(result: Any) -> list[tuple[int, tuple[float, ...]]]:
+    return list(zip(result["labels"].tolist(), map(tuple, result["boxes"].tolist()), strict=True))
+
+
+def _best(boxes: list[Box], others: list[Box]) -> list[float]:
+    """For each box the overlap with that of ``others`` which fits it best."""
+    return [max((iou(box, other) for label, other in others if label == kind), default=0.0) for kind, box in boxes]
 
 
 def iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:

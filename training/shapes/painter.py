@@ -16,6 +16,7 @@ from training.shapes.scenes import PAINTED, SIZE, Scene, combinations
 from training.shapes.words import MAX_TOKENS, make_tokenizer, worded
 
 PICTURES = 23000
+BATCH = 32
 FACTOR = 4  # pixels a side for one latent
 CHANNELS = 4
 WIDTH = 64  # of the text encoder
@@ -25,17 +26,31 @@ DEFAULTS = {"guidance_scale": 2.0, "num_inference_steps": 25, "height": SIZE, "w
 
 
 def train(out: Path, seed: int, log: Log, steps: tuple[int, int] = (1600, 5000)) -> None:
-    """Train the autoencoder and then the painter, with ``steps`` of each; ``out`` gets the pipeline every 500 steps."""
+    """Train the autoencoder and then the painter, with ``steps`` of each; ``out`` gets the pipeline every 500 steps.
+
+    What ``out`` already holds is learnt on from, with the autoencoder as it is.
+    """
     import torch
 
     torch.manual_seed(seed)
     scenes, pictures = _data(seed)
-    vae = _train_vae(pictures, steps[0], seed, log)
+    vae, model = _begun(out, log) if (out / "model_index.json").exists() else (_train_vae(pictures, steps[0], seed, log), None)
     latents = _encode(vae, pictures)
     deviation = float(latents.std())
     vae.register_to_config(scaling_factor=1 / deviation)
     log(f"painter: {len(scenes)} latents, mean {float(latents.mean()):.3f}, deviation {deviation:.3f}")
-    _train_unet(vae, latents / deviation, scenes, steps[1], seed, out, log)
+    _train_unet(vae, model, latents / deviation, scenes, steps[1], seed, out, log)
+
+
+def _begun(out: Path, log: Log) -> tuple[Any, Any]:
+    """The autoencoder and the model of an earlier training."""
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    log(f"painter: goes on with what {out.name} holds")
+    pipeline = StableDiffusionPipeline.from_pretrained(out)
+    model = torch.nn.ModuleDict({"unet": pipeline.unet, "text": pipeline.text_encoder}).train()
+    return pipeline.vae.requires_grad_(False), model
 
 
 def _data(seed: int) -> tuple[list[Scene], Any]:
@@ -141,21 +156,21 @@ def make_text_encoder(tokenizer: Any) -> Any:
     )
 
 
-def _train_unet(vae: Any, latents: Any, scenes: list[Scene], steps: int, seed: int, out: Path, log: Log) -> None:
+def _train_unet(vae: Any, model: Any, latents: Any, scenes: list[Scene], steps: int, seed: int, out: Path, log: Log) -> None:
     import torch
 
     tokenizer, scheduler = make_tokenizer(), make_scheduler()
-    model = torch.nn.ModuleDict({"unet": make_unet(), "text": make_text_encoder(tokenizer)})
-    log(f"painter: {count(model['unet'])} + {count(model['text'])} parameters, {steps} steps of 64 latents, seed {seed}")
+    model = model or torch.nn.ModuleDict({"unet": make_unet(), "text": make_text_encoder(tokenizer)})
+    log(f"painter: {count(model['unet'])} + {count(model['text'])} parameters, {steps} steps of {BATCH} latents, seed {seed}")
     average = Average(model, 0.999)
     rng = np.random.default_rng(seed)
 
     def loss() -> Any:
-        chosen = rng.integers(len(scenes), size=64)
+        chosen = rng.integers(len(scenes), size=BATCH)
         captions = ["" if rng.random() < UNNAMED else worded(scenes[index], rng) for index in chosen]
         words = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
         clean = latents[torch.from_numpy(chosen)]
-        noise, times = torch.randn_like(clean), torch.randint(0, 1000, (64,))
+        noise, times = torch.randn_like(clean), torch.randint(0, 1000, (BATCH,))
         noisy = scheduler.add_noise(clean, noise, times)
         guess = model["unet"](noisy, times, model["text"](words).last_hidden_state).sample
         return torch.nn.functional.mse_loss(guess, scheduler.get_velocity(clean, noise, times))
