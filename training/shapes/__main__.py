@@ -10,6 +10,7 @@ from training.shapes.learning import LOG, Log
 
 MODELS = {
     "painter": "shapes",
+    "decoder": "shapes",
     "clip": "shapes-clip",
     "classifier": "shapes-classifier",
     "detector": "shapes-detector",
