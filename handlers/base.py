@@ -142,7 +142,9 @@ class BaseHandler(ABC):
         """Make a video; emits ``ProgressDelta`` a step, then all of it as ``FrameDelta``."""
         raise self._unsupported("generate_video")
 
-    def process_image(self, request: t.ImageTaskRequest, ctx: t.RunContext) -> t.LabelResult | t.DepthResult:
+    def process_image(
+        self, request: t.ImageTaskRequest, ctx: t.RunContext
+    ) -> t.LabelResult | t.DepthResult | Deferred[t.LabelResult | t.DepthResult]:
         """Classify, detect, segment, or estimate depth."""
         raise self._unsupported("process_image")
 

@@ -9,11 +9,11 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
+from handlers.memory import is_out_of_memory
 from handlers.types import ModelSpec
 from openai_compat.errors import APIError, InsufficientMemory, ModelUnavailable
 
 OptionsT = TypeVar("OptionsT", bound=Struct)
-_OUT_OF_MEMORY = frozenset({"MemoryError", "OutOfMemoryError"})  # torch's own is known by name, so that it need not be imported
 
 
 def options_of(spec: ModelSpec, type: type[OptionsT]) -> OptionsT:
@@ -32,6 +32,6 @@ def load_errors(spec: ModelSpec) -> Iterator[None]:
     except APIError:
         raise
     except Exception as error:
-        if _OUT_OF_MEMORY & {cls.__name__ for cls in type(error).__mro__}:
+        if is_out_of_memory(error):
             raise InsufficientMemory(f"There is not enough memory to load '{spec.id}'.") from error
         raise ModelUnavailable(f"The files of '{spec.id}' could not be loaded.") from error

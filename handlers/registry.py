@@ -16,6 +16,7 @@ from typing import Any
 from handlers.audio_families import family_of
 from handlers.base import BaseHandler
 from handlers.encoding.families import role_of
+from handlers.seeing.families import is_vision
 from handlers.types import ModelSpec
 from openai_compat.errors import ModelUnavailable
 
@@ -25,6 +26,7 @@ KINDS: Mapping[str, str] = {
     "transformer": "handlers.transformer:TransformerHandler",
     "audio": "handlers.audio:AudioHandler",
     "embedding": "handlers.embedding:EmbeddingHandler",
+    "vision": "handlers.vision:VisionHandler",
 }
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 
@@ -60,6 +62,8 @@ def detect(path: str) -> str:
         return "audio"
     if role_of(path) is not None:
         return "embedding"
+    if is_vision(path):
+        return "vision"
     config = Path(path, "config.json")
     try:
         content = json.loads(config.read_bytes())

@@ -10,6 +10,7 @@ import pytest
 from handlers import types as t
 from handlers.embedding import EmbeddingHandler
 from handlers.transformer import TransformerHandler
+from handlers.vision import VisionHandler
 
 
 class Collector:
@@ -206,3 +207,10 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingHandler:
 def tiny_ranker(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingHandler:
     folder = tmp_path_factory.mktemp("ranker")
     return load_embedding(save_tiny_encoder(folder, head="BertForSequenceClassification", num_labels=1))
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier(tiny_seer: Callable[[str], Path]) -> VisionHandler:
+    handler = VisionHandler(t.ModelSpec(id="tiny", path=str(tiny_seer("vit")), kind="vision", device="cpu", threads=1))
+    handler.load_model(lambda stage, done=0, total=0: None)
+    return handler

@@ -18,6 +18,7 @@ from handlers.deferred import complete
 from handlers.echo import EchoHandler
 from handlers.echo_media import plain
 from handlers.registry import KINDS, resolve
+from handlers.vision import VisionHandler
 from openai_compat.errors import UnsupportedCapability
 
 FACTS = ("get_dependencies", "get_system_dependencies", "analyze", "validate_model_files", "get_model_capabilities")
@@ -51,7 +52,7 @@ every_verb = pytest.mark.parametrize(("kind", "verb"), PAIRS)
 
 
 @pytest.fixture
-def loaded(tiny, tiny_encoder, tiny_clip, tiny_ranker):
+def loaded(tiny, tiny_encoder, tiny_clip, tiny_ranker, tiny_classifier):
     """A fresh loaded instance of any kind that has the verb, so that a test may change its methods."""
 
     def make(kind: str, verb: str = "generate_text") -> BaseHandler:
@@ -61,6 +62,8 @@ def loaded(tiny, tiny_encoder, tiny_clip, tiny_ranker):
             return handler
         if kind == "audio":
             return _audio()
+        if kind == "vision":
+            return _vision(tiny_classifier)
         other = {"embed_text": tiny_encoder, "rank_text": tiny_ranker}.get(verb, tiny_clip)
         model = other if kind == "embedding" else tiny
         copy = object.__new__(type(model))
@@ -89,6 +92,12 @@ def _audio() -> AudioHandler:
     handler = AudioHandler(SPEC)
     handler._backend, handler._verbs = DuplexBackend(), ("process_audio", "generate_audio")
     return handler
+
+
+def _vision(model: VisionHandler) -> VisionHandler:
+    copy = object.__new__(VisionHandler)
+    copy.__dict__.update(model.__dict__)
+    return copy
 
 
 @every_kind
@@ -155,6 +164,8 @@ def test_prepare_inputs_is_on_the_live_path(loaded, collector, monkeypatch, kind
             return inputs + 1
         if kind == "embedding":
             return [*inputs, *inputs]
+        if kind == "vision":
+            return [replace(item, inputs=replace(item.inputs, picture=SQUARE)) for item in inputs]
         return tuple(replace(prompt, ids=(*prompt.ids, 50, 60), limit=3) for prompt in inputs)
 
     monkeypatch.setattr(handler, "prepare_inputs", other)

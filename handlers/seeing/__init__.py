@@ -1,0 +1,1 @@
+"""Models that see: they classify, detect, segment, and estimate depth; one module a task."""
