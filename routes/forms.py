@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 from litestar import Request
 from msgspec import Struct
 
+from openai_compat.errors import InvalidRequest
 from openai_compat.http.form import Form, FormReader, Upload, is_form
 from schemas.form import decode_form
 
 T = TypeVar("T", bound=Struct)
 FILE = "file"
+MISSING = "missing_required_parameter"
 
 
 def from_form(type: type[T], *, file: str | None = FILE) -> Callable[[Form], T]:
@@ -36,6 +38,10 @@ async def read_form(request: Request[Any, Any, Any], type: type[T], *, file: str
     """The fields and the one file called ``file``. Raises ``InvalidRequest`` naming the field at fault."""
     form = await read_whole_form(request)
     return decode_form(form, type), form.file(file)
+
+
+def missing_file(name: str) -> InvalidRequest:
+    return InvalidRequest(f"The file '{name}' is missing from the form, or empty.", param=name, code=MISSING)
 
 
 async def read_whole_form(request: Request[Any, Any, Any]) -> Form:

@@ -18,7 +18,7 @@ from openai_compat.errors import InvalidRequest, UnsupportedParameter
 from openai_compat.media.sniff import sniff, sniff_picture
 from schemas.messages import ImageUrl, InputAudio
 
-MAX_IMAGE_BYTES = 20 * 2**20
+MAX_IMAGE_BYTES = 50 * 2**20
 MAX_AUDIO_BYTES = 25 * 2**20
 MAX_ATTACHMENTS = 16
 

@@ -37,7 +37,7 @@ class Refusal(NamedTuple):
     when: Callable[[Any], bool]
 
 
-def refuse(body: SamplingFields, refusals: Sequence[Refusal]) -> None:
+def refuse(body: Struct, refusals: Sequence[Refusal]) -> None:
     """Raises ``UnsupportedParameter`` for the first line of the table that applies."""
     for param, reason, when in refusals:
         if when(body):

@@ -6,9 +6,16 @@ import typing
 from pathlib import Path
 
 import msgspec
+import openai
 import pytest
 from openai.types import chat as sdk
-from openai.types import completion_create_params, embedding_create_params
+from openai.types import (
+    completion_create_params,
+    embedding_create_params,
+    image_create_variation_params,
+    image_edit_params,
+    image_generate_params,
+)
 from openai.types.audio import speech_create_params, transcription_create_params, translation_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 
@@ -17,10 +24,12 @@ from schemas.chat import ChatCompletionRequest
 from schemas.common import StreamOptions
 from schemas.completions import CompletionRequest
 from schemas.embeddings import EmbeddingRequest
+from schemas.images import ImageEditRequest, ImageGenerationRequest, ImageVariationRequest
 from schemas.messages import ChatMessage
 from schemas.rerank import RerankRequest
 from schemas.speech import CreateSoundRequest, CreateSpeechRequest
 from schemas.transcriptions import TranscriptionRequest, TranslationRequest
+from schemas.videos import CreateVideoRequest, RemixVideoRequest, Video, VideoContentQuery, VideoDeleted, VideoListQuery
 
 HERE = Path(__file__).parent
 PAGE = (HERE.parents[1] / "docs" / "compatibility.md").read_text()
@@ -58,6 +67,8 @@ TRANSCRIPTIONS = "## `POST /v1/audio/transcriptions`"
 TRANSLATIONS = "## `POST /v1/audio/translations`"
 SPEECH = "## `POST /v1/audio/speech`"
 GENERATIONS = "## `POST /v1/audio/generations`"
+VIDEOS = "## `POST /v1/videos`"
+PICTURES, EDITS, VARIATIONS = (f"## `POST /v1/images/{name}`" for name in ("generations", "edits", "variations"))
 SDK_MESSAGES = [
     sdk.ChatCompletionSystemMessageParam,
     sdk.ChatCompletionDeveloperMessageParam,
@@ -126,7 +137,24 @@ KNOWN = {
         names_of(TranslationRequest) | {"file"},
         TRANSLATIONS,
     ),
+    "videos, SDK": (keys_of(video_create_params.VideoCreateParams), names_of(CreateVideoRequest), VIDEOS),
     "speech, SDK": (keys_of(speech_create_params.SpeechCreateParams), names_of(CreateSpeechRequest), SPEECH),
+    "pictures, SDK": (
+        keys_of(image_generate_params.ImageGenerateParamsNonStreaming)
+        | keys_of(image_generate_params.ImageGenerateParamsStreaming),
+        names_of(ImageGenerationRequest),
+        PICTURES,
+    ),
+    "edits, SDK": (
+        keys_of(image_edit_params.ImageEditParamsNonStreaming) | keys_of(image_edit_params.ImageEditParamsStreaming),
+        names_of(ImageEditRequest),
+        EDITS,
+    ),
+    "variations, SDK": (
+        keys_of(image_create_variation_params.ImageCreateVariationParams),
+        names_of(ImageVariationRequest),
+        VARIATIONS,
+    ),
 }
 
 
@@ -155,6 +183,10 @@ def test_every_known_key_is_on_the_compatibility_page(source):
         (TranslationRequest, TRANSLATIONS),
         (CreateSpeechRequest, SPEECH),
         (CreateSoundRequest, GENERATIONS),
+        (CreateVideoRequest, VIDEOS),
+        (ImageGenerationRequest, PICTURES),
+        (ImageEditRequest, EDITS),
+        (ImageVariationRequest, VARIATIONS),
     ],
 )
 def test_every_key_of_ours_is_on_the_page(struct, heading):
@@ -169,3 +201,20 @@ def test_every_key_of_a_legacy_completion_is_on_the_page():
 def test_the_page_knows_four_outcomes():
     tables = [documented(heading) for heading in {heading for _, _, heading in KNOWN.values()}]
     assert {outcome for table in tables for outcome in table.values()} == OUTCOMES
+
+
+@pytest.mark.parametrize(
+    ("params", "struct"),
+    [
+        (video_list_params.VideoListParams, VideoListQuery),
+        (video_remix_params.VideoRemixParams, RemixVideoRequest),
+        (video_download_content_params.VideoDownloadContentParams, VideoContentQuery),
+    ],
+)
+def test_every_parameter_beside_an_order_for_a_video_is_known(params, struct):
+    assert keys_of(params) == names_of(struct)
+
+
+def test_a_video_has_every_key_that_the_sdk_reads():
+    assert set(openai.types.Video.model_fields) == names_of(Video)
+    assert set(openai.types.VideoDeleteResponse.model_fields) == names_of(VideoDeleted)
