@@ -1,0 +1,241 @@
+"""Drawing: a request for pictures becomes calls of a pipeline, each for a batch, and every picture has a seed of its own."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from handlers import types as t
+from handlers.painting.calls import COUNT, IMAGE, STEPS, Call, size_errors
+from handlers.painting.families import PictureTask
+from handlers.painting.pixels import image_of, pasted, picture_of, resized
+from handlers.painting.prompts import tokens_of
+from handlers.painting.steps import Steps
+from handlers.painting.studio import MOST_SEED, Studio, seed_of
+from handlers.speaking.torch_model import seeded
+from openai_compat.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_ENLARGERS = ("Upscale", "SuperResolution")
+_MOST_ENLARGED = 512
+
+
+class Sketch(Struct, frozen=True):
+    """What is drawn from: texts, and pictures in the size that the pipeline works in. ``tokens``: of the prompt."""
+
+    prompt: str
+    negative_prompt: str | None
+    images: tuple[Any, ...]
+    mask: Any
+    tokens: int
+
+
+class Settings(Struct, frozen=True):
+    """How it is drawn; None leaves a setting to the pipeline."""
+
+    task: PictureTask
+    size: tuple[int, int]
+    steps: int | None
+    guidance: float | None
+    strength: float | None
+    seeds: tuple[int, ...]
+    partials: int
+
+
+class Glimpse(Struct, frozen=True):
+    """A picture on the way."""
+
+    index: int
+    image: Any
+    partial: int
+
+
+class Drawn(Struct, frozen=True):
+    """The library's pictures, and the tokens of the prompt."""
+
+    images: tuple[Any, ...]
+    tokens: int
+
+
+class Painter:
+    """Draws with one checkpoint."""
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+
+    # ------------------------------------------------------------ a request
+
+    def check(self, request: t.ImageRequest) -> None:
+        """Raises ``InvalidRequest`` naming the field."""
+        task = self._task(request)
+        pipeline, call = self._studio.pipes.painter(task)
+        if task != "generate" and not request.images:
+            raise InvalidRequest("There is no picture to start from.", param="image")
+        most = len([name for name in IMAGE if call.takes(name)])
+        if len(request.images) > most and not call.takes("images") and task != "generate":
+            raise InvalidRequest(f"'{self._studio.id}' takes {most} of them at a time.", param="image")
+        if request.strength is not None and not 0 < request.strength <= 1:
+            raise InvalidRequest("The strength is more than 0 and at most 1.", param="strength")
+        if request.seed is not None and not 0 <= request.seed <= MOST_SEED - request.n:
+            raise InvalidRequest("The seed is a whole number from 0 to 2^63.", param="seed")
+        self._studio.check_words(pipeline, call, request)
+        self._size(request, pipeline, call)
+
+    def prepare(self, request: t.ImageRequest) -> Sketch:
+        pipeline, call = self._studio.pipes.painter(self._task(request))
+        size = self._size(request, pipeline, call)
+        mask = None if request.mask is None else resized(image_of(request.mask).convert("L"), size, sharp=True)
+        images = tuple(resized(image_of(picture).convert("RGB"), size) for picture in request.images)
+        return Sketch(request.prompt, request.negative_prompt, images, mask, tokens_of(pipeline, call, request.prompt))
+
+    def settings(self, request: t.ImageRequest) -> Settings:
+        task, studio = self._task(request), self._studio
+        pipeline, call = studio.pipes.painter(task)
+        strength = self._strength(request, call)
+        steps = studio.steps(call, request.steps, request.quality)
+        if steps is not None and strength is not None:
+            steps = max(steps, math.ceil(1 / strength))  # of which an edit takes its share, and needs one
+        first = seed_of(request.seed)
+        seeds = tuple(first + number for number in range(request.n))
+        guidance = studio.guidance(call, request.guidance)
+        partials = request.partial_images if request.stream else 0
+        return Settings(task, self._size(request, pipeline, call), steps, guidance, strength, seeds, partials)
+
+    # ------------------------------------------------------------ drawing
+
+    def draw(self, sketch: Sketch, settings: Settings, ctx: t.RunContext) -> Drawn:
+        """Raises ``InvalidRequest`` where the model's own safety checker objects."""
+        pipeline, call = self._studio.pipes.painter(settings.task)
+        most = self._studio.options.max_batch if call.first(COUNT) and call.generators else 1
+        seeds = settings.seeds
+        batches = [seeds[start : start + most] for start in range(0, len(seeds), most)]
+        images: list[Image] = []
+        for number, batch in enumerate(batches):
+            steps = Steps(pipeline, ctx, call=number, calls=len(batches))
+            first = len(images)
+            steps.show(settings.partials, settings.size, lambda partial, shown: _glimpses(ctx, first, partial, shown))  # noqa: B023 -- called in this round alone
+            images += self._batch(pipeline, call, sketch, settings, batch, steps)
+        return Drawn(tuple(self._finished(image, sketch) for image in images), sketch.tokens)
+
+    def _batch(
+        self, pipeline: Any, call: Call, sketch: Sketch, settings: Settings, seeds: tuple[int, ...], steps: Steps
+    ) -> list[Image]:
+        """What the pipeline draws from the global generator is this batch's alone too."""
+        import torch
+
+        arguments = _arguments(call, sketch, settings) | _labels(pipeline, call, sketch)
+        generators = [torch.Generator(device="cpu").manual_seed(seed) for seed in seeds]
+        if call.takes("generator"):
+            arguments["generator"] = generators if call.generators else generators[0]
+        if (count := call.first(COUNT)) is not None:
+            arguments[count] = len(seeds)
+        with (
+            torch.inference_mode(),
+            seeded(seeds[0], pipeline.device),
+            steps.followed(call) as following,
+            size_errors(settings.size),
+        ):
+            made = pipeline(**arguments, **following)
+        flagged = sum(map(bool, getattr(made, "nsfw_content_detected", None) or ()))
+        if flagged:
+            message = f"The model's own safety checker objects to {flagged} of the pictures."
+            raise InvalidRequest(message, param="prompt", code="content_policy_violation")
+        return list(made.images)
+
+    def _finished(self, image: Image, sketch: Sketch) -> Image:
+        """Outside of a mask a picture stays what it was, to the pixel."""
+        if sketch.mask is None or not self._studio.options.paste or image.size != sketch.mask.size:
+            return image
+        return pasted(image, sketch.images[0], sketch.mask)
+
+    # ------------------------------------------------------------ choices
+
+    def _task(self, request: t.ImageRequest) -> PictureTask:
+        if request.task == "vary":
+            return self._studio.pipes.varies()
+        if request.task == "edit":
+            return "edit" if request.mask is None else "inpaint"
+        return "generate"
+
+    def _strength(self, request: t.ImageRequest, call: Call) -> float | None:
+        if not call.takes("strength"):
+            return None
+        usual = self._studio.options.vary_strength if request.task == "vary" else self._studio.options.strength
+        return usual if request.strength is None else request.strength
+
+    def _size(self, request: t.ImageRequest, pipeline: Any, call: Call) -> tuple[int, int]:
+        """An edit without a size has its picture's proportions; what enlarges keeps the picture as it is."""
+        sizes = self._studio.sizes(pipeline, call)
+        if self._task(request) == "generate" or not request.images:
+            return sizes.checked(request.width, request.height)
+        picture = request.images[0]
+        if any(word in type(pipeline).__name__ for word in _ENLARGERS):
+            return _enlarged(picture, request, sizes.multiple)
+        if request.width is None and request.height is None:
+            return sizes.near(picture)
+        return sizes.checked(request.width, request.height)
+
+
+def answer(raw: Any) -> t.PictureDelta | t.PictureResult | t.ProgressDelta:
+    """The library's pictures as ours."""
+    if isinstance(raw, Glimpse):
+        return t.PictureDelta(index=raw.index, picture=picture_of(raw.image), partial=raw.partial)
+    if isinstance(raw, Drawn):
+        usage = t.Usage(prompt_tokens=raw.tokens)
+        return t.PictureResult(pictures=tuple(picture_of(image) for image in raw.images), usage=usage)
+    progress: t.ProgressDelta = raw
+    return progress
+
+
+def _glimpses(ctx: t.RunContext, first: int, partial: int, images: list[Image]) -> None:
+    for number, image in enumerate(images):
+        ctx.emit(Glimpse(first + number, image, partial))  # type: ignore[arg-type]  # the handler makes a delta of it
+
+
+def _enlarged(picture: t.Picture, request: t.ImageRequest, multiple: int) -> tuple[int, int]:
+    if request.width is not None or request.height is not None:
+        raise InvalidRequest("This model enlarges the picture it is given, by a factor of its own.", param="size")
+    if max(picture.width, picture.height) > _MOST_ENLARGED:
+        raise InvalidRequest(f"This model enlarges pictures of at most {_MOST_ENLARGED} pixels a side.", param="image")
+    across, down = (max(multiple, side // multiple * multiple) for side in (picture.width, picture.height))
+    return across, down
+
+
+def _arguments(call: Call, sketch: Sketch, settings: Settings) -> dict[str, Any]:
+    """What the pipeline takes of it all; what it has no argument for was refused before, or is what it does anyway."""
+    width, height = settings.size
+    wanted: dict[str | None, Any] = {
+        "prompt": sketch.prompt,
+        "negative_prompt": sketch.negative_prompt,
+        "width": width,
+        "height": height,
+        STEPS: settings.steps,
+        call.guidance: settings.guidance,
+        "strength": settings.strength,
+        "mask_image": sketch.mask,
+        "output_type": "pil",
+    }
+    if settings.task != "generate":
+        wanted |= _sources(call, sketch)
+    return {name: value for name, value in wanted.items() if name is not None and value is not None and call.takes(name)}
+
+
+def _sources(call: Call, sketch: Sketch) -> dict[str | None, Any]:
+    """Pictures in the order of the arguments for them; ``images`` takes any number."""
+    if call.takes("images"):
+        return {"images": list(sketch.images)}
+    return dict(zip((name for name in IMAGE if call.takes(name)), sketch.images, strict=False))
+
+
+def _labels(pipeline: Any, call: Call, sketch: Sketch) -> dict[str, Any]:
+    """A model of classes takes the prompt for the name of one. Raises ``InvalidRequest``."""
+    if not call.takes("class_labels") or not hasattr(pipeline, "get_label_ids"):
+        return {}
+    try:
+        return {"class_labels": pipeline.get_label_ids([sketch.prompt])}
+    except ValueError as error:
+        raise InvalidRequest("This model draws what it has names for; the prompt is none of them.", param="prompt") from error
