@@ -112,8 +112,7 @@ class GrammarSpec(Struct, frozen=True, kw_only=True):
 class TextRequest(Struct, frozen=True, kw_only=True):
     """A chat (``messages``) or plain prompts (``prompts``: text or token ids); exactly one of them is given.
 
-    Choices are numbered ``prompt_index * n + sample_index``. ``max_tokens_param`` and ``prompt_param`` are the client's field
-    names, for error messages.
+    Choices are numbered ``prompt_index * n + sample_index``. ``prompt_param`` is the client's field name, for error messages.
     """
 
     messages: tuple[Message, ...] | None = None

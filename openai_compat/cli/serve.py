@@ -7,6 +7,7 @@ import logging
 import socket
 from collections.abc import Sequence
 from shlex import quote
+from threading import Thread
 from typing import Any
 
 from handlers.types import Verb
@@ -14,7 +15,7 @@ from openai_compat import logs
 from openai_compat.cli.pull import pull as pull_models
 from openai_compat.config import Config
 from openai_compat.gateway.catalog import Catalog
-from openai_compat.gateway.inspect import missing_models
+from openai_compat.gateway.inspect import check_models, missing_models
 from openai_compat.http.server import base_url, listen, run
 from openai_compat.settings import ConfigError, check_exposure
 
@@ -53,6 +54,16 @@ def _announce(config: Config, listener: socket.socket) -> None:
     if config.server.log_format == "text" and names:
         command = example(url, names[0], _abilities(config, names[0]), with_key=bool(config.auth.keys))
         _logger.info("try it: %s", command)
+    Thread(target=warn, args=(config,), name="check", daemon=True).start()
+
+
+def warn(config: Config) -> None:
+    """Say before the first request what each would be told; reading files is nothing that the server should wait for."""
+    for checked in check_models(config):
+        for problem in checked.problems or (
+            () if checked.present else (f"The files of the model '{checked.id}' are not here.",)
+        ):
+            _logger.warning("%s", problem)
 
 
 def _abilities(config: Config, name: str) -> tuple[Verb, ...]:
@@ -64,6 +75,7 @@ _QUESTIONS: dict[Verb, tuple[str, dict[str, Any]]] = {
     "generate_text": ("chat/completions", {"messages": [{"role": "user", "content": "Hello!"}]}),
     "embed_text": ("embeddings", {"input": "Hello!"}),
     "generate_audio": ("audio/speech", {"voice": "alloy", "input": "Hello!"}),
+    "generate_image": ("images/generations", {"prompt": "a red circle on a blue background"}),
 }
 
 

@@ -210,7 +210,7 @@ def _spec(model_id: str, model: Model, path: Path, kind: str = "") -> ModelSpec:
 
 def _refusal(model_id: str, problems: tuple[str, ...]) -> str:
     more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-    return f"The files of the model '{model_id}' are refused: {'; '.join(problems[:3])}{more}"
+    return f"The model '{model_id}' cannot be served: {'; '.join(problems[:3])}{more}"
 
 
 def _absent(model_id: str, model: Model) -> str:

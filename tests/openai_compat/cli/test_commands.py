@@ -212,7 +212,7 @@ def test_check_names_each_model_that_cannot_be_served(here) -> None:
     assert ended.returncode == 1
     assert re.search(r"^echo +good *$", ended.stdout, re.MULTILINE)
     assert re.search(r"^missing .*there is no such folder or file *$", ended.stdout, re.MULTILINE)
-    assert re.search(r"^dangerous .*refused", ended.stdout, re.MULTILINE)
+    assert re.search(r"^dangerous .*cannot be served", ended.stdout, re.MULTILINE)
 
 
 def test_models_are_listed_with_their_aliases(here) -> None:

@@ -5,7 +5,8 @@ import shlex
 
 import pytest
 
-from openai_compat.cli.serve import example
+from openai_compat.cli.serve import example, warn
+from openai_compat.config import Config, Model
 
 
 @pytest.mark.parametrize(
@@ -14,6 +15,7 @@ from openai_compat.cli.serve import example
         (("generate_text",), "/chat/completions"),
         (("embed_text", "embed_image"), "/embeddings"),
         (("generate_audio",), "/audio/speech"),
+        (("generate_image",), "/images/generations"),
         ((), "/chat/completions"),
     ],
 )
@@ -29,3 +31,15 @@ def test_one_that_listens_gets_a_recording_and_the_key():
     assert "file=@speech.wav" in words
     assert "model=whisper" in words
     assert "authorization: Bearer $OPENAI_API_KEY" in words
+
+
+def test_the_log_says_of_each_model_why_it_cannot_be_served(tmp_path, caplog):
+    models = {
+        "echo": Model(source="", kind="echo"),
+        "gone": Model(source=str(tmp_path / "nowhere")),
+        "strange": Model(source="", kind="nobody"),
+    }
+    warn(Config(models=models))
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert "'gone' are not here" in caplog.messages[0]
+    assert "'strange' cannot be served: There is no handler of kind 'nobody'" in caplog.messages[1]

@@ -97,7 +97,7 @@ def test_a_model_that_is_not_pulled_is_listed_as_not_available(tmp_path: Path) -
 def test_files_that_the_scan_refuses_are_never_given_to_anyone(tmp_path: Path) -> None:
     known = catalog(tmp_path, {"tiny": write_llama(tmp_path / "tiny", auto_map={"AutoModel": "x.Y"})})
     for ask in (known.spec, known.analysis):
-        with pytest.raises(ModelUnavailable, match="'tiny' are refused: config.json: .*auto_map") as caught:  # noqa: RUF043
+        with pytest.raises(ModelUnavailable, match="'tiny' cannot be served: config.json: .*auto_map") as caught:  # noqa: RUF043
             ask("tiny")
         assert str(tmp_path) not in caught.value.message
     assert [entry.available for entry in known.models()] == [False]
