@@ -43,6 +43,7 @@ from routes.models import ModelController
 from routes.rerank import RerankController
 from routes.speech import SpeechController
 from routes.transcriptions import TranscriptionController
+from routes.vision import VisionController
 
 # What a model answers: the same routes in the gateway, which relays them, and in a worker, which runs them.
 MODEL_ROUTES: tuple[ControllerRouterHandler, ...] = (
@@ -52,6 +53,7 @@ MODEL_ROUTES: tuple[ControllerRouterHandler, ...] = (
     RerankController,
     SpeechController,
     TranscriptionController,
+    VisionController,
 )
 GATEWAY_ROUTES: tuple[ControllerRouterHandler, ...] = (
     ModelController,
