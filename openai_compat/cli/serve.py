@@ -63,7 +63,7 @@ def warn(config: Config) -> None:
         for problem in checked.problems or (
             () if checked.present else (f"The files of the model '{checked.id}' are not here.",)
         ):
-            _logger.warning("%s", problem)
+            _logger.warning("%s: %s", checked.id, problem)
 
 
 def _abilities(config: Config, name: str) -> tuple[Verb, ...]:

@@ -41,5 +41,5 @@ def test_the_log_says_of_each_model_why_it_cannot_be_served(tmp_path, caplog):
     }
     warn(Config(models=models))
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
-    assert "'gone' are not here" in caplog.messages[0]
-    assert "'strange' cannot be served: There is no handler of kind 'nobody'" in caplog.messages[1]
+    assert caplog.messages[0] == "gone: The files of the model 'gone' are not here."
+    assert "strange: The model 'strange' cannot be served: There is no handler of kind 'nobody'" in caplog.messages[1]
