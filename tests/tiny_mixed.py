@@ -247,7 +247,6 @@ def _janus(tokenizer: Any, *, width: int = 32, channels: int = 32) -> Made:
         hf.JanusImageProcessorPil(size=SQUARE), tokenizer, num_image_tokens=16, chat_template=TEMPLATE
     )
     model = hf.JanusForConditionalGeneration(config)
-    model.generation_config.generation_kwargs = {"boi_token_id": _id(tokenizer, "<boi>")}
     model.generation_config.guidance_scale = 5.0
     model.generation_config.do_sample = True
     return processor, model

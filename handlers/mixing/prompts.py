@@ -25,6 +25,22 @@ class MediaPromptBuilder(PromptBuilder):
         self._device = device
         processor.tokenizer = InertTokenizer(vocabulary.tokenizer, lambda text, start: self._tokens(text, start=start))
 
+    @property
+    def picture_start_id(self) -> int | None:
+        """The token behind which a picture is painted."""
+        number: int | None = self._tokenizer.convert_tokens_to_ids(self._processor.image_start_token)
+        return number
+
+    def to_paint(self, prompt: str, *, codes: int) -> Prompt:
+        """What a picture of ``codes`` tokens continues: the prompt as a chat's only message where there is a template."""
+        words = t.Message(role="user", parts=(t.TextPart(text=prompt),))
+        text = self._mark_text(prompt)
+        if self._template is not None:
+            text = self._rendered((words,), t.TextRequest(messages=(words,)))
+        text += self._processor.image_start_token
+        ids = self._tokens(text, start=self._needs_start(text))
+        return Prompt(ids=tuple(ids), text=self._marked.sub(r"\1", text), limit=codes)
+
     def _continued(self, messages: tuple[t.Message, ...], request: t.TextRequest) -> Prompt:
         """The last user text, with the pictures and sounds of its message where they stood."""
         where = last_user(messages)
