@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from handlers import types as t
 from handlers.deferred import Deferred
 from handlers.mixing.families import MEDIA, architecture_of
 from handlers.mixing.modes import MULTIMODAL_MODES
 from handlers.transformer import TransformerHandler
 from openai_compat.errors import UnsupportedCapability
+
+if TYPE_CHECKING:
+    from handlers.mixing.prompts import MediaPromptBuilder
 
 _NAMES = {"image": "pictures", "audio": "sounds"}
 
@@ -19,6 +24,7 @@ class MultimodalHandler(TransformerHandler):
     """
 
     modes = MULTIMODAL_MODES
+    _prompts: MediaPromptBuilder
 
     # ------------------------------------------------------------ facts
 

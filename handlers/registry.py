@@ -16,6 +16,7 @@ from typing import Any
 from handlers.audio_families import family_of
 from handlers.base import BaseHandler
 from handlers.encoding.families import role_of
+from handlers.mixing.families import kind_of
 from handlers.seeing.families import is_vision
 from handlers.types import ModelSpec
 from openai_compat.errors import ModelUnavailable
@@ -27,6 +28,8 @@ KINDS: Mapping[str, str] = {
     "audio": "handlers.audio:AudioHandler",
     "embedding": "handlers.embedding:EmbeddingHandler",
     "vision": "handlers.vision:VisionHandler",
+    "multimodal": "handlers.multimodal:MultimodalHandler",
+    "janus": "handlers.janus:JanusHandler",
 }
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 
@@ -64,6 +67,8 @@ def detect(path: str) -> str:
         return "embedding"
     if is_vision(path):
         return "vision"
+    if (mixed := kind_of(path)) is not None:
+        return mixed
     config = Path(path, "config.json")
     try:
         content = json.loads(config.read_bytes())

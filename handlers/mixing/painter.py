@@ -82,6 +82,7 @@ class Painter:
 
     Args:
         to_pictures: pixels as the model's decoder gives them, ``[pictures, height, width, 3]``, as pictures.
+        kept: tokens of a prompt that remain where its words are left out; ``blank`` takes the others' places.
     """
 
     def __init__(
@@ -169,7 +170,7 @@ class Painter:
         return torch.cat([worded, worded.masked_fill(~kept, self._blank)])
 
     def _scores(self, embeddings: Tensor, cache: Any) -> Tensor:
-        """The next code's logits. The text engine's attention is set aside meanwhile: what is painted has a cache of its own."""
+        """The next code's logits. The text engine's attention is set aside meanwhile: this has a cache of its own."""
         config = self._model.config.text_config
         before = config._attn_implementation
         config._attn_implementation = _OWN_ATTENTION

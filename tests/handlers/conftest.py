@@ -9,6 +9,8 @@ import pytest
 
 from handlers import types as t
 from handlers.embedding import EmbeddingHandler
+from handlers.janus import JanusHandler
+from handlers.multimodal import MultimodalHandler
 from handlers.transformer import TransformerHandler
 from handlers.vision import VisionHandler
 
@@ -79,6 +81,22 @@ def loader() -> Callable[..., TransformerHandler]:
 def smollm2(smollm2_folder: Path) -> TransformerHandler:
     """The real model, as it is served."""
     return load(smollm2_folder, context_length=None)
+
+
+@pytest.fixture(scope="session")
+def tiny_llava(tiny_mixed: Callable[..., Path]) -> MultimodalHandler:
+    handler = MultimodalHandler(
+        t.ModelSpec(id="tiny", path=str(tiny_mixed("llava")), kind="multimodal", device="cpu", threads=1)
+    )
+    handler.load_model(lambda stage, done=0, total=0: None)
+    return handler
+
+
+@pytest.fixture(scope="session")
+def tiny_janus(tiny_mixed: Callable[..., Path]) -> JanusHandler:
+    handler = JanusHandler(t.ModelSpec(id="tiny", path=str(tiny_mixed("janus")), kind="janus", device="cpu", threads=1))
+    handler.load_model(lambda stage, done=0, total=0: None)
+    return handler
 
 
 # ---------------------------------------------------------------- encoders

@@ -52,7 +52,7 @@ every_verb = pytest.mark.parametrize(("kind", "verb"), PAIRS)
 
 
 @pytest.fixture
-def loaded(tiny, tiny_encoder, tiny_clip, tiny_ranker, tiny_classifier):
+def loaded(tiny, tiny_encoder, tiny_clip, tiny_ranker, tiny_classifier, tiny_llava, tiny_janus):
     """A fresh loaded instance of any kind that has the verb, so that a test may change its methods."""
 
     def make(kind: str, verb: str = "generate_text") -> BaseHandler:
@@ -65,7 +65,7 @@ def loaded(tiny, tiny_encoder, tiny_clip, tiny_ranker, tiny_classifier):
         if kind == "vision":
             return _vision(tiny_classifier)
         other = {"embed_text": tiny_encoder, "rank_text": tiny_ranker}.get(verb, tiny_clip)
-        model = other if kind == "embedding" else tiny
+        model = {"embedding": other, "multimodal": tiny_llava, "janus": tiny_janus}.get(kind, tiny)
         copy = object.__new__(type(model))
         copy.__dict__.update(model.__dict__)
         return copy

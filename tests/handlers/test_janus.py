@@ -255,6 +255,26 @@ def test_a_prompt_that_leaves_no_room_for_a_picture_is_refused(loaded, collector
     assert caught.value.param == "prompt"
 
 
+@two_checkpoints
+@pytest.mark.parametrize("mode", JanusHandler.modes)
+def test_each_of_its_modes_answers(loaded, collector, changes, mode: str) -> None:
+    handler = loaded(**changes)
+    if mode == "image":
+        assert run(handler, request(mode=mode), collector()).pictures
+        return
+    picture = t.ImagePart(picture=t.Picture(width=32, height=32, pixels=bytes(range(256)) * 12))
+    parts: tuple[t.Part, ...] = (
+        (t.TextPart(text="What?"), picture) if mode in ("multimodal", "analyze") else (t.TextPart(text="Hm?"),)
+    )
+    asked = t.TextRequest(
+        messages=(t.Message(role="user", parts=parts),), sampling=t.Sampling(max_tokens=4, ignore_eos=True), mode=mode
+    )
+    asked = handler.apply_mode_settings(asked)
+    handler.validate_inputs(asked)
+    verb = handler.process_multimodal if len(parts) > 1 else handler.generate_text
+    assert complete(verb(asked, collector())).usage.completion_tokens == 4
+
+
 def test_a_mode_that_it_lacks_is_refused(loaded) -> None:
     with pytest.raises(UnsupportedMode):
         loaded().apply_mode_settings(request(mode="creative"))
