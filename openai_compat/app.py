@@ -14,6 +14,7 @@ from openai_compat.auth import Authentication
 from openai_compat.config import Config
 from openai_compat.directory import GatewayDirectory, GatewayHappenings, GatewayReadiness
 from openai_compat.gateway.catalog import Catalog
+from openai_compat.gateway.jobs.videos import VideoDesk
 from openai_compat.gateway.pool import Pool
 from openai_compat.gateway.relay import Relay
 from openai_compat.gateway.store.links import Links
@@ -43,6 +44,8 @@ from routes.models import ModelController
 from routes.rerank import RerankController
 from routes.speech import SpeechController
 from routes.transcriptions import TranscriptionController
+from routes.video_worker import VideoWorkerController
+from routes.videos import VideoController
 from routes.vision import VisionController
 
 # What a model answers: the same routes in the gateway, which relays them, and in a worker, which runs them.
@@ -61,7 +64,9 @@ GATEWAY_ROUTES: tuple[ControllerRouterHandler, ...] = (
     HealthController,
     MetricsController,
     MediaController,
+    VideoController,
 )
+WORKER_ROUTES: tuple[ControllerRouterHandler, ...] = (VideoWorkerController,)
 
 
 def create_gateway(config: Config) -> ASGIApp:
@@ -73,6 +78,7 @@ def create_gateway(config: Config) -> ASGIApp:
     metrics = Metrics(pool.states)
     storage = Storage(config)
     links = Links(config, storage)
+    videos = VideoDesk(config, catalog, pool, storage)
     relay = Relay(config, catalog, pool, links)
     app = Litestar(
         route_handlers=[*MODEL_ROUTES, *GATEWAY_ROUTES],
@@ -83,12 +89,13 @@ def create_gateway(config: Config) -> ASGIApp:
             "happenings": given(GatewayHappenings(pool)),
             "metrics_registry": given(metrics.registry),
             "links": given(links),
+            "videos": given(videos),
             **model_dependencies(None, timing, None),
         },
         exception_handlers=exception_handlers,
         openapi_config=openapi_config(version("openai-compat")),
-        on_startup=[storage.start, pool.start],
-        on_shutdown=[pool.close, storage.close],
+        on_startup=[storage.start, pool.start, videos.start],
+        on_shutdown=[videos.close, pool.close, storage.close],
         **plain(),
     )
     limited = BodyLimit(app, max_body=parse_size(config.server.max_body))
@@ -101,7 +108,7 @@ def create_worker(runner: Runner, *, model_id: str, timing: StreamTiming) -> Lit
     logging.getLogger(__name__).debug("%s is served", model_id)
     media = MediaDecoder(AudioLimits.of(runner.handler.spec.options))
     return Litestar(
-        route_handlers=[*MODEL_ROUTES],
+        route_handlers=[*MODEL_ROUTES, *WORKER_ROUTES],
         dependencies=model_dependencies(runner, timing, media),
         exception_handlers=exception_handlers,
         openapi_config=None,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from litestar import Controller, Request, Response, post
 from litestar.di import NamedDependency
@@ -22,10 +21,9 @@ from openai_compat.protocol import RelayFacts
 from openai_compat.translate import speech
 from openai_compat.worker.runner import Runner
 from routes.answering import Submit
+from routes.apart import apart
 from schemas.decode import decode
 from schemas.speech import CreateSoundRequest, CreateSpeechRequest, SoundFormat, SpeechEvent
-
-T = TypeVar("T")
 
 
 class SpeechController(Controller):
@@ -103,10 +101,10 @@ async def _encoded(submit: Submit, format: SoundFormat) -> AsyncGenerator[tuple[
     try:
         async for batch in job.batches():
             if encoder is None:
-                encoder = await _apart(_encoder_for, batch, format)
-            yield await _apart(_feed, encoder, batch), None
+                encoder = await apart(_encoder_for, batch, format)
+            yield await apart(_feed, encoder, batch), None
         result: Any = await job.result()
-        yield (b"" if encoder is None else await _apart(encoder.finish)), result
+        yield (b"" if encoder is None else await apart(encoder.finish)), result
     finally:
         job.cancel()
         if encoder is not None:
@@ -123,13 +121,3 @@ def _feed(encoder: Encoder | None, batch: list[Delta]) -> bytes:
     if encoder is None:
         return b""
     return b"".join(encoder.feed(delta.sound.pcm) for delta in batch if isinstance(delta, SoundDelta))
-
-
-async def _apart(function: Callable[..., T], *arguments: Any) -> T:
-    """In a thread, and to its end even where nobody waits for it any more: what it works with is closed next."""
-    work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait({work})
-        raise

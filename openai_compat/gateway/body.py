@@ -42,15 +42,27 @@ async def read_form_body(
         Unavailable: there is no room for it now.
         Cancelled: the client left before it was complete.
     """
-    fields = {name: value.decode("latin-1").strip() for name, value in headers}
-    _check_origin(fields, origins)
-    if fields.get(b"content-encoding", "identity").lower() not in ("", "identity"):
-        raise UnsupportedMediaType("A form is taken without a content encoding only.")
-    reader = FormReader(fields.get(b"content-type", ""), keep_files=False)
+    fields, reader = _form_reader(headers, origins, keep_files=False)
     async for piece in _pieces(receive, limit, fields.get(b"content-length", "")):
         reader.feed(piece)
         await spooled.write(piece)
     return reader.finish()
+
+
+async def read_whole_form(headers: Headers, receive: Receive, limit: int, origins: Collection[str] = ()) -> Form:
+    """A form with its files, in memory. Raises as ``read_form_body`` does."""
+    fields, reader = _form_reader(headers, origins, keep_files=True)
+    async for piece in _pieces(receive, limit, fields.get(b"content-length", "")):
+        reader.feed(piece)
+    return reader.finish()
+
+
+def _form_reader(headers: Headers, origins: Collection[str], *, keep_files: bool) -> tuple[dict[bytes, str], FormReader]:
+    fields = {name: value.decode("latin-1").strip() for name, value in headers}
+    _check_origin(fields, origins)
+    if fields.get(b"content-encoding", "identity").lower() not in ("", "identity"):
+        raise UnsupportedMediaType("A form is taken without a content encoding only.")
+    return fields, FormReader(fields.get(b"content-type", ""), keep_files=keep_files)
 
 
 def _check_origin(fields: dict[bytes, str], origins: Collection[str]) -> None:

@@ -78,6 +78,13 @@ class MediaFolder:
             raise gone()
         return found[0]
 
+    async def named(self, name: str) -> Media:
+        """Any file, by a name that came from an object. Raises ``NotFound``."""
+        found = await self._select("WHERE name = ?", name)
+        if not found:
+            raise gone()
+        return found[0]
+
     async def of_object(self, id: str) -> tuple[Media, ...]:
         return await self._select("WHERE object = ? ORDER BY created, name", id)
 

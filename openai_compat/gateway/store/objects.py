@@ -43,14 +43,18 @@ class Objects:
         """Keep a new one, which does not expire before it is told to."""
         values = (id, self._kind, owner, status, created, body)
         columns = "id, kind, owner, status, created, body"
-        await self._execute(f"INSERT INTO objects ({columns}) VALUES (?, ?, ?, ?, ?, ?)", values)  # noqa: S608
+        statement = f"INSERT INTO objects ({columns}) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608
+        await self._database.run(lambda connection: connection.execute(statement, values))
 
     async def change(self, id: str, *, status: str, body: bytes, expires: int | None = None) -> None:
-        """Nothing happens where it is gone."""
-        await self._execute(
-            "UPDATE objects SET status = ?, body = ?, expires = ? WHERE id = ? AND kind = ?",
-            (status, body, expires, id, self._kind),
-        )
+        """Its files expire with it. Nothing happens where it is gone."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            statement = "UPDATE objects SET status = ?, body = ?, expires = ? WHERE id = ? AND kind = ?"
+            connection.execute(statement, (status, body, expires, id, self._kind))
+            connection.execute("UPDATE media SET expires = ? WHERE object = ?", (expires, id))
+
+        await self._database.run(work)
 
     async def get(self, id: str, owner: str) -> Kept | None:
         """The object, if it is ``owner``'s and has not expired."""
@@ -72,9 +76,6 @@ class Objects:
         """Everybody's, the oldest first."""
         marks = ", ".join("?" * len(statuses))
         return tuple(await self._select(f"WHERE kind = ? AND status IN ({marks}) ORDER BY number", (self._kind, *statuses)))
-
-    async def _execute(self, statement: str, values: Sequence[object]) -> None:
-        await self._database.run(lambda connection: connection.execute(statement, values))
 
     async def _select(self, rest: str, values: Sequence[object]) -> list[Kept]:
         def read(connection: sqlite3.Connection) -> list[Kept]:

@@ -1,0 +1,254 @@
+"""`/v1/videos` behind its routes: jobs of this server, each kept before anything else happens with it.
+
+A video that waits when the server ends is made by the next one; one that was being made is marked as failed, since what
+it had come to is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from functools import partial
+
+from litestar.types import HTTPScope, Receive
+from msgspec.structs import replace
+
+from openai_compat.config import Config
+from openai_compat.errors import APIError, Conflict, InvalidRequest, NotFound, error_body
+from openai_compat.gateway.body import brings_form, read_json_body, read_whole_form
+from openai_compat.gateway.checks import Checks, Names, verbs_of
+from openai_compat.gateway.jobs.making import Leases, Maker, Refused
+from openai_compat.gateway.jobs.queue import JobQueue
+from openai_compat.gateway.jobs.record import COMPLETED, FAILED, KIND, QUEUED, RUNNING, VideoRecord, shown
+from openai_compat.gateway.store.folder import Media, OpenFile
+from openai_compat.gateway.store.objects import Kept
+from openai_compat.gateway.store.storage import Storage, Store
+from openai_compat.sizes import parse_size
+from openai_compat.translate import videos
+from openai_compat.translate.attachments import Attachment, picture_file
+from schemas.decode import decode
+from schemas.form import decode_form
+from schemas.videos import (
+    CreateVideoRequest,
+    RemixVideoRequest,
+    Variant,
+    Video,
+    VideoDeleted,
+    VideoError,
+    VideoList,
+    VideoListQuery,
+)
+
+logger = logging.getLogger(__name__)
+_ID = 16  # bytes of chance in an id
+_SEEDS = 2**31
+_RESTARTED = VideoError(code="server_restarted", message="The server was restarted while it made the video.")
+_FAILED = "The server had an error while it made the video."
+
+
+class VideoDesk:
+    """Takes orders for videos, and hands them out. An owner is a key's id."""
+
+    def __init__(self, config: Config, catalog: Names, pool: Leases, storage: Storage) -> None:
+        self._storage = storage
+        self._checks = Checks(catalog)
+        self._maker = Maker(pool, config.jobs.timeout)
+        self._queue = JobQueue(config.jobs)
+        self._expiry = round(config.storage.expiry)
+        self._grace = config.server.shutdown_grace
+        self._max_body = parse_size(config.server.max_body)
+        self._origins = config.server.cors_origins
+        self._progress: dict[str, int] = {}
+
+    async def start(self) -> None:
+        """Go on with what an earlier server left."""
+        if self._storage.store is None:
+            return
+        for kept in await self._storage.store.objects(KIND).with_status(QUEUED, RUNNING):
+            if kept.status == RUNNING:
+                await self._fail(self._storage.store, kept, _RESTARTED)
+            else:
+                self._enqueue(kept, VideoRecord.of(kept))
+
+    async def close(self) -> None:
+        """Let the videos that are being made be finished within the grace."""
+        await self._queue.close(self._grace)
+        if self._storage.store is not None:
+            for kept in await self._storage.store.objects(KIND).with_status(RUNNING):
+                await self._fail(self._storage.store, kept, _RESTARTED)
+
+    # ------------------------------------------------------------ what clients ask
+
+    async def create(self, scope: HTTPScope, receive: Receive) -> Video:
+        """Every check that needs no model, then the order is kept."""
+        wire, picture = await self._read(scope, receive)
+        seed = secrets.randbelow(_SEEDS) if wire.seed is None else wire.seed
+        request = replace(wire, input_reference=None, seed=seed)
+        record = await self._checked(request, scope)
+        return await self._keep(_owner(scope), record, None if picture is None else picture.data)
+
+    async def remix(self, id: str, scope: HTTPScope, receive: Receive) -> Video:
+        """A new video as the other one was ordered, its seed and its picture too, by another prompt."""
+        body = await read_json_body(scope["headers"], receive, self._max_body)
+        prompt = decode(body, RemixVideoRequest).prompt
+        store, kept = await self._find(id, _owner(scope))
+        source = VideoRecord.of(kept)
+        _check_made(kept, source)
+        record = await self._checked(replace(source.request, prompt=prompt), scope)
+        return await self._keep(_owner(scope), replace(record, remixed_from=id), await _bytes(store, source.image))
+
+    async def list(self, owner: str, query: VideoListQuery) -> VideoList:
+        store = self._storage.store
+        if store is None:
+            return VideoList(data=(), has_more=False)
+        after = None
+        if query.after is not None:
+            found = await store.objects(KIND).get(query.after, owner)
+            if found is None:
+                raise InvalidRequest(f"There is no video '{query.after}' to go on after.", param="after", code="invalid_value")
+            after = found.number
+        page = await store.objects(KIND).page(owner, after=after, limit=query.limit, order=query.order)
+        data = tuple(self._shown(kept) for kept in page.items)
+        ids = (data[0].id, data[-1].id) if data else (None, None)
+        return VideoList(data=data, has_more=page.has_more, first_id=ids[0], last_id=ids[1])
+
+    async def get(self, id: str, owner: str) -> Video:
+        _, kept = await self._find(id, owner)
+        return self._shown(kept)
+
+    async def delete(self, id: str, owner: str) -> VideoDeleted:
+        """Whatever state it is in; what is being made of it ends at its next step."""
+        store, _ = await self._find(id, owner)
+        await self._queue.cancel(id)
+        await store.media.remove_object(id)
+        return VideoDeleted(id=id)
+
+    async def content(self, id: str, owner: str, variant: Variant) -> tuple[Media, OpenFile]:
+        """Raises ``Conflict`` where it is not made yet."""
+        videos.check_variant(variant)
+        store, kept = await self._find(id, owner)
+        record = VideoRecord.of(kept)
+        _check_made(kept, record)
+        name = record.thumbnail if variant == "thumbnail" else record.video
+        media = await store.media.named(name or "")
+        return media, await store.media.open(media)
+
+    # ------------------------------------------------------------ orders
+
+    async def _read(self, scope: HTTPScope, receive: Receive) -> tuple[CreateVideoRequest, Attachment | None]:
+        """The order, and the picture that comes with it."""
+        headers = scope["headers"]
+        if not brings_form(headers):
+            wire = decode(await read_json_body(headers, receive, self._max_body, forms=True), CreateVideoRequest)
+            return wire, videos.reference(wire)
+        form = await read_whole_form(headers, receive, self._max_body, self._origins)
+        wire = decode_form(form, CreateVideoRequest)
+        if videos.REFERENCE not in form.files:
+            return wire, videos.reference(wire)
+        return wire, picture_file(form.file(videos.REFERENCE).data, videos.REFERENCE)
+
+    async def _checked(self, request: CreateVideoRequest, scope: HTTPScope) -> VideoRecord:
+        """The order, once its model is found and can do it."""
+        verbs = verbs_of(videos.plan(request))
+        target = await self._checks.target(request, verbs)
+        scope["state"]["model"] = target.model_id
+        await self._checks.admit(target, request, verbs)
+        named = replace(request, model=target.public_name)
+        return VideoRecord(model_id=target.model_id, model=target.public_name, mode=target.mode, request=named)
+
+    async def _keep(self, owner: str, record: VideoRecord, picture: bytes | None) -> Video:
+        self._queue.admit()
+        store = await self._storage.open()
+        objects, id = store.objects(KIND), f"video_{secrets.token_hex(_ID)}"
+        await objects.add(id, owner=owner, status=QUEUED, created=int(time.time()), body=record.encoded())
+        try:
+            if picture is not None:
+                image = await store.media.put(picture, ".bin", type="application/octet-stream", owner=owner, object=id)
+                record = replace(record, image=image.name)
+                await objects.change(id, status=QUEUED, body=record.encoded())
+            self._queue.admit()
+        except BaseException:
+            await store.media.remove_object(id)
+            raise
+        kept = await objects.get(id, owner)
+        if kept is None:
+            raise NotFound(f"The video '{id}' is gone.")
+        self._enqueue(kept, record)
+        return shown(kept, record, 0)
+
+    def _enqueue(self, kept: Kept, record: VideoRecord) -> None:
+        self._queue.put(kept.id, record.model_id, partial(self._work, kept, record))
+
+    async def _work(self, kept: Kept, record: VideoRecord) -> None:
+        """One job from its turn to its end. Cancelled, it leaves its state to whoever cancels it."""
+        store = await self._storage.open()
+        await store.objects(KIND).change(kept.id, status=RUNNING, body=record.encoded())
+        began = time.monotonic()
+        try:
+            made = await self._maker.make(kept.id, kept.owner, record, store.media, partial(self._tell, kept.id))
+        except Exception as error:
+            await self._fail(store, kept, _error_of(error))
+            return
+        finally:
+            self._progress.pop(kept.id, None)
+        now = int(time.time())
+        record = replace(record, video=made.video, thumbnail=made.thumbnail, film=made.film, completed_at=now)
+        await store.objects(KIND).change(kept.id, status=COMPLETED, body=record.encoded(), expires=now + self._expiry)
+        logger.info("the video %s was made by %s in %.1f s", kept.id, record.model_id, time.monotonic() - began)
+
+    async def _fail(self, store: Store, kept: Kept, error: VideoError) -> None:
+        record = replace(VideoRecord.of(kept), error=error)
+        expires = int(time.time()) + self._expiry
+        await store.objects(KIND).change(kept.id, status=FAILED, body=record.encoded(), expires=expires)
+        logger.warning("the video %s was not made: %s", kept.id, error.message)
+
+    def _tell(self, id: str, percent: int) -> None:
+        self._progress[id] = percent
+
+    # ------------------------------------------------------------ looking
+
+    async def _find(self, id: str, owner: str) -> tuple[Store, Kept]:
+        """Raises ``NotFound``, for another key's too."""
+        store = self._storage.store
+        kept = None if store is None else await store.objects(KIND).get(id, owner)
+        if store is None or kept is None:
+            raise NotFound(f"There is no video '{id[:100]}', or it has expired.", param="video_id")
+        return store, kept
+
+    def _shown(self, kept: Kept) -> Video:
+        return shown(kept, VideoRecord.of(kept), self._progress.get(kept.id, 0))
+
+
+def _owner(scope: HTTPScope) -> str:
+    return str(scope["state"].get("key_id", ""))
+
+
+def _check_made(kept: Kept, record: VideoRecord) -> None:
+    if kept.status == FAILED:
+        reason = record.error.message if record.error else _FAILED
+        raise Conflict(f"The video '{kept.id}' was not made: {reason}", code="video_failed", retry=False)
+    if kept.status != COMPLETED:
+        raise Conflict(f"The video '{kept.id}' is not made yet.", code="video_not_ready", retry=False)
+
+
+async def _bytes(store: Store, name: str | None) -> bytes | None:
+    if name is None:
+        return None
+    file = await store.media.open(await store.media.named(name))
+    try:
+        return await file.read()
+    finally:
+        file.close()
+
+
+def _error_of(error: Exception) -> VideoError:
+    """What a client may know of it."""
+    if isinstance(error, Refused):
+        detail = error.detail
+        return VideoError(code=detail.code or detail.type, message=detail.message, param=detail.param)
+    if isinstance(error, APIError):
+        body = error_body(error)["error"]
+        return VideoError(code=body["code"] or body["type"], message=error.message, param=error.param)
+    logger.error("a video failed", exc_info=error)
+    return VideoError(code="internal_error", message=_FAILED)
