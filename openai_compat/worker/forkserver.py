@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from typing import NoReturn
 
 import msgspec
@@ -138,6 +139,8 @@ def preload(modules: Sequence[str]) -> Preloaded:
     missing: dict[str, str] = {}
     with _single_threaded_blas():
         _import("numpy", missing)
+        if find_spec("scipy") is not None:  # transformers uses it where it is
+            _import("scipy.linalg", missing)
     for name in modules:
         _import(name, missing)
     if _cuda_initialised():
@@ -156,7 +159,7 @@ def _import(name: str, missing: dict[str, str]) -> None:
 
 @contextlib.contextmanager
 def _single_threaded_blas() -> Iterator[None]:
-    """numpy's own BLAS starts its threads when it is imported; torch's is another, and keeps what the operator set."""
+    """The BLAS that numpy and scipy each bring start their threads when they are imported; torch's keeps what is set."""
     name = "OPENBLAS_NUM_THREADS"
     before = os.environ.get(name)
     os.environ[name] = "1"
