@@ -46,6 +46,7 @@ class EchoHandler(BaseHandler):
         "chat": t.Mode(description="Repeats the last user text.", requires="messages"),
         "complete": t.Mode(description="Repeats the prompt."),
         "multimodal": t.Mode(description="Names the pictures and sounds it was given.", requires="messages"),
+        "image": t.Mode(description="Answers a chat with a picture in the text's colour.", output="image"),
         "shout": t.Mode(
             description="Repeats the text between exclamation marks.",
             system_prompt="You shout in {language}.",

@@ -38,6 +38,7 @@ from routes.completions import CompletionController
 from routes.embeddings import EmbeddingController
 from routes.events import EventController
 from routes.health import HealthController
+from routes.images import ImageController
 from routes.media import MediaController
 from routes.metrics import MetricsController
 from routes.models import ModelController
@@ -53,6 +54,7 @@ MODEL_ROUTES: tuple[ControllerRouterHandler, ...] = (
     ChatController,
     CompletionController,
     EmbeddingController,
+    ImageController,
     RerankController,
     SpeechController,
     TranscriptionController,

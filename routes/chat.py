@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any
 
@@ -9,14 +10,19 @@ from litestar import Controller, Request, Response, post
 from litestar.di import NamedDependency
 from litestar.params import RawBody
 
+from handlers.types import Request as DomainRequest
+from handlers.types import Verb
+from openai_compat.http.disconnect import answer
 from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.openapi import documented
-from openai_compat.http.sse import StreamTiming
+from openai_compat.http.sse import StreamTiming, sse
 from openai_compat.media.decoder import MediaDecoder
 from openai_compat.protocol import RelayFacts
-from openai_compat.translate import chat
+from openai_compat.translate import chat, chat_pictures
+from openai_compat.translate.common import Meta
 from openai_compat.worker.runner import Runner
-from routes.answering import stamp, streamed, whole
+from routes.answering import Submit, stamp, streamed, whole
+from routes.pictures import encoded, progress_of
 from schemas.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionRequest
 from schemas.decode import decode
 
@@ -44,10 +50,40 @@ class ChatController(Controller):
         wire = decode(body, ChatCompletionRequest)
         attachments = chat.attachments_to_decode(wire)
         decoded = await media.decode_together(attachments, rate=runner.handler.audio_rate)
+        verb, meta = chat.verb_of(attachments), stamp(chat.ID_PREFIX, facts)
+        if chat_pictures.paints(wire.mode or facts.mode, verb, runner.capabilities):
+            painting = chat_pictures.to_request(wire, facts, decoded)
+            return await _painted(request, wire, _submit(runner, "generate_image", painting, facts), meta, timing)
         domain = chat.to_request(wire, facts, decoded)
-        meta = stamp(chat.ID_PREFIX, facts)
-        verb = chat.verb_of(attachments)
-        submit = partial(runner.submit, verb, domain, request_id=facts.request_id, deadline=facts.deadline)
+        submit = _submit(runner, verb, domain, facts)
         if domain.stream:
             return await streamed(submit, chat.ChatStream.of(wire, meta), timing)
         return await whole(request, submit, partial(chat.to_response, meta=meta))
+
+
+def _submit(runner: Runner, verb: Verb, domain: DomainRequest, facts: RelayFacts) -> Submit:
+    return partial(runner.submit, verb, domain, request_id=facts.request_id, deadline=facts.deadline)
+
+
+async def _painted(
+    request: Request[Any, Any, Any], wire: ChatCompletionRequest, submit: Submit, meta: Meta, timing: StreamTiming
+) -> Response[Any]:
+    if wire.stream:
+        return await sse(_events(submit, chat_pictures.PictureChunks(wire, meta)), timing=timing)
+    result: Any = await answer(request, submit())
+    files = [await encoded(picture) for picture in result.pictures]
+    return Response(chat_pictures.to_response(result, files, meta))
+
+
+async def _events(submit: Submit, chunks: chat_pictures.PictureChunks) -> AsyncGenerator[bytes, None]:
+    job = submit()
+    try:
+        async for batch in job.batches():
+            if line := progress_of(batch):
+                yield line
+        result: Any = await job.result()
+        for index, picture in enumerate(result.pictures):
+            yield chunks.picture(index, await encoded(picture))
+        yield chunks.finish(result)
+    finally:
+        job.cancel()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator
 from functools import partial
@@ -12,20 +11,20 @@ from litestar import Controller, Request, Response, post
 from litestar.di import NamedDependency
 from litestar.params import RawBody
 
-from handlers.types import Delta, ImageRequest, Picture, PictureDelta, ProgressDelta
+from handlers.types import ImageRequest, Picture, PictureDelta
 from openai_compat.http.disconnect import answer
 from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.form import Form, Upload
 from openai_compat.http.openapi import documented
 from openai_compat.http.sse import StreamTiming, sse
 from openai_compat.media.decoder import MediaDecoder
-from openai_compat.media.encode_picture import encode_picture
 from openai_compat.protocol import RelayFacts
 from openai_compat.translate import images
 from openai_compat.translate.attachments import Attachment, picture_file
 from openai_compat.worker.runner import Runner
 from routes.answering import Submit
 from routes.forms import missing_file, read_whole_form, takes_form
+from routes.pictures import encoded, progress_of
 from schemas.decode import decode
 from schemas.form import decode_form
 from schemas.images import (
@@ -183,10 +182,10 @@ async def _events(wire: images.Painting, submit: Submit) -> AsyncGenerator[bytes
     job = submit()
     try:
         async for batch in job.batches():
-            for delta in _worth_telling(batch):
-                if isinstance(delta, ProgressDelta):
-                    yield images.progress_line(delta.done, delta.total)
-                elif isinstance(delta, PictureDelta):
+            if line := progress_of(batch):
+                yield line
+            for delta in batch:
+                if isinstance(delta, PictureDelta):
                     yield events.partial(delta, await _encoded(delta.picture, wire))
         result: Any = await job.result()
         for index, picture in enumerate(result.pictures):
@@ -195,11 +194,5 @@ async def _events(wire: images.Painting, submit: Submit) -> AsyncGenerator[bytes
         job.cancel()
 
 
-def _worth_telling(batch: list[Delta]) -> list[Delta]:
-    """Of several steps that were made meanwhile the last one counts."""
-    last = next((delta for delta in reversed(batch) if isinstance(delta, ProgressDelta)), None)
-    return [delta for delta in batch if delta is last or not isinstance(delta, ProgressDelta)]
-
-
 async def _encoded(picture: Picture, wire: images.PictureBody) -> bytes:
-    return await asyncio.to_thread(encode_picture, picture, images.format_of(wire), images.compression_of(wire))
+    return await encoded(picture, images.format_of(wire), images.compression_of(wire))

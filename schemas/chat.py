@@ -127,8 +127,22 @@ class ToolCall(Struct, frozen=True, kw_only=True):
     function: FunctionCall
 
 
+class AnswerImageUrl(Struct, frozen=True, kw_only=True):
+    """``url`` is a data URL."""
+
+    url: str
+
+
+class AnswerImage(Struct, frozen=True, kw_only=True):
+    type: Literal["image_url"] = "image_url"
+    image_url: AnswerImageUrl
+
+
 class AssistantMessage(Struct, frozen=True, kw_only=True):
-    """``content`` is null where there are calls alone. ``reasoning_content`` and ``reasoning`` are two names of one thing."""
+    """``content`` is null where there are calls alone. ``reasoning_content`` and ``reasoning`` are two names of one thing.
+
+    ``images`` is there where the answer is a picture; it has the shape of OpenRouter's.
+    """
 
     role: Literal["assistant"] = "assistant"
     content: str | None
@@ -136,6 +150,7 @@ class AssistantMessage(Struct, frozen=True, kw_only=True):
     tool_calls: list[ToolCall] | UnsetType = UNSET
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
+    images: list[AnswerImage] | UnsetType = UNSET
 
 
 class ChatChoice(Struct, frozen=True, kw_only=True):
@@ -177,6 +192,7 @@ class ChatDelta(Struct, frozen=True, kw_only=True, omit_defaults=True):
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
     tool_calls: list[ToolCallPiece] | UnsetType = UNSET
+    images: list[AnswerImage] | UnsetType = UNSET
 
 
 class ChatChunkChoice(Struct, frozen=True, kw_only=True):

@@ -66,7 +66,7 @@ TEMPLATE_OPTIONS = frozenset(
 
 def plan(body: ChatCompletionRequest) -> tuple[Verb, ...]:
     """Make every check that needs no model. Raises ``InvalidRequest`` naming the field; returns the verbs that will do."""
-    _check(body)
+    check(body)
     attachments = attachments_to_decode(body)
     _to_domain(body, stand_ins(attachments), mode=body.mode, cache_salt="")
     return (verb_of(attachments), "generate_image")
@@ -82,11 +82,12 @@ def verb_of(attachments: tuple[Attachment, ...]) -> Verb:
 
 def to_request(body: ChatCompletionRequest, facts: Facts, media: Media) -> TextRequest:
     """Raises what ``plan`` raises. The request's own mode wins over the one in the model's name."""
-    _check(body)
+    check(body)
     return _to_domain(body, media, mode=body.mode or facts.mode, cache_salt=facts.cache_salt)
 
 
-def _check(body: ChatCompletionRequest) -> None:
+def check(body: ChatCompletionRequest) -> None:
+    """What is refused whatever the messages say, and whatever the answer is."""
     refuse(body, REFUSED)
     if body.top_logprobs and not body.logprobs:
         raise InvalidRequest("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs")

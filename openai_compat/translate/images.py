@@ -257,11 +257,6 @@ class PictureEvents:
         return b"event: " + event.type.encode() + b"\ndata: " + _encode(event) + b"\n\n"
 
 
-def progress_line(done: int, total: int) -> bytes:
-    """A comment, which every reader of events leaves out."""
-    return b": progress %d/%d\n\n" % (done, total)
-
-
 def base64(file: bytes) -> str:
     return b64encode(file).decode("ascii")
 

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeAlias, TypeVar, cast
 
 from handlers.base import BaseHandler
@@ -73,6 +73,11 @@ class Runner:
         self._thread.start()
 
     # ------------------------------------------------------------ the event loop
+
+    @cached_property
+    def capabilities(self) -> frozenset[Verb]:
+        """The verbs that the model supports."""
+        return type(self.handler).get_model_capabilities(self.handler.spec)
 
     @property
     def active(self) -> tuple[str, ...]:
