@@ -15,6 +15,10 @@ from openai.types import (
     image_create_variation_params,
     image_edit_params,
     image_generate_params,
+    video_create_params,
+    video_download_content_params,
+    video_list_params,
+    video_remix_params,
 )
 from openai.types.audio import speech_create_params, transcription_create_params, translation_create_params
 from openai.types.chat import completion_create_params as chat_create_params
