@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from training.shapes.data import draw
 from training.shapes.learning import Average, Log, as_batch, count, descend
 from training.shapes.saving import GREY, save
-from training.shapes.scenes import LOOKED_AT, SIZE, combinations, single
+from training.shapes.scenes import LOOKED_AT, SIZE, Combination, Scene, combinations, nameless, single, with_article
 from training.shapes.words import MAX_TOKENS, make_tokenizer
 
 BATCH = 64
+PARTS = ("colour", "kind", "background")
+HIDDEN = ("", "", *PARTS)
 WIDTH = 64
 
 
@@ -33,21 +37,45 @@ def make_clip(tokenizer: Any) -> Any:
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH))
 
 
-def train(out: Path, seed: int, log: Log, steps: int = 4000) -> None:
-    """Train on batches in which no caption comes twice, so that each picture has one right caption; write to ``out``."""
+def batch(rng: np.random.Generator, allowed: tuple[Combination, ...]) -> list[tuple[Scene, str]]:
+    """Pictures with captions, of which no two are the same, so that each picture has one right caption.
+
+    In most batches one thing has no name: the background or the shape is of a colour that is not called anything, or the
+    caption says just "shape". So that each thing is learnt by itself, and not only as a part of what is often seen together.
+    """
+    hidden = HIDDEN[rng.integers(len(HIDDEN))]
+    chosen: dict[Combination, Combination] = {}
+    for index in rng.permutation(len(allowed)):
+        colour, kind, background = ("" if part == hidden else word for part, word in zip(PARTS, allowed[index], strict=True))
+        chosen.setdefault((colour, kind, background), allowed[index])
+    return [_hide(single(rng, one, LOOKED_AT), hidden, rng) for one in islice(chosen.values(), BATCH)]
+
+
+def _hide(scene: Scene, hidden: str, rng: np.random.Generator) -> tuple[Scene, str]:
+    shape = scene.shapes[0]
+    if hidden == "background":
+        return structs.replace(scene, ground=nameless(rng)), with_article(scene.label)
+    if hidden == "colour":
+        caption = f"a {shape.kind} on {with_article(scene.background)} background"
+        return structs.replace(scene, shapes=(structs.replace(shape, tint=nameless(rng)),)), caption
+    return scene, scene.caption.replace(shape.kind, "shape") if hidden == "kind" else scene.caption
+
+
+def train(out: Path, seed: int, log: Log, steps: int = 6000) -> None:
+    """Train on pictures that are each seen once, and write the model to ``out``."""
     import torch
 
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
     model = make_clip(tokenizer)
-    log(f"clip: {count(model)} parameters, {steps} steps of {BATCH} pictures, seed {seed}")
+    log(f"clip: {count(model)} parameters, {steps} steps of up to {BATCH} pictures, seed {seed}")
     average = Average(model, 0.995)
     rng = np.random.default_rng(seed)
     allowed = combinations("train")
 
     def loss() -> Any:
-        scenes = [single(rng, allowed[index], LOOKED_AT) for index in rng.permutation(len(allowed))[:BATCH]]
-        words = tokenizer([scene.caption for scene in scenes], padding=True, return_tensors="pt")
+        scenes, captions = zip(*batch(rng, allowed), strict=True)
+        words = tokenizer(list(captions), padding=True, return_tensors="pt")
         pictures = as_batch([draw(scene, rng) for scene in scenes])
         return model(**words, pixel_values=pictures, return_loss=True).loss
 

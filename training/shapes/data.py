@@ -14,6 +14,7 @@ from training.shapes.scenes import (
     KINDS,
     PALETTE,
     SIZE,
+    Colour,
     Combination,
     Scene,
     Shape,
@@ -51,18 +52,19 @@ def _distance(shape: Shape) -> Reals:
 
 def draw(scene: Scene, rng: np.random.Generator) -> Picture:
     """The picture, 8-bit RGB; ``rng`` gives the tints and the noise."""
-    ground = _tinted(scene.background, rng) if scene.ground is None else np.array(scene.ground)
-    canvas = np.broadcast_to(ground, (SIZE, SIZE, 3))
+    canvas = np.broadcast_to(scene.ground or _tinted(scene.background, rng), (SIZE, SIZE, 3))
     for shape in scene.shapes:
         covered = coverage(shape)[..., None]
-        canvas = canvas * (1 - covered) + _tinted(shape.colour, rng) * covered
+        canvas = canvas * (1 - covered) + np.array(shape.tint or _tinted(shape.colour, rng)) * covered
     if scene.noise:
         canvas = canvas + rng.normal(0.0, scene.noise, canvas.shape)
-    return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+    picture: Picture = np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+    return picture
 
 
-def _tinted(colour: str, rng: np.random.Generator) -> NDArray[np.float64]:
-    return np.array(PALETTE[colour]) + rng.uniform(-TINT, TINT, 3)
+def _tinted(colour: str, rng: np.random.Generator) -> Colour:
+    red, green, blue = (float(part) for part in np.array(PALETTE[colour]) + rng.uniform(-TINT, TINT, 3))
+    return red, green, blue
 
 
 def mask(scene: Scene) -> Mask:

@@ -6,7 +6,7 @@ Every function takes a model's folder and loads it as anybody would; the numbers
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -147,7 +147,7 @@ def _found(result: Any) -> list[tuple[int, tuple[float, ...]]]:
     return list(zip(result["labels"].tolist(), map(tuple, result["boxes"].tolist()), strict=True))
 
 
-def _best(boxes: list[Box], others: list[Box]) -> list[float]:
+def _best(boxes: Sequence[Box], others: Sequence[Box]) -> list[float]:
     """For each box the overlap with that of ``others`` which fits it best."""
     return [max((iou(box, other) for label, other in others if label == kind), default=0.0) for kind, box in boxes]
 

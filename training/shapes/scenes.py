@@ -29,6 +29,7 @@ REACH = {"circle": 1.0, "square": 0.85 * math.sqrt(2), "triangle": 1.32}
 CORNERS = {"square": 4, "triangle": 3}
 
 Combination: TypeAlias = tuple[str, str, str]
+Colour: TypeAlias = tuple[float, float, float]
 Split: TypeAlias = Literal["train", "held_out", "unseen_pairs", "labelled", "labelled_held_out"]
 
 # No model but the classifier, which has to have a label for each, is ever shown these, on any background.
@@ -36,7 +37,7 @@ UNSEEN_PAIRS = (("green", "triangle"), ("yellow", "square"), ("purple", "circle"
 
 
 class Shape(Struct, frozen=True, kw_only=True):
-    """One shape; lengths in pixels, ``angle`` in radians, 0 with an edge at the bottom."""
+    """One shape; lengths in pixels, ``angle`` in radians, 0 with an edge at the bottom; ``tint`` a colour that has no name."""
 
     kind: str
     colour: str
@@ -44,6 +45,7 @@ class Shape(Struct, frozen=True, kw_only=True):
     y: float
     radius: float
     angle: float
+    tint: Colour | None = None
 
     def corners(self) -> list[tuple[float, float]]:
         """The corners of a square or triangle; none for a circle."""
@@ -66,7 +68,7 @@ class Scene(Struct, frozen=True, kw_only=True):
     background: str
     shapes: tuple[Shape, ...]
     noise: float = 0.0
-    ground: tuple[float, float, float] | None = None
+    ground: Colour | None = None
 
     @property
     def caption(self) -> str:
@@ -124,7 +126,7 @@ def single(rng: np.random.Generator, combination: Combination, style: Style) -> 
     return Scene(background=background, shapes=(shape,), noise=float(rng.uniform(0, style.noise)))
 
 
-def nameless(rng: np.random.Generator) -> tuple[float, float, float]:
+def nameless(rng: np.random.Generator) -> Colour:
     """A colour that nobody would call by a name of the palette."""
     while True:
         red, green, blue = (float(part) for part in rng.uniform(0, 255, 3))
