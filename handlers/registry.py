@@ -17,6 +17,7 @@ from handlers.audio_families import family_of
 from handlers.base import BaseHandler
 from handlers.encoding.families import role_of
 from handlers.mixing.families import kind_of
+from handlers.painting.families import pipeline_class
 from handlers.seeing.families import is_vision
 from handlers.types import ModelSpec
 from openai_compat.errors import ModelUnavailable
@@ -30,6 +31,7 @@ KINDS: Mapping[str, str] = {
     "vision": "handlers.vision:VisionHandler",
     "multimodal": "handlers.multimodal:MultimodalHandler",
     "janus": "handlers.janus:JanusHandler",
+    "diffusion": "handlers.diffusion:DiffusionHandler",
 }
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 
@@ -69,6 +71,8 @@ def detect(path: str) -> str:
         return "vision"
     if (mixed := kind_of(path)) is not None:
         return mixed
+    if pipeline_class(path):
+        return "diffusion"
     config = Path(path, "config.json")
     try:
         content = json.loads(config.read_bytes())

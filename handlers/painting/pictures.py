@@ -10,10 +10,11 @@ from msgspec import Struct
 from handlers import types as t
 from handlers.painting.calls import COUNT, IMAGE, STEPS, Call, size_errors
 from handlers.painting.families import PictureTask
-from handlers.painting.pixels import image_of, pasted, picture_of, resized
+from handlers.painting.pixels import pasted, resized
 from handlers.painting.prompts import tokens_of
 from handlers.painting.steps import Steps
 from handlers.painting.studio import MOST_SEED, Studio, seed_of
+from handlers.pixels import from_pil, to_pil
 from handlers.speaking.torch_model import seeded
 from openai_compat.errors import InvalidRequest
 
@@ -88,8 +89,8 @@ class Painter:
     def prepare(self, request: t.ImageRequest) -> Sketch:
         pipeline, call = self._studio.pipes.painter(self._task(request))
         size = self._size(request, pipeline, call)
-        mask = None if request.mask is None else resized(image_of(request.mask).convert("L"), size, sharp=True)
-        images = tuple(resized(image_of(picture).convert("RGB"), size) for picture in request.images)
+        mask = None if request.mask is None else resized(to_pil(request.mask).convert("L"), size, sharp=True)
+        images = tuple(resized(to_pil(picture).convert("RGB"), size) for picture in request.images)
         return Sketch(request.prompt, request.negative_prompt, images, mask, tokens_of(pipeline, call, request.prompt))
 
     def settings(self, request: t.ImageRequest) -> Settings:
@@ -183,10 +184,10 @@ class Painter:
 def answer(raw: Any) -> t.PictureDelta | t.PictureResult | t.ProgressDelta:
     """The library's pictures as ours."""
     if isinstance(raw, Glimpse):
-        return t.PictureDelta(index=raw.index, picture=picture_of(raw.image), partial=raw.partial)
+        return t.PictureDelta(index=raw.index, picture=from_pil(raw.image), partial=raw.partial)
     if isinstance(raw, Drawn):
         usage = t.Usage(prompt_tokens=raw.tokens)
-        return t.PictureResult(pictures=tuple(picture_of(image) for image in raw.images), usage=usage)
+        return t.PictureResult(pictures=tuple(from_pil(image) for image in raw.images), usage=usage)
     progress: t.ProgressDelta = raw
     return progress
 

@@ -9,10 +9,11 @@ from msgspec import Struct
 
 from handlers import types as t
 from handlers.painting.calls import FRAMES, IMAGE, RATE, STEPS, Call, size_errors
-from handlers.painting.pixels import image_of, picture_of, resized
+from handlers.painting.pixels import resized
 from handlers.painting.prompts import tokens_of
 from handlers.painting.steps import Steps
 from handlers.painting.studio import MOST_SEED, Studio, seed_of
+from handlers.pixels import from_pil, to_pil
 from handlers.speaking.torch_model import seeded
 from openai_compat.errors import InvalidRequest
 
@@ -83,7 +84,7 @@ class Filmer:
     def prepare(self, request: t.VideoRequest) -> Script:
         pipeline, call = self._pipeline(request)
         size = self._size(request, pipeline, call)
-        image = None if request.image is None else resized(image_of(request.image).convert("RGB"), size)
+        image = None if request.image is None else resized(to_pil(request.image).convert("RGB"), size)
         return Script(request.prompt, request.negative_prompt, image, tokens_of(pipeline, call, request.prompt))
 
     def settings(self, request: t.VideoRequest) -> Shot:
@@ -172,7 +173,7 @@ def fitting(pipeline: Any, frames: int) -> int:
 def answer(raw: Any) -> t.FrameDelta | t.VideoResult | t.ProgressDelta:
     """The library's frames as ours."""
     if isinstance(raw, Frame):
-        return t.FrameDelta(picture=picture_of(raw.image))
+        return t.FrameDelta(picture=from_pil(raw.image))
     if isinstance(raw, Take):
         return t.VideoResult(frames=raw.frames, rate=raw.rate, usage=t.Usage(prompt_tokens=raw.tokens))
     progress: t.ProgressDelta = raw

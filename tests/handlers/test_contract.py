@@ -15,8 +15,11 @@ from handlers.audio import AudioHandler
 from handlers.audio_families import Backend
 from handlers.base import BaseHandler
 from handlers.deferred import complete
+from handlers.diffusion import DiffusionHandler
 from handlers.echo import EchoHandler
 from handlers.echo_media import plain
+from handlers.painting.pictures import Drawn
+from handlers.painting.video import Take
 from handlers.registry import KINDS, resolve
 from handlers.vision import VisionHandler
 from openai_compat.errors import UnsupportedCapability
@@ -64,6 +67,8 @@ def loaded(tiny, tiny_encoder, tiny_clip, tiny_ranker, tiny_classifier, tiny_lla
             return _audio()
         if kind == "vision":
             return _vision(tiny_classifier)
+        if kind == "diffusion":
+            return _diffusion()
         other = {"embed_text": tiny_encoder, "rank_text": tiny_ranker}.get(verb, tiny_clip)
         model = {"embedding": other, "multimodal": tiny_llava, "janus": tiny_janus}.get(kind, tiny)
         copy = object.__new__(type(model))
@@ -91,6 +96,30 @@ class DuplexBackend(Backend):
 def _audio() -> AudioHandler:
     handler = AudioHandler(SPEC)
     handler._backend, handler._verbs = DuplexBackend(), ("process_audio", "generate_audio")
+    return handler
+
+
+class Brush:
+    """Draws and films the number that it is given."""
+
+    def prepare(self, request: t.Request) -> int:
+        return 1
+
+    def settings(self, request: t.Request) -> None: ...
+
+    def draw(self, inputs: int, config: None, ctx: t.RunContext) -> Drawn:
+        ctx.emit(t.ProgressDelta(done=inputs, total=9))
+        return Drawn((), inputs)
+
+    def film(self, inputs: int, config: None, ctx: t.RunContext) -> Take:
+        ctx.emit(t.ProgressDelta(done=inputs, total=9))
+        return Take(0, 8.0, inputs)
+
+
+def _diffusion() -> DiffusionHandler:
+    handler = DiffusionHandler(SPEC)
+    handler._painter = handler._filmer = Brush()  # type: ignore[assignment]
+    handler._verbs = frozenset({"generate_image", "generate_video"})
     return handler
 
 
@@ -160,7 +189,7 @@ def test_prepare_inputs_is_on_the_live_path(loaded, collector, monkeypatch, kind
         inputs = prepare(request)
         if kind == "echo":
             return replace(inputs, texts=tuple(f"{text} and more" for text in inputs.texts), counts=(77,))
-        if kind == "audio":
+        if kind in ("audio", "diffusion"):
             return inputs + 1
         if kind == "embedding":
             return [*inputs, *inputs]

@@ -18,9 +18,6 @@ def forecasts(scheduler: Any, steps: int = 4) -> tuple[list[Any], Any]:
     scheduler.set_timesteps(steps)
     picture = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     noise = torch.full_like(picture, 0.5)
-        torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)).chunk(1)[0],
-        torch.full((1, 4, 8, 8), 0.5),
-    )
     flows = type(scheduler).__name__.startswith("Flow")
     sample = noise if flows else scheduler.add_noise(picture, noise, scheduler.timesteps[:1])
     kept: list[Any] = []
