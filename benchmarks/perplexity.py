@@ -70,7 +70,7 @@ class Served:
         torch.set_num_threads(self.threads)
         began = time.perf_counter()
         blocks = list(range(1, -(-WINDOW // BLOCK) + 1))
-        sequence: Any = SimpleNamespace(order=0, ids=window.tolist(), blocks=blocks, scoring=True)
+        sequence: Any = SimpleNamespace(embedded=None, order=0, ids=window.tolist(), blocks=blocks, scoring=True)
         found = self._forward.run([Chunk(sequence, 0, WINDOW)]).rows[:-1].log_softmax(-1)
         self.loss += torch.nn.functional.nll_loss(found, window[1:], reduction="sum").item()
         self.seconds += time.perf_counter() - began

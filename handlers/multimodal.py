@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from handlers import types as t
 from handlers.deferred import Deferred
-from handlers.mixing.families import MEDIA, architecture_of
+from handlers.mixing.families import MEDIA, architecture_of, is_apart
 from handlers.mixing.modes import MULTIMODAL_MODES
 from handlers.transformer import TransformerHandler
 from openai_compat.errors import UnsupportedCapability
 
 if TYPE_CHECKING:
+    from handlers.decoding.ticket import TextEngine
     from handlers.mixing.prompts import MediaPromptBuilder
 
 _NAMES = {"image": "pictures", "audio": "sounds"}
@@ -37,10 +41,15 @@ class MultimodalHandler(TransformerHandler):
         known = architecture_of(spec.path) in MEDIA
         return frozenset({"generate_text", "process_multimodal"}) if known else frozenset()
 
+    @classmethod
+    def analyze(cls, spec: t.ModelSpec) -> t.Analysis:
+        """The matrices keep the model's dtype: packing them is for models of text."""
+        found = super().analyze(spec)
+        return replace(found, path="generate" if is_apart(spec.path) else found.path, weights="dtype")
+
     # ------------------------------------------------------------ pipeline
 
     def load_model(self, report: t.LoadReport) -> None:
-        from handlers.decoding.generate_path import GeneratePath
         from handlers.mixing.loading import load
         from handlers.mixing.prompts import MediaPromptBuilder
 
@@ -48,7 +57,6 @@ class MultimodalHandler(TransformerHandler):
         self._mixed = mixed
         self._lm = mixed.lm
         self._media = MEDIA.get(architecture_of(self.spec.path), frozenset())
-        self._engine = GeneratePath(self._lm.model, self._lm.vocabulary, vocab_size=self._lm.vocab_size)
         self._prompts = MediaPromptBuilder(
             self._lm.vocabulary,
             self._lm.template,
@@ -58,9 +66,23 @@ class MultimodalHandler(TransformerHandler):
             context_length=self._lm.context_length,
             bos=self._lm.bos,
         )
+        self._engine = self._serve()
         if "audio" in self._media:
             self.audio_rate = mixed.processor.feature_extractor.sampling_rate
         self._prepare_reading()
+
+    def _serve(self) -> TextEngine:
+        """Packed with others where a prompt with a picture or sound comes out the same that way, else each by itself."""
+        from handlers.decoding import serving
+        from handlers.decoding.engine import Engine
+        from handlers.mixing.reader import MediaReader
+
+        reader = MediaReader(self._lm.model)
+        trials = [partial(self._prompts.trial, medium, reader) for medium in sorted(self._media)]
+        engine = serving.create(self.spec, self._lm, trials)
+        if isinstance(engine, Engine):
+            self._prompts.read_with(reader)
+        return engine
 
     def _check_parts(self, message: t.Message, param: str) -> None:
         media = {part.__struct_config__.tag for part in message.parts} - {"text"}

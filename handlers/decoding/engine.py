@@ -124,7 +124,7 @@ class Engine:
             device=self._device,
             matcher=new_matcher() if new_matcher is not None else None,
         )
-        return Sequence(ticket, transcript, choices, prompt.ids, next(self._orders))
+        return Sequence(ticket, transcript, choices, prompt.ids, next(self._orders), prompt.embedded)
 
     # ------------------------------------------------------------ a step
 

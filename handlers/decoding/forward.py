@@ -44,12 +44,11 @@ class Forward:
         return Logits(self._call(work, places), rows)
 
     def _call(self, work: list[Chunk], places: list[int]) -> Tensor:
-        ids = [token for chunk in work for token in chunk.sequence.ids[chunk.start : chunk.stop]]
         positions = [place for chunk in work for place in range(chunk.start, chunk.stop)]
         keep = self._tensor(places or [0])
         options = {"logits_to_keep": keep} if self._picks_rows else {}
         output = self._model(
-            input_ids=self._tensor(ids)[None],
+            **self._inputs(work),
             position_ids=self._tensor(positions)[None],
             use_cache=False,
             paged=self._layout(work),
@@ -57,6 +56,21 @@ class Forward:
         )
         logits = output.logits[0]
         return (logits if self._picks_rows else logits[keep]).float()
+
+    def _inputs(self, work: list[Chunk]) -> dict[str, Tensor]:
+        """The row's tokens, or what the first layer gets where some of them stand for something else."""
+        ids = [token for chunk in work for token in chunk.sequence.ids[chunk.start : chunk.stop]]
+        others = [(chunk, start) for chunk, start in zip(work, _starts(work), strict=True) if _embedded(chunk)]
+        if not others:
+            return {"input_ids": self._tensor(ids)[None]}
+        for chunk, start in others:
+            for place in _embedded(chunk):
+                ids[start + place - chunk.start] = 0  # what stands for a picture need not be in the vocabulary
+        hidden = self._model.get_input_embeddings()(self._tensor(ids))
+        for chunk, start in others:
+            if chunk.sequence.embedded is not None:
+                chunk.sequence.embedded.put(hidden[start : start + chunk.count], chunk.start)
+        return {"inputs_embeds": hidden[None]}
 
     def _layout(self, work: list[Chunk]) -> Paged:
         size = self._cache.block_size
@@ -109,6 +123,15 @@ def _wanted(chunk: Chunk) -> range:
     if chunk.sequence.scoring:
         return range(chunk.count)
     return range(chunk.count - 1, chunk.count) if chunk.is_last else range(0)
+
+
+def _embedded(chunk: Chunk) -> list[int]:
+    """Places of the chunk that no token stands at."""
+    embedded = chunk.sequence.embedded
+    if embedded is None:
+        return []
+    own = embedded.between(chunk.start, chunk.stop)
+    return embedded.places[own.start : own.stop]
 
 
 def _starts(work: list[Chunk]) -> list[int]:

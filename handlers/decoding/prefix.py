@@ -1,4 +1,4 @@
-"""Names for blocks of tokens: equal names mean equal tokens from the very beginning on, under the same salt."""
+"""Names for blocks of tokens: equal names mean equal tokens and media from the very beginning on, under the same salt."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ def root(salt: str) -> bytes:
     return blake2b(salt.encode(errors="replace"), digest_size=_BYTES, person=b"cache root").digest()
 
 
-def extend(parent: bytes, tokens: Sequence[int]) -> bytes:
-    """The name of the block of ``tokens`` that follows the block named ``parent``."""
-    return blake2b(parent + array("q", tokens).tobytes(), digest_size=_BYTES).digest()
+def extend(parent: bytes, tokens: Sequence[int], other: bytes = b"") -> bytes:
+    """The name of the block of ``tokens`` that follows the block named ``parent``; ``other`` is what else stands in it."""
+    return blake2b(parent + array("q", tokens).tobytes() + other, digest_size=_BYTES).digest()

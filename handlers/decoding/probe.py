@@ -6,15 +6,19 @@ linear attention). Packed, they would answer one user with another's words.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Struct
 
 from handlers.decoding import attention
 from handlers.decoding.cache import KeyValueCache, LayerShape
+from handlers.decoding.embedded import Embedded
 from handlers.decoding.forward import Forward
 from handlers.decoding.scheduler import Chunk
 from handlers.decoding.sequence import Sequence
+from openai_compat.errors import APIError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +26,8 @@ if TYPE_CHECKING:
 _LAYERS = frozenset({"full_attention", "sliding_attention"})
 _LONG, _SHORT = 40, 5
 _BLOCK = 4
-_FAILURES = (TypeError, ValueError, RuntimeError, AttributeError, LookupError, NotImplementedError)
+_MEDIA_BLOCK = 16
+_FAILURES = (TypeError, ValueError, RuntimeError, AttributeError, LookupError, NotImplementedError, APIError)
 _TOLERANCE = 1e-4
 _HALF_TOLERANCE = 5e-2
 
@@ -35,23 +40,43 @@ class Verdict(Struct, frozen=True, kw_only=True):
     dtype: Any = None
 
 
-def probe(model: Any) -> Verdict:
-    """Try it, and leave the model set for packed attention if it passes, as it was if not."""
+class Trial(Struct, frozen=True, kw_only=True):
+    """A prompt with a picture or sound in it: what the whole model is given, and what the engine would put in its place."""
+
+    ids: tuple[int, ...]
+    inputs: dict[str, Any]
+    embedded: Embedded
+
+
+def probe(model: Any, media: Iterable[Callable[[], Trial]] = ()) -> Verdict:
+    """Try it, and leave the model set for packed attention if it passes, as it was if not.
+
+    Args:
+        media: prompts to try, for a model that takes more than tokens.
+    """
     import torch
 
     refusal = _refusal(model)
     if refusal is not None:
         return Verdict(reason=refusal)
-    before = model.config._attn_implementation
+    attending = _attending(model)
+    before = attending.config._attn_implementation
     attention.register()
     with torch.inference_mode():
         try:
             verdict = _try(model)
+            for trial in media:
+                verdict = verdict if verdict.reason else _try_media(model, verdict, trial(), before)
         except _FAILURES as error:
             verdict = Verdict(reason=f"it cannot be run packed ({type(error).__name__})")
     if verdict.reason is not None:
-        model.set_attn_implementation(before)
+        attending.set_attn_implementation(before)
     return verdict
+
+
+def _attending(model: Any) -> Any:
+    """The part of the model whose attention is replaced: what sees and hears keeps its own."""
+    return model if model.config.get_text_config() is model.config else model.get_decoder()
 
 
 def _refusal(model: Any) -> str | None:
@@ -74,7 +99,7 @@ def _try(model: Any) -> Verdict:
     size = model.get_input_embeddings().weight.shape[0]
     prompts = [torch.randint(size, (length,), generator=generator).tolist() for length in (_LONG, _SHORT)]
     alone = [model(input_ids=_row(ids, model), use_cache=False).logits[0, -1].float() for ids in prompts]
-    model.set_attn_implementation(attention.NAME)
+    _attending(model).set_attn_implementation(attention.NAME)
     spy = _Spy()
     model(input_ids=_row(prompts[1], model), use_cache=False, paged=spy)
     if set(spy.shapes) != set(range(model.config.get_text_config().num_hidden_layers)):
@@ -85,6 +110,31 @@ def _try(model: Any) -> Verdict:
     if not all(_alike(*pair, tolerance) for pair in zip(alone, together, strict=True)):
         return Verdict(reason="packed sequences differ from the same run apart")
     return Verdict(shapes=spy.shapes, dtype=spy.dtype)
+
+
+def _try_media(model: Any, verdict: Verdict, trial: Trial, before: str) -> Verdict:
+    """The same prompt whole, by the library, and in chunks of which one ends amid the picture."""
+    import torch
+
+    row = _row(list(trial.ids), model)
+    _attending(model).set_attn_implementation(before)
+    whole = model(input_ids=row, attention_mask=torch.ones_like(row), use_cache=False, **trial.inputs).logits[0, -1].float()
+    _attending(model).set_attn_implementation(attention.NAME)
+    count = -(-len(trial.ids) // _MEDIA_BLOCK)
+    sizes = {"blocks": count, "block_size": _MEDIA_BLOCK}
+    cache = KeyValueCache(verdict.shapes, dtype=verdict.dtype, device=model.device, **sizes)
+    tokens = _Tokens(0, list(trial.ids), trial.embedded, list(range(count, 0, -1)))
+    packed = _in_chunks(Forward(model, cache), tokens, trial.embedded.places)
+    tolerance = _TOLERANCE if verdict.dtype == torch.float32 else _HALF_TOLERANCE
+    return verdict if _alike(whole, packed, tolerance) else Verdict(reason="pictures or sounds need more than the engine gives")
+
+
+def _in_chunks(forward: Forward, tokens: _Tokens, places: list[int]) -> Tensor:
+    """The last logits."""
+    cuts = sorted({0, places[len(places) // 2], len(tokens.ids) - 1, len(tokens.ids)})
+    for start, stop in pairwise(cuts):
+        logits = forward.run([Chunk(cast(Sequence, tokens), start, stop - start)])
+    return logits.rows[-1]
 
 
 class _Spy:
@@ -105,10 +155,11 @@ class _Tokens:
 
     scoring = False
 
-    def __init__(self, order: int, ids: list[int]) -> None:
+    def __init__(self, order: int, ids: list[int], embedded: Embedded | None = None, blocks: list[int] | None = None) -> None:
         self.order = order
         self.ids = ids
-        self.blocks = [1 + 2 * place + order for place in reversed(range(_LONG // _BLOCK))]
+        self.embedded = embedded
+        self.blocks = blocks or [1 + 2 * place + order for place in reversed(range(_LONG // _BLOCK))]
 
 
 def _packed(forward: Forward, prompts: list[_Tokens]) -> list[Tensor]:

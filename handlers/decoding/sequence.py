@@ -6,6 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from handlers.decoding import prefix
+from handlers.decoding.embedded import Embedded
 from handlers.decoding.logprobs import Scored
 from handlers.decoding.sampler import Choices
 from handlers.decoding.transcript import Piece, Transcript
@@ -29,6 +30,7 @@ class Sequence:
     Attributes:
         order: number of its arrival; the highest is the youngest.
         ids: the prompt and every token chosen since.
+        embedded: what stands in the prompt beside its tokens.
         computed: how many of ``ids`` have their keys and values in the cache.
         blocks: its block table.
         names: chained names of its full blocks, as far as they are known.
@@ -38,13 +40,20 @@ class Sequence:
     """
 
     def __init__(
-        self, ticket: Ticket[Any], transcript: Transcript, choices: Choices, prompt: tuple[int, ...], order: int
+        self,
+        ticket: Ticket[Any],
+        transcript: Transcript,
+        choices: Choices,
+        prompt: tuple[int, ...],
+        order: int,
+        embedded: Embedded | None = None,
     ) -> None:
         self.ticket = ticket
         self.transcript = transcript
         self.choices = choices
         self.order = order
         self.state = State.WAITING
+        self.embedded = embedded
         self.ids = list(prompt)
         self.prompt_length = len(prompt)
         self.computed = 0
@@ -83,7 +92,8 @@ class Sequence:
     def name_of(self, index: int, block_size: int) -> bytes:
         """The chained name of its full block number ``index``."""
         while len(self.names) <= index:
-            start = len(self.names) * block_size
+            start, stop = len(self.names) * block_size, (len(self.names) + 1) * block_size
             parent = self.names[-1] if self.names else self.root
-            self.names.append(prefix.extend(parent, self.ids[start : start + block_size]))
+            other = self.embedded.digest(start, stop) if self.embedded is not None else b""
+            self.names.append(prefix.extend(parent, self.ids[start:stop], other))
         return self.names[index]

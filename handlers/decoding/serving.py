@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -11,7 +12,7 @@ from handlers.decoding import sizing
 from handlers.decoding.cache import KeyValueCache
 from handlers.decoding.engine import Engine
 from handlers.decoding.generate_path import GeneratePath
-from handlers.decoding.probe import probe
+from handlers.decoding.probe import Trial, probe
 from handlers.decoding.ticket import TextEngine
 from handlers.types import ModelSpec
 from openai_compat.errors import ModelUnavailable
@@ -21,10 +22,14 @@ logger = logging.getLogger(__name__)
 SURE_BYTES = 4  # a number's size from which rounding by the batch's shape decides hardly any token
 
 
-def create(spec: ModelSpec, lm: CausalLM) -> TextEngine:
-    """Raises ``ModelUnavailable`` where ``options.engine`` cannot be used."""
+def create(spec: ModelSpec, lm: CausalLM, media: Iterable[Callable[[], Trial]] = ()) -> TextEngine:
+    """Raises ``ModelUnavailable`` where ``options.engine`` cannot be used.
+
+    Args:
+        media: prompts to try, for a model that takes more than tokens.
+    """
     options = _options(spec)
-    verdict = probe(lm.model)
+    verdict = probe(lm.model, media)
     if verdict.reason is not None:
         logger.info("'%s' is served by generate, each request by itself: %s", spec.id, verdict.reason)
         return GeneratePath(lm.model, lm.vocabulary, vocab_size=lm.vocab_size)

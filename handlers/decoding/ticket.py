@@ -7,6 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
+from handlers.decoding.embedded import Embedded
 from handlers.decoding.params import TextConfig
 from handlers.decoding.sampler import Matcher
 from handlers.decoding.transcript import Answer, Piece, Transcript
@@ -21,14 +22,15 @@ NewMatcher = Callable[[], Matcher]
 class Prompt(Struct, frozen=True, kw_only=True):
     """A prompt ready to run.
 
-    ``text`` is what ``echo`` repeats; ``limit`` is how many tokens each answer may have; ``inputs`` is what ``generate()`` is
-    given beside the tokens, such as pixels.
+    ``text`` is what ``echo`` repeats; ``limit`` is how many tokens each answer may have. Where a prompt holds pictures or
+    sounds, ``embedded`` is what the engine puts in their places, or ``inputs`` what ``generate()`` is given beside the tokens.
     """
 
     ids: tuple[int, ...]
     text: str
     limit: int
     inputs: dict[str, Any] = {}
+    embedded: Embedded | None = None
 
 
 class Generation(Struct, frozen=True, kw_only=True):

@@ -56,6 +56,23 @@ MEDIA: Mapping[str, frozenset[Medium]] = {
 """By architecture: models whose chats take media as placeholders among the tokens, or by cross-attention."""
 
 
+_APART = frozenset(
+    {
+        "AriaForConditionalGeneration",
+        "Gemma3ForConditionalGeneration",
+        "Gemma3nForConditionalGeneration",
+        "MllamaForConditionalGeneration",
+        "PaliGemmaForConditionalGeneration",
+    }
+)
+"""Models whose pictures' tokens see one another both ways, or that keep pictures apart from the tokens."""
+
+
+def is_apart(path: str) -> bool:
+    """Whether requests with pictures are expected to run each by itself; the probe at load has the last word."""
+    return architecture_of(path) in _APART
+
+
 def architecture_of(path: str) -> str:
     """The architecture that the snapshot's configuration names first; empty where there is none."""
     try:

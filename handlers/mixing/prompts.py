@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from handlers import types as t
+from handlers.decoding.probe import Trial
 from handlers.decoding.ticket import Prompt
 from handlers.mixing.media import MARK, Media, closeness, taken_out, to_image, to_samples
 from handlers.mixing.processor import InertTokenizer, control_texts, hidden, placeholder
+from handlers.mixing.reader import MediaReader
 from handlers.modes import last_user
 from handlers.prompts import PromptBuilder
 from openai_compat.errors import InvalidRequest
 
+_SPECIMEN = t.Picture(width=64, height=64, pixels=bytes(range(256)) * 48)
+_NOISE = bytes(range(256)) * 125
 _NOT_INPUTS = frozenset({"input_ids", "attention_mask", "labels"})
 
 
@@ -23,7 +29,21 @@ class MediaPromptBuilder(PromptBuilder):
         self._processor = processor
         self._dtype = dtype
         self._device = device
+        self._reader: MediaReader | None = None
         processor.tokenizer = InertTokenizer(vocabulary.tokenizer, lambda text, start: self._tokens(text, start=start))
+
+    def read_with(self, reader: MediaReader) -> None:
+        """Let prompts hold what is made of their media, for the engine, in place of what the whole model is given."""
+        self._reader = reader
+
+    def trial(self, medium: str, reader: MediaReader) -> Trial:
+        """A prompt to try the model with."""
+        part: t.Part = t.ImagePart(picture=_SPECIMEN)
+        if medium == "audio":
+            part = t.AudioPart(sound=t.Sound(pcm=_NOISE, rate=self._processor.feature_extractor.sampling_rate))
+        message = t.Message(role="user", parts=(part, t.TextPart(text="What is this?")))
+        prompt = self._chat((message,), t.TextRequest(messages=(message,)))
+        return Trial(ids=prompt.ids, inputs=prompt.inputs, embedded=reader.read(prompt.ids, prompt.inputs, ""))
 
     @property
     def picture_start_id(self) -> int | None:
@@ -70,7 +90,10 @@ class MediaPromptBuilder(PromptBuilder):
         inputs = self._read(hidden(text, self._marked), media)
         ids = inputs["input_ids"][0].tolist()
         prompt = self._prompt(ids, self._marked.sub(r"\1", text), request)
-        return Prompt(ids=prompt.ids, text=prompt.text, limit=prompt.limit, inputs=self._placed(inputs))
+        placed = self._placed(inputs)
+        if self._reader is None:
+            return replace(prompt, inputs=placed)
+        return replace(prompt, embedded=self._reader.read(prompt.ids, placed, request.cache_salt))
 
     def _check_count(self, text: str, media: Media) -> None:
         plain = self._marked.sub("", text)

@@ -13,6 +13,8 @@ from msgspec.structs import replace
 
 from handlers import types as t
 from handlers.decoding.detokenizer import detokenizer
+from handlers.decoding.engine import Engine
+from handlers.decoding.generate_path import GeneratePath
 from handlers.decoding.vocabulary import Vocabulary
 from handlers.deferred import complete
 from handlers.mixing.processor import without_videos
@@ -50,9 +52,16 @@ def chat(*messages: t.Message, **changes: Any) -> t.TextRequest:
 @pytest.fixture(scope="module")
 def loaded(tiny_mixed: Callable[..., Path]) -> Callable[..., MultimodalHandler]:
     @cache
-    def make(family: str, context_length: int | None = None, **changes: Any) -> MultimodalHandler:
-        folder = str(tiny_mixed(family, **changes))
-        spec = t.ModelSpec(id="m", path=folder, kind="multimodal", device="cpu", threads=1, context_length=context_length)
+    def make(family: str, context_length: int | None = None, step_tokens: int = 256, **changes: Any) -> MultimodalHandler:
+        spec = t.ModelSpec(
+            id="m",
+            path=str(tiny_mixed(family, **changes)),
+            kind="multimodal",
+            device="cpu",
+            threads=1,
+            context_length=context_length,
+            options={"engine": {"step_tokens": step_tokens}},
+        )
         handler = MultimodalHandler(spec)
         handler.load_model(lambda stage, done=0, total=0: None)
         return handler
@@ -180,6 +189,77 @@ def test_several_pictures_and_turns_are_the_library_s(loaded, library, collector
     result = run(loaded(family), chat(*messages), collector())
     assert result.usage.prompt_tokens == len(prompt)
     assert result.choices[0].text == spelled(library(family)[0], ids)
+
+
+# ---------------------------------------------------------------- packed
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "paligemma"])
+def test_a_model_is_packed_where_a_picture_comes_out_the_same_that_way(loaded, tiny_mixed, family: str) -> None:
+    packed = family in ("llava", "llava_next", "idefics3", "internvl", "janus", "qwen2_audio")
+    assert isinstance(loaded(family)._engine, Engine if packed else GeneratePath)
+    spec = t.ModelSpec(id="m", path=str(tiny_mixed(family)), kind="multimodal")
+    assert MultimodalHandler.analyze(spec).path == ("engine" if packed else "generate")
+
+
+def test_a_prompt_in_small_pieces_that_end_amid_its_picture_is_the_library_s(loaded, library, collector) -> None:
+    messages = (said("One ", medium("llava", 1), " and two ", medium("llava", 2)),)
+    _, ids, _ = reference(*library("llava"), messages)
+    handler = loaded("llava", step_tokens=7)
+    result = run(handler, chat(*messages), collector())
+    assert result.choices[0].text == spelled(library("llava")[0], ids)
+
+
+def test_another_picture_among_the_same_words_shares_nothing_behind_its_beginning(loaded, collector) -> None:
+    handler = loaded("llava", seed=5)
+
+    def ask(seed: int, **changes: Any) -> t.TextResult:
+        return run(handler, chat(said(medium("llava", seed), "Well, what is this?"), **changes), collector())
+
+    alone = {seed: ask(seed, cache_salt=f"alone {seed}").choices[0].text for seed in (1, 2)}
+    first, other, again, apart = ask(1), ask(2), ask(1), ask(1, cache_salt="another key")
+    begins = handler.prepare_inputs(handler.apply_mode_settings(chat(said(medium("llava", 1), "x"))))[0].embedded.places[0]
+    assert first.usage.cached_tokens == apart.usage.cached_tokens == 0
+    assert other.usage.cached_tokens <= begins
+    assert again.usage.cached_tokens > begins + 16
+    assert first.choices[0].text == again.choices[0].text == apart.choices[0].text == alone[1] != alone[2]
+    assert other.choices[0].text == alone[2]
+
+
+def test_what_gave_its_blocks_up_sees_its_picture_again(loaded, collector) -> None:
+    handler = loaded("llava", step_tokens=64)
+    sampling = replace(GREEDY, max_tokens=30, n=2)
+    requests = [chat(said(medium("llava", seed), "Well?"), sampling=sampling) for seed in (1, 2, 3)]
+    alone = [run(handler, request, collector()).choices for request in requests]
+    engine, given_up = handler._engine, []
+    preempt, pool = engine._scheduler._preempt, engine._pool
+    engine._scheduler._preempt = lambda sequence: given_up.append(sequence) or preempt(sequence)
+    held = [pool.take() for _ in range(pool.free - 14)]
+    try:
+        waiting = [begin(handler, request, collector()) for request in requests]
+        together = [result.choices for result in _stepped(handler, waiting)]
+    finally:
+        pool.release(held)
+        del engine._scheduler._preempt
+    assert given_up
+    assert [[choice.text for choice in one] for one in together] == [[choice.text for choice in one] for one in alone]
+
+
+def test_pictures_of_earlier_turns_are_not_looked_at_again(loaded, collector) -> None:
+    handler = loaded("llava", seed=6)
+    tower = handler._lm.model.model.vision_tower
+    looks: list[int] = []
+    hook = tower.register_forward_hook(lambda *_: looks.append(1))
+    first = said(medium("llava"), "Well?")
+    run(handler, chat(first), collector())
+    run(handler, chat(first, said("A fox.", role="assistant"), said("Sure?")), collector())
+    assert len(looks) == 1
+    run(handler, chat(first, cache_salt="another key"), collector())
+    hook.remove()
+    assert len(looks) == 2
+
+
+# ---------------------------------------------------------------- prompts and parameters
 
 
 def test_words_that_look_like_placeholders_stay_words(loaded, collector) -> None:

@@ -81,7 +81,7 @@ class Conversation:
     def sequence(order: int, length: int) -> Any:
         ids = torch.randint(320, (length,), generator=torch.Generator().manual_seed(order)).tolist()
         blocks = [1 + order + 3 * place for place in reversed(range(10))]
-        return SimpleNamespace(order=order, ids=ids, blocks=blocks, scoring=False)
+        return SimpleNamespace(embedded=None, order=order, ids=ids, blocks=blocks, scoring=False)
 
     @torch.inference_mode()
     def last_logits(self, *, company: bool) -> torch.Tensor:
