@@ -72,13 +72,17 @@ WORKER_ROUTES: tuple[ControllerRouterHandler, ...] = (VideoWorkerController,)
 
 
 def create_gateway(config: Config) -> ASGIApp:
-    """The whole server as an ASGI application; nothing is loaded or started before its lifespan begins."""
+    """The whole server as an ASGI application; nothing is loaded or started before its lifespan begins.
+
+    Raises ``ConfigError`` where a configured folder belongs to another server.
+    """
     catalog = Catalog(config)
     timing = StreamTiming(first_byte_timeout=config.server.first_byte_timeout, ping_interval=config.server.ping_interval)
     launcher = InlineLauncher(timing) if config.server.inline else Supervisor(config)
     pool = Pool(config, catalog, launcher)
     metrics = Metrics(pool.states)
     storage = Storage(config)
+    storage.claim()
     links = Links(config, storage)
     videos = VideoDesk(config, catalog, pool, storage)
     relay = Relay(config, catalog, pool, links)

@@ -40,8 +40,14 @@ class Storage:
     def __init__(self, config: Config) -> None:
         self._config = config
         self.store: Store | None = None
+        self._place: Place | None = None
         self._opening = asyncio.Lock()
         self._tasks = Tasks()
+
+    def claim(self) -> None:
+        """Take a folder that is configured before anything is started. Raises ``ConfigError`` where it cannot be had."""
+        if self._config.storage.dir:
+            self._place = take(self._config)
 
     async def start(self) -> Store | None:
         """Open what an earlier server has left, or a folder that is configured. Raises ``ConfigError`` for the latter."""
@@ -72,7 +78,7 @@ class Storage:
     async def _opened(self) -> Store:
         async with self._opening:
             if self.store is None:
-                place = await asyncio.to_thread(take, self._config)
+                place, self._place = self._place or await asyncio.to_thread(take, self._config), None
                 try:
                     self.store = await self._fill(place)
                 except BaseException:
