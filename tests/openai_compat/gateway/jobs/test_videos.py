@@ -302,3 +302,12 @@ def test_a_server_that_ends_lets_a_short_video_be_finished(served) -> None:
         client.until(id, "in_progress")
     with served() as client:
         assert client.get(f"/v1/videos/{id}").json()["status"] == "completed"
+
+
+def test_a_page_of_another_origin_may_send_no_order(served) -> None:
+    with served() as client:
+        form = {"data": {"prompt": "sea"}, "files": {"input_reference": ("a.png", picture())}}
+        answer = client.post("/v1/videos", headers={"origin": "https://evil.example"}, **form)
+        assert answer.status_code == 403
+        assert client.post("/v1/videos", content="prompt=sea", headers={"content-type": "text/plain"}).status_code == 415
+        assert client.get("/v1/videos").json()["data"] == []
