@@ -47,7 +47,7 @@ class Shape(Struct, frozen=True):
 
 
 def warm_up() -> None:
-    from PIL import Image
+    from PIL import Image, MpoImagePlugin, TiffImagePlugin  # noqa: F401 -- what JPEG and EXIF data would import later
 
     warnings.simplefilter("ignore")
     for format in FORMATS:
