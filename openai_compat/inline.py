@@ -15,7 +15,7 @@ from handlers.types import ModelSpec
 from openai_compat.errors import APIError, ModelUnavailable
 from openai_compat.gateway.replica import InlineReplica
 from openai_compat.http.sse import StreamTiming
-from openai_compat.protocol import Memory, Ready, Status
+from openai_compat.protocol import Memory, Ready, Retiring, Status
 from openai_compat.worker.status import Ledger, ProgressReport
 from openai_compat.worker.track import Track
 
@@ -38,6 +38,7 @@ class InlineWorker:
         self._listener = listener
         self._ledger = Ledger(listener)
         self._runner, self._handler = _runner(spec, self._ledger)
+        self._runner.on_exhausted = lambda: listener(Retiring())
         self.replica = InlineReplica(Track(_app(self._runner, timing), self._ledger))
 
     async def ready(self) -> Ready:

@@ -107,6 +107,10 @@ class Failed(Struct, frozen=True, tag="failed"):
     kind: str = "ModelUnavailable"
 
 
+class Retiring(Struct, frozen=True, tag="retiring"):
+    """Memory ran out: the worker answers what it has, and should then be ended and replaced."""
+
+
 class Done(Struct, frozen=True, tag="done"):
     """Nothing of this request runs in the worker any more."""
 
@@ -120,7 +124,7 @@ class Heartbeat(Struct, frozen=True, tag="heartbeat"):
     active: tuple[str, ...] = ()
 
 
-Status = Hello | Progress | Ready | Failed | Done | Heartbeat
+Status = Hello | Progress | Ready | Failed | Retiring | Done | Heartbeat
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Status] = msgspec.json.Decoder(Status)
 

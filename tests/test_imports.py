@@ -18,6 +18,7 @@ BASICS = ("openai_compat.errors", "openai_compat.protocol")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "openai_compat.errors": (),
     "openai_compat.protocol": (),
+    "openai_compat.allocator": (),
     "openai_compat.config": (),
     "openai_compat.sizes": (),
     "openai_compat.logs": (),
@@ -53,6 +54,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "openai_compat.worker.process": (
         *BASICS,
         "handlers",
+        "openai_compat.allocator",
         "openai_compat.app",
         "openai_compat.config",
         "openai_compat.http",
@@ -62,6 +64,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "openai_compat.gateway": (
         *BASICS,
         "schemas",
+        "openai_compat.allocator",
         "openai_compat.config",
         "openai_compat.defaults",
         "openai_compat.http",

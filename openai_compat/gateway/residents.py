@@ -21,7 +21,7 @@ from openai_compat.gateway.needs import Facts, read_needs
 from openai_compat.gateway.plan import choose, victims
 from openai_compat.gateway.slot import Lease, Phase, Slot
 from openai_compat.gateway.tasks import Tasks
-from openai_compat.protocol import Done, Failed, Heartbeat, Memory, Progress, Ready, Status
+from openai_compat.protocol import Done, Failed, Heartbeat, Memory, Progress, Ready, Retiring, Status
 from openai_compat.sizes import format_size
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,8 @@ class Residents:
 
     def _expired(self, slot: Slot) -> None:
         if slot.evictable and not slot.leases:
-            logger.info("%s was not used for %.0f s", slot.model_id, slot.settings.idle_timeout)
+            reason = "its memory ran out" if slot.retiring else f"it was not used for {slot.settings.idle_timeout:.0f} s"
+            logger.info("%s is ended: %s", slot.model_id, reason)
             self._evict(slot)
 
     # ------------------------------------------------------------ who gets the room
@@ -232,7 +233,7 @@ class Residents:
         if slot.worker is None:
             return
         await slot.worker.gone.wait()
-        crashed = not slot.stopping
+        crashed, missed = not slot.stopping, slot.retiring
         if crashed:
             self._crashed(slot)
         for lease in tuple(slot.leases.values()):
@@ -241,7 +242,7 @@ class Residents:
         self._enter(slot, Phase.UNLOADED)
         if slot.waiters:
             self.want(slot)
-        elif crashed:
+        elif crashed or missed:
             self._restart(slot)
         self.plan()
 
@@ -263,7 +264,7 @@ class Residents:
 
     def _vacate(self, slot: Slot) -> None:
         slot.worker = None
-        slot.draining = slot.suspected = False
+        slot.draining = slot.suspected = slot.retiring = False
         slot.stop_timer()
         slot.progress = Progress("")
         self.budget.release(slot.model_id)
@@ -275,6 +276,10 @@ class Residents:
                 self._changed(slot)
             case Failed():
                 self.replica_lost(slot)
+            case Retiring():
+                slot.retiring = True
+                if not slot.leases:
+                    slot.start_timer(self._expired)
             case Done(request_id):
                 if lease := slot.leases.get(request_id):
                     lease.done()

@@ -167,6 +167,7 @@ class Slot:
         self.waiters: list[Waiter] = []
         self.draining = False
         self.suspected = False
+        self.retiring = False
         self.stopping = False
         self.last_used = 0.0
         self.failures = 0
@@ -179,11 +180,11 @@ class Slot:
     @property
     def serves(self) -> bool:
         """Whether a new request may go to it now."""
-        return self.phase is Phase.READY and not self.draining and not self.suspected
+        return self.phase is Phase.READY and not (self.draining or self.suspected or self.retiring)
 
     @property
     def evictable(self) -> bool:
-        return self.phase is Phase.READY and not self.settings.pin
+        return self.phase is Phase.READY and (self.retiring or not self.settings.pin)
 
     def grant(self, worker: Worker, request_id: str, keeper: Keeper) -> Lease:
         """A lease under ``request_id``, made unique: clients may use one id for several requests at once."""
@@ -220,10 +221,11 @@ class Slot:
         return ModelUnavailable(f"The model '{self.model_id}' could not be started.")
 
     def start_timer(self, expired: Callable[[Slot], None]) -> None:
-        """Count the time that it is idle from now on, unless it is to stay."""
+        """Count the time that it is idle from now on, unless it is to stay; one whose memory ran out has none."""
         self.stop_timer()
-        if not self.settings.pin:
-            self.idle_timer = asyncio.get_running_loop().call_later(self.settings.idle_timeout, expired, self)
+        if self.retiring or not self.settings.pin:
+            seconds = 0 if self.retiring else self.settings.idle_timeout
+            self.idle_timer = asyncio.get_running_loop().call_later(seconds, expired, self)
 
     def stop_timer(self) -> None:
         if self.idle_timer is not None:

@@ -24,9 +24,10 @@ import msgspec
 import uvicorn
 
 from openai_compat import logs
+from openai_compat.allocator import allocator_settings
 from openai_compat.errors import APIError, InsufficientMemory, ModelUnavailable
 from openai_compat.http.sse import StreamTiming
-from openai_compat.protocol import Failed, Heartbeat, Launch, Memory, Ready, bind_private
+from openai_compat.protocol import Failed, Heartbeat, Launch, Memory, Ready, Retiring, bind_private
 from openai_compat.worker.memory import Gauge, measure
 from openai_compat.worker.status import ORPHANED, Ledger, ProgressReport, StatusLine
 from openai_compat.worker.track import Track
@@ -40,7 +41,6 @@ logger = logging.getLogger(__name__)
 AppFactory = Callable[..., Any]
 FLUSH_SECONDS = 5
 KEEP_ALIVE_SECONDS = 24 * 3600  # the gateway decides which idle connections are closed
-ALLOCATOR = "expandable_segments:True"
 
 
 def run(launch: Launch, *, create_app: AppFactory | None = None) -> NoReturn:
@@ -72,9 +72,7 @@ def run(launch: Launch, *, create_app: AppFactory | None = None) -> NoReturn:
 def set_environment(launch: Launch) -> None:
     """A worker never reaches out for files, and CUDA memory must not fragment; ``launch.environment`` has the last word."""
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
-    os.environ.setdefault("PYTORCH_ALLOC_CONF", ALLOCATOR)
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", ALLOCATOR)
-    os.environ.update(launch.environment)
+    os.environ.update(allocator_settings(launch.environment, os.environ) | launch.environment)
 
 
 def failure(error: BaseException) -> Failed:
@@ -94,7 +92,7 @@ def _live(launch: Launch, line: StatusLine, create_app: AppFactory | None) -> in
     began = time.monotonic()
     handler = _create_handler(launch)
     ledger = Ledger(line.send)
-    runner = Runner(handler, on_done=ledger.settle)
+    runner = Runner(handler, on_done=ledger.settle, on_exhausted=lambda: line.send(Retiring()))
     ledger.active = lambda: runner.active
     runner.call(partial(load_and_test, handler, ProgressReport(line.send))).result()
     app = (create_app or _app_factory())(runner, model_id=handler.spec.id, timing=_timing(launch))

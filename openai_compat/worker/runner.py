@@ -16,10 +16,12 @@ from typing import TypeAlias, TypeVar, cast
 
 from handlers.base import BaseHandler
 from handlers.deferred import Deferred, Driver
+from handlers.memory import is_out_of_memory
 from handlers.types import Request, Result, Verb
 from openai_compat.errors import APIError, DeadlineExceeded, InsufficientMemory, RateLimited, ShuttingDown
 from openai_compat.worker.held import media_bytes
 from openai_compat.worker.job import Bridge, Job
+from openai_compat.worker.leftovers import Leftovers
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +29,6 @@ T = TypeVar("T")
 JOIN_SECONDS = 5.0
 MAX_MEDIA = 1 << 30
 Pending: TypeAlias = tuple[Job, Deferred[Result]]
-OUT_OF_MEMORY = frozenset({"MemoryError", "OutOfMemoryError"})
 
 
 class Runner:
@@ -39,6 +40,8 @@ class Runner:
     Args:
         handler: the model; already loaded, or loaded through ``call``.
         on_done: gets the job's request id.
+        on_exhausted: called once, on the event loop, when a job ran out of memory, before that job is told: what libraries
+            leave behind then is known to nobody, so the process should take nothing more and end when it has answered.
         max_waiting: jobs that may wait for the thread; further ones are refused.
         max_media: bytes of samples and pixels that all jobs together may hold; a job that would be the only one may hold more.
         max_running: jobs whose results may be deferred at the same time.
@@ -50,6 +53,7 @@ class Runner:
         handler: BaseHandler,
         *,
         on_done: Callable[[str], None] | None = None,
+        on_exhausted: Callable[[], None] | None = None,
         max_waiting: int = 256,
         max_media: int = MAX_MEDIA,
         max_running: int = 64,
@@ -57,12 +61,14 @@ class Runner:
     ) -> None:
         self.handler = handler
         self.on_done = on_done
+        self.on_exhausted = on_exhausted
         self._max_waiting = max_waiting
         self._max_media = max_media
         self._max_running = max_running
         self._retry_after = retry_after
         self._queue: deque[Job | Callable[[], None]] = deque()
         self._running: list[Pending] = []
+        self._leftovers = Leftovers()
         self._turn = threading.Condition()
         self._ending = False
         self._closing = False
@@ -146,6 +152,11 @@ class Runner:
             self._queue.remove(job)
         self._retire(job)
 
+    def _exhausted(self) -> None:
+        tell, self.on_exhausted = self.on_exhausted, None
+        if tell is not None:
+            tell()
+
     def _retire(self, job: Job) -> None:
         self._jobs.pop(job).cancel()
         if not self._jobs:
@@ -186,8 +197,15 @@ class Runner:
                 self._begin(item)
             else:
                 item()
+                self._leftovers.settle()
             del item
+            self._rest()
         return bool(self._running)
+
+    def _rest(self) -> None:
+        """Between jobs, with nobody waiting, there is time to clear up."""
+        if not self._running and not self._queue:
+            self._leftovers.look()
 
     def _next(self) -> Job | Callable[[], None] | None:
         with self._turn:
@@ -199,7 +217,7 @@ class Runner:
         try:
             outcome = self._infer(job)
         except BaseException as error:
-            self._end(job, _known(error))
+            self._end(job, self._known(error))
             return
         if isinstance(outcome, Deferred):
             self._running.append((job, outcome))
@@ -218,8 +236,9 @@ class Runner:
             try:
                 driver.step()
             except BaseException as error:
-                self._give_up(driver, _known(error))
+                self._give_up(driver, self._known(error))
         self._running = [pending for pending in self._running if not self._settled(*pending)]
+        self._rest()
 
     def _give_up(self, driver: Driver, error: APIError) -> None:
         for job, deferred in self._running:
@@ -231,7 +250,7 @@ class Runner:
         try:
             outcome = deferred.poll()
         except BaseException as error:
-            self._end(job, _known(error))
+            self._end(job, self._known(error))
             return True
         if outcome is None:
             return False
@@ -241,17 +260,21 @@ class Runner:
     def _end(self, job: Job, outcome: Result | APIError) -> None:
         job.bridge.post(partial(self._finish, job, outcome))
 
-
-def _known(error: BaseException) -> APIError:
-    return error.with_traceback(None) if isinstance(error, APIError) else foreign(error)
+    def _known(self, error: BaseException) -> APIError:
+        if isinstance(error, APIError):
+            return error.with_traceback(None)
+        self._leftovers.failed()
+        if is_out_of_memory(error) and self._bridge is not None:
+            self._bridge.post(self._exhausted)
+        return foreign(error)
 
 
 def foreign(error: BaseException) -> APIError:
     """What a client may know of an exception that is not ours; the log gets all of it."""
     logger.error("the model failed", exc_info=error)
-    names = {cls.__name__ for cls in type(error).__mro__}
-    if names & OUT_OF_MEMORY:
-        return InsufficientMemory("The model ran out of memory; try a shorter request, or again later.", retry_after=1.0)
+    if is_out_of_memory(error):
+        message = "The model ran out of memory; try a smaller request, or again later."
+        return InsufficientMemory(message, retry_after=1.0, retry=False)
     return APIError("The model failed while processing the request.")
 
 

@@ -161,6 +161,33 @@ def test_a_worker_that_says_nothing_any_more_is_ended(arena):
     asyncio.run(scenario())
 
 
+def test_a_worker_whose_memory_ran_out_answers_what_it_has_and_is_replaced(arena, tmp_path):
+    async def scenario():
+        async with arena({"a": {"pin": True}}) as world:
+            beside = asyncio.ensure_future(world.ask("a", hold=str(tmp_path / "go")))
+            await world.until(lambda: next(iter(world.pool.states())).active == 1)
+            exhausted = await world.ask("a", exhausted=True)
+            later = asyncio.ensure_future(world.ask("a"))
+            await world.until(lambda: next(iter(world.pool.states())).waiting == 1)
+            assert not later.done()
+            (tmp_path / "go").touch()
+            assert (await beside)["pid"] == exhausted["pid"]
+            assert (await later)["pid"] != exhausted["pid"]
+            assert world.starts("a") == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_preloaded_model_whose_memory_ran_out_comes_back_by_itself(arena):
+    async def scenario():
+        async with arena({"a": {"preload": True}}) as world:
+            await world.ask("a", exhausted=True)
+            await world.until(lambda: world.starts("a") == 2)
+            await world.until_state("a", "ready")
+
+    asyncio.run(scenario())
+
+
 def test_a_worker_that_does_not_let_go_of_a_request_is_ended(arena, monkeypatch, tmp_path):
     monkeypatch.setattr("openai_compat.gateway.slot.HUNG", 0.5)
 

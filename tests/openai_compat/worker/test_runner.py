@@ -265,6 +265,24 @@ def test_running_out_of_memory_is_told_apart_by_the_name_of_the_type():
     assert type(foreign(RuntimeError())) is APIError
 
 
+def test_whoever_must_know_hears_once_that_memory_ran_out_and_before_the_client_does(bench, run):
+    async def scenario():
+        heard = []
+        async with bench(on_exhausted=lambda: heard.append(len(b.done))) as b:
+            with pytest.raises(APIError):
+                await b.submit("raise", request_id="1").result()
+            assert heard == []
+            b.handler.failure = MemoryError()
+            for number in "23":
+                with pytest.raises(InsufficientMemory) as caught:
+                    await b.submit("raise", request_id=number).result()
+                assert caught.value.retry is False
+            assert heard == [1]
+            assert (await b.submit("next").result()).choices
+
+    run(scenario())
+
+
 def test_a_reader_that_is_much_too_slow_loses_its_job(bench, run, until):
     async def scenario():
         async with bench() as b:

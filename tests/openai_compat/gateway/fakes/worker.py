@@ -3,8 +3,8 @@
 Run with a Launch as JSON on standard input. ``spec.options`` script it: ``hello`` seconds before the greeting, ``load`` seconds
 of loading, ``fail`` a message, ``crash`` to end while loading, ``log`` a file that gets a line at start and end, ``memory``
 bytes to report. A request's body scripts the answer: ``chunks``, ``delay`` between them, ``status``, ``hold`` to answer only
-when the file of that name exists, ``linger`` to work on after a disconnect until it exists, ``silent`` for no Done. A form
-scripts nothing: the answer tells its hash and length.
+when the file of that name exists, ``exhausted`` to have run out of memory, ``linger`` to work on after a disconnect until it
+exists, ``silent`` for no Done. A form scripts nothing: the answer tells its hash and length.
 """
 
 from __future__ import annotations
@@ -24,7 +24,19 @@ from pathlib import Path
 import msgspec
 import uvicorn
 
-from openai_compat.protocol import Done, Failed, Heartbeat, Hello, Launch, Memory, Progress, Ready, RelayFacts, encode_status
+from openai_compat.protocol import (
+    Done,
+    Failed,
+    Heartbeat,
+    Hello,
+    Launch,
+    Memory,
+    Progress,
+    Ready,
+    RelayFacts,
+    Retiring,
+    encode_status,
+)
 
 HEARTBEAT = 0.1
 
@@ -124,6 +136,8 @@ class Worker:
             await asyncio.sleep(0.01)
 
     async def answer(self, script, scope, headers, facts: RelayFacts, send) -> None:
+        if script.get("exhausted"):
+            self.say(Retiring())
         await self.gate(script.get("hold"))
         if script.get("stream"):
             await send(start(200, b"text/event-stream; charset=utf-8"))
