@@ -19,7 +19,6 @@ _SEEING = (
     "AyaVision",
     "Cohere2Vision",
     "DeepseekVL",
-    "FastVlm",
     "Gemma3",
     "Glm46V",
     "Glm4v",

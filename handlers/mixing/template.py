@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from handlers.template_abilities import probe
 from openai_compat.errors import APIError
 
 _WORD = "zqzqzq"
+_WRITTEN_DOWN = re.compile("[\"']type[\"']")
 
 
 class MediaTemplate(ChatTemplate):
@@ -58,11 +60,14 @@ class MediaTemplate(ChatTemplate):
         return parts + _text(words)
 
     def _places(self, medium: str) -> bool:
-        """Whether a part of this kind leaves something in the prompt, and the words beside it too."""
+        """Whether a part of this kind leaves something in the prompt, and the words beside it too.
+
+        A template that knows nothing of parts writes them down as they are.
+        """
         part = {"type": medium}
         bare = self._shown([{"type": "text", "text": _WORD}])
         beside = self._shown([part, {"type": "text", "text": _WORD}])
-        return _WORD in beside and len(beside) > len(bare)
+        return _WORD in beside and len(beside) > len(bare) and not _WRITTEN_DOWN.search(bare)
 
     def _shown(self, content: Any) -> str:
         try:
