@@ -1,7 +1,7 @@
 // Drives the openai npm package against a server; prints one JSON line of what a caller saw.
 // Usage: node client.mjs BASE_URL MODEL SCENARIO [RECORDING]
 import { createReadStream } from "node:fs";
-import OpenAI from "openai";
+import OpenAI, { toFile } from "openai";
 
 const [baseURL, model, scenario, recording] = process.argv.slice(2);
 const client = new OpenAI({ baseURL, apiKey: "none", maxRetries: 0 });
@@ -79,6 +79,16 @@ const scenarios = {
     }
     const bad = await failure(() => hear({ response_format: "diarized_json" }));
     return { json: await hear({}), srt: await hear({ response_format: "srt" }), verbose, events, bad };
+  },
+  pictures: async () => {
+    const body = { model, prompt: "a red circle", size: "64x32" };
+    const made = (await client.images.generate({ ...body, n: 2 })).data.map((picture) => picture.b64_json);
+    const types = [];
+    for await (const event of await client.images.generate({ ...body, stream: true, partial_images: 2 })) types.push(event.type);
+    const image = await toFile(Buffer.from(made[0], "base64"), "circle.png", { type: "image/png" });
+    const edited = (await client.images.edit({ ...body, image })).data[0].b64_json;
+    const bad = await failure(() => client.images.generate({ ...body, size: "huge" }));
+    return { made, types, edited, bad };
   },
   embedding: async () => {
     const answer = await client.embeddings.create({ model, input: "This is an example sentence" });
