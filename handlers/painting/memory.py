@@ -7,7 +7,10 @@ only ``disk`` and the slicing save anything.
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
+import weakref
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,20 +50,27 @@ class Placement:
     """A pipeline's place. Files that it needs on a disk are there as long as this object is."""
 
     def __init__(self, pipeline: Any, device: torch.device, plan: Plan) -> None:
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self.plan = plan
         _slice(pipeline, plan)
         if plan.offload in ("none", "auto"):
             pipeline.to(device)
         elif plan.offload == "model":
             pipeline.enable_model_cpu_offload(device=device)
         elif plan.offload == "sequential":
-            pipeline.enable_sequential_cpu_offload(device=device)
+            _layer_by_layer(pipeline, device)
         elif plan.offload == "group":
             pipeline.enable_group_offload(device, offload_type="leaf_level")
         else:
-            self._folder = tempfile.TemporaryDirectory(prefix="weights-")
-            _to_disk(pipeline, device, Path(self._folder.name))
+            folder = Path(tempfile.mkdtemp(prefix="weights-"))
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            _to_disk(pipeline, device, folder)
         logger.info("memory of the pipeline: %s", plan)
+
+    def computing(self) -> AbstractContextManager[object]:
+        """What a call runs in; accelerate's hooks cannot swap weights that were made for inference alone."""
+        import torch
+
+        return torch.inference_mode() if self.plan.offload == "none" else torch.no_grad()
 
 
 def _either(told: bool | None, usual: bool) -> bool:
@@ -76,6 +86,20 @@ def _slice(pipeline: Any, plan: Plan) -> None:
         decoder.enable_slicing()
     if plan.vae_tiling and hasattr(decoder, "enable_tiling"):
         decoder.enable_tiling()
+
+
+def _layer_by_layer(pipeline: Any, device: torch.device) -> None:
+    """Where weights and work share a memory, accelerate takes the one for the other unless each has its own copy."""
+    import torch
+    from accelerate import cpu_offload
+
+    if device.type != "cpu":
+        pipeline.enable_sequential_cpu_offload(device=device)
+        return
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            copies = {name: tensor.clone() for name, tensor in part.state_dict().items()}
+            cpu_offload(part, device, offload_buffers=bool(part._parameters), state_dict=copies)
 
 
 def _to_disk(pipeline: Any, device: torch.device, folder: Path) -> None:

@@ -135,7 +135,7 @@ class Painter:
         if (count := call.first(COUNT)) is not None:
             arguments[count] = len(seeds)
         with (
-            torch.inference_mode(),
+            self._studio.placement.computing(),
             seeded(seeds[0], pipeline.device),
             steps.followed(call) as following,
             size_errors(settings.size),

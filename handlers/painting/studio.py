@@ -10,6 +10,7 @@ from handlers import types as t
 from handlers.analyze import read_json
 from handlers.painting.calls import STEPS, Call
 from handlers.painting.estimate import GENERATION
+from handlers.painting.memory import Placement
 from handlers.painting.options import Options
 from handlers.painting.pipes import Pipes
 from handlers.painting.prompts import check_length
@@ -23,9 +24,9 @@ QUALITY = {"low": 0.5, "medium": 1.0, "high": 1.5}
 class Studio:
     """Used by one thread. Raises ``BadHeader`` on construction for files that cannot be read."""
 
-    def __init__(self, pipeline: Any, spec: t.ModelSpec, options: Options, placement: object = None) -> None:
+    def __init__(self, pipeline: Any, spec: t.ModelSpec, options: Options, placement: Placement) -> None:
         self.pipes = Pipes(pipeline, spec.id)
-        self._placement = placement
+        self.placement = placement
         self.id, self.options = spec.id, options
         self._root = Path(spec.path)
         self._own = read_json(self._root / GENERATION)

@@ -108,7 +108,7 @@ class Filmer:
             arguments["generator"] = torch.Generator(device="cpu").manual_seed(shot.seed)
         steps = Steps(pipeline, ctx)
         with (
-            torch.inference_mode(),
+            self._studio.placement.computing(),
             seeded(shot.seed, pipeline.device),
             steps.followed(call) as following,
             size_errors(shot.size),
