@@ -12,6 +12,7 @@ REFERENCE = "input_reference"
 MAX_SIDE = 4096
 MIN_SIDE = 16
 UNKNOWN = "auto"
+_WIRE_NAMES = {"image": REFERENCE, "rate": "fps", "width": "size", "height": "size"}
 
 
 def plan(body: CreateVideoRequest) -> Verb:
@@ -75,6 +76,11 @@ def to_request(body: CreateVideoRequest, image: Picture | None, facts: Facts) ->
         image=image,
         mode=body.mode or facts.mode,
     )
+
+
+def wire_name(field: str | None) -> str | None:
+    """The wire's name of a field that a handler has named."""
+    return None if field is None else _WIRE_NAMES.get(field, field)
 
 
 def shown_seconds(seconds: float | None) -> str:

@@ -246,7 +246,7 @@ def _error_of(error: Exception) -> VideoError:
     """What a client may know of it."""
     if isinstance(error, Refused):
         detail = error.detail
-        return VideoError(code=detail.code or detail.type, message=detail.message, param=detail.param)
+        return VideoError(code=detail.code or detail.type, message=detail.message, param=videos.wire_name(detail.param))
     if isinstance(error, APIError):
         body = error_body(error)["error"]
         return VideoError(code=body["code"] or body["type"], message=error.message, param=error.param)

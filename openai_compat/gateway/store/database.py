@@ -30,9 +30,15 @@ class Database:
         self._connection: sqlite3.Connection | None = None
 
     async def open(self) -> None:
-        """Make the file, or bring an older one up to date. Raises ``ConfigError`` for one that a newer server has written."""
+        """Make the file, or bring an older one up to date.
+
+        Raises ``ConfigError`` for one that a newer server has written, and for one that is damaged.
+        """
         try:
             await self._apart(self._connect)
+        except sqlite3.DatabaseError as error:
+            await self.close()
+            raise ConfigError(f"{self._path} cannot be used: {error}") from error
         except BaseException:
             await self.close()
             raise

@@ -50,14 +50,17 @@ class Storage:
             self._place = take(self._config)
 
     async def start(self) -> Store | None:
-        """Open what an earlier server has left, or a folder that is configured. Raises ``ConfigError`` for the latter."""
+        """Open what an earlier server has left, or a folder that is configured.
+
+        Raises ``ConfigError`` where the latter cannot be used; a server without one lives without its store.
+        """
         if self._config.storage.dir:
             return await self._opened()
         try:
             folder = folder_of(self._config)
-        except ConfigError:
+            return await self.open() if folder is not None and (folder / DATABASE).exists() else None
+        except (ConfigError, Unavailable):
             return None
-        return await self.open() if folder is not None and (folder / DATABASE).exists() else None
 
     async def open(self) -> Store:
         """Raises ``Unavailable`` where nothing can be kept on this machine."""
@@ -78,7 +81,7 @@ class Storage:
     async def _opened(self) -> Store:
         async with self._opening:
             if self.store is None:
-                place, self._place = self._place or await asyncio.to_thread(take, self._config), None
+                place = await self._taken()
                 try:
                     self.store = await self._fill(place)
                 except BaseException:
@@ -87,6 +90,10 @@ class Storage:
                 self._tasks.spawn(self._sweep(self.store))
                 logger.info("results are kept in %s", place.path)
             return self.store
+
+    async def _taken(self) -> Place:
+        claimed, self._place = self._place, None
+        return await asyncio.to_thread(take, self._config) if claimed is None else claimed
 
     async def _fill(self, place: Place) -> Store:
         database = Database(place.path / DATABASE)

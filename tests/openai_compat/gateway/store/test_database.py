@@ -49,9 +49,15 @@ def test_the_file_of_a_newer_server_is_refused(tmp_path: Path) -> None:
         use(tmp_path / "db", (FIRST,), read)
 
 
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "db").write_bytes(b"no database" * 1000)
+    with pytest.raises(ConfigError, match="cannot be used"):
+        use(tmp_path / "db", (FIRST,), read)
+
+
 def test_a_step_that_fails_leaves_nothing_of_itself(tmp_path: Path) -> None:
     use(tmp_path / "db", (FIRST,), add("cup"))
-    with pytest.raises(sqlite3.OperationalError):
+    with pytest.raises(ConfigError):
         use(tmp_path / "db", (FIRST, (*SECOND, "NONSENSE")), read)
     assert use(tmp_path / "db", (FIRST,), read) == [("cup",)]
 

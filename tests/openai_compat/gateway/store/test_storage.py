@@ -89,3 +89,12 @@ def test_where_there_is_no_place_at_all_the_request_is_refused_and_the_server_li
     with pytest.raises(Unavailable) as caught:
         in_time(default(tmp_path).open())
     assert caught.value.code == "storage_unavailable"
+
+
+def test_a_damaged_store_in_the_usual_folder_does_not_keep_the_server_from_starting(tmp_path: Path, in_time, caplog) -> None:
+    folder = tmp_path / "storage" / "port-8000"
+    folder.mkdir(parents=True)
+    (folder / "state.sqlite3").write_bytes(b"no database" * 1000)
+    storage = default(tmp_path)
+    assert in_time(storage.start()) is None
+    assert "state.sqlite3 cannot be used" in caplog.text
