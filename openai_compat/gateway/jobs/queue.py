@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 from openai_compat.config import Jobs as Settings
 from openai_compat.errors import RateLimited, ShuttingDown
 
+logger = logging.getLogger(__name__)
 Work = Callable[[], Awaitable[None]]
 _RETRY_AFTER = 30.0  # seconds that a client is told to wait where too many jobs wait already
 
 
 class JobQueue:
-    """Belongs to one event loop. What a job's failure means is the job's own business."""
+    """Belongs to one event loop. A job sees to its own failure; what it leaves is logged."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -61,5 +63,7 @@ class JobQueue:
             self._running.add(id)
             try:
                 await work()
+            except Exception:
+                logger.exception("the job %s was not brought to its end", id)
             finally:
                 self._running.discard(id)
