@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import subprocess
@@ -152,3 +153,14 @@ def test_inline_models_make_videos_too(start_videos: Callable[..., Any]) -> None
     id = order(server.origin, frames=4, fps=4)
     until(server.origin, id, "completed")
     assert read(httpx2.get(f"{server.origin}/v1/videos/{id}/content").content) == (4, 4.0, 64, 48)
+
+
+def test_node_orders_waits_fetches_and_deletes(node: Callable[..., dict[str, Any]]) -> None:
+    seen = node("video", "echo")
+    assert (seen["order"]["status"], seen["video"]["status"]) == ("queued", "completed")
+    assert seen["type"] == "video/mp4"
+    assert read(base64.b64decode(seen["file"])) == (6, 6.0, 64, 48)
+    assert seen["ids"] == [seen["order"]["id"]]
+    assert seen["bad"]["param"] == "size"
+    assert seen["broken"]["param"] == "input_reference.image_url"
+    assert seen["gone"] == {"id": seen["order"]["id"], "deleted": True, "object": "video.deleted"}

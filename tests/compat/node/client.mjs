@@ -69,6 +69,24 @@ const scenarios = {
     const bad = await failure(() => client.audio.speech.create({ ...body, speed: 9 }));
     return { type: answer.headers.get("content-type"), bytes: sound.length, streamed, sound: sound.toString("base64"), bad };
   },
+  video: async () => {
+    const body = { model, prompt: "sea", seconds: "1", size: "64x48", fps: 6 };
+    const order = await client.videos.create(body);
+    let video = order;
+    while (video.status === "queued" || video.status === "in_progress") {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      video = await client.videos.retrieve(order.id);
+    }
+    const content = await client.videos.downloadContent(order.id);
+    const ids = [];
+    for await (const entry of client.videos.list({ limit: 1 })) ids.push(entry.id);
+    const file = Buffer.from(await content.arrayBuffer()).toString("base64");
+    const bad = await failure(() => client.videos.create({ ...body, size: "1x1" }));
+    const reference = { image_url: "data:image/png;base64,AAAA" };
+    const broken = await failure(() => client.videos.create({ ...body, input_reference: reference }));
+    const gone = await client.videos.delete(order.id);
+    return { order, video, type: content.headers.get("content-type"), file, ids, bad, broken, gone };
+  },
   transcription: async () => {
     const hear = (more) => client.audio.transcriptions.create({ model, file: createReadStream(recording), ...more });
     const verbose = await hear({ response_format: "verbose_json", timestamp_granularities: ["word", "segment"] });
