@@ -51,7 +51,7 @@ class ChatController(Controller):
         attachments = chat.attachments_to_decode(wire)
         decoded = await media.decode_together(attachments, rate=runner.handler.audio_rate)
         verb, meta = chat.verb_of(attachments), stamp(chat.ID_PREFIX, facts)
-        if chat_pictures.paints(wire.mode or facts.mode, verb, runner.capabilities):
+        if chat_pictures.paints(wire, facts, verb, runner.capabilities):
             painting = chat_pictures.to_request(wire, facts, decoded)
             return await _painted(request, wire, _submit(runner, "generate_image", painting, facts), meta, timing)
         domain = chat.to_request(wire, facts, decoded)

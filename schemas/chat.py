@@ -75,7 +75,7 @@ class ChatCompletionRequest(SamplingFields, frozen=True, kw_only=True):
     parallel_tool_calls: bool | None = None
     functions: Annotated[list[FunctionDefinition], Meta(max_length=128)] | None = None
     function_call: Literal["none", "auto"] | NamedFunction | None = None
-    modalities: Annotated[list[Literal["text", "audio"]], Meta(max_length=8)] | None = None
+    modalities: Annotated[list[Literal["text", "audio", "image"]], Meta(max_length=8)] | None = None
     audio: Anything | None = None
     prediction: Anything | None = None
     web_search_options: Anything | None = None

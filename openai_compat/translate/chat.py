@@ -40,7 +40,7 @@ REFUSED: tuple[Refusal, ...] = (
         lambda b: bool(b.functions) and b.function_call != "none",
     ),
     Refusal("function_call", "Use 'tools' and 'tool_choice'.", lambda b: b.function_call not in (None, "none", "auto")),
-    Refusal("modalities", "Only ['text'] is supported.", lambda b: "audio" in (b.modalities or ())),
+    Refusal("modalities", "Answers are text or pictures.", lambda b: "audio" in (b.modalities or ())),
     Refusal("audio", "Answers cannot be spoken.", lambda b: b.audio is not None),
     Refusal("web_search_options", "This server does not search the web.", lambda b: b.web_search_options is not None),
     Refusal("chat_template", "A model's own chat template is used, never a client's.", lambda b: b.chat_template is not None),
@@ -69,7 +69,12 @@ def plan(body: ChatCompletionRequest) -> tuple[Verb, ...]:
     check(body)
     attachments = attachments_to_decode(body)
     _to_domain(body, stand_ins(attachments), mode=body.mode, cache_salt="")
-    return (verb_of(attachments), "generate_image")
+    return ("generate_image",) if wants_picture(body) else (verb_of(attachments), "generate_image")
+
+
+def wants_picture(body: ChatCompletionRequest) -> bool:
+    """As OpenRouter's clients ask for one; beside it a mode may."""
+    return "image" in (body.modalities or ())
 
 
 def attachments_to_decode(body: ChatCompletionRequest) -> tuple[Attachment, ...]:

@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 from handlers.types import AudioPart, ImagePart, ImageRequest, Message, PictureResult, Verb
 from openai_compat.errors import InvalidRequest
 from openai_compat.translate.attachments import Media
-from openai_compat.translate.chat import check
+from openai_compat.translate.chat import check, wants_picture
 from openai_compat.translate.common import Facts, Meta, Refusal, refuse, to_usage, wants_usage
 from openai_compat.translate.images import base64
 from openai_compat.translate.messages import to_messages
@@ -54,9 +54,11 @@ REFUSED: tuple[Refusal, ...] = (
 # ---------------------------------------------------------------- request
 
 
-def paints(mode: str | None, verb: Verb, capabilities: Collection[Verb]) -> bool:
-    """Whether a chat that would need ``verb`` is answered with pictures: its mode says so, or nothing else can be done."""
-    return "generate_image" in capabilities and (mode == MODE or verb not in capabilities)
+def paints(body: ChatCompletionRequest, facts: Facts, verb: Verb, capabilities: Collection[Verb]) -> bool:
+    """Whether a chat that would need ``verb`` is answered with pictures: it says so, or nothing else can be done."""
+    if "generate_image" not in capabilities:
+        return False
+    return wants_picture(body) or (body.mode or facts.mode) == MODE or verb not in capabilities
 
 
 def to_request(body: ChatCompletionRequest, facts: Facts, media: Media) -> ImageRequest:

@@ -120,6 +120,13 @@ def test_a_mode_that_a_model_lacks_is_named(client: openai.OpenAI, model: str) -
     assert caught.value.param == "mode"
 
 
+def test_modalities_that_a_model_lacks_are_refused(client: openai.OpenAI, model: str) -> None:
+    messages: Any = [{"role": "user", "content": "a cat"}]
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model=model, messages=messages, extra_body={"modalities": ["image", "text"]})
+    assert (caught.value.param, caught.value.code) == ("model", "unsupported_capability")
+
+
 def test_the_node_package_makes_edits_and_streams(node: Callable[..., dict[str, Any]]) -> None:
     seen = node("pictures", "echo")
     assert [opened(picture).size for picture in (*seen["made"], seen["edited"])] == [(64, 32)] * 3

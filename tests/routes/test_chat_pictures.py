@@ -67,6 +67,16 @@ def test_the_mode_may_be_in_the_model_s_name(serve) -> None:
     serve(scenario)
 
 
+def test_modalities_ask_for_a_picture_as_other_servers_clients_do(serve) -> None:
+    async def scenario(worker):
+        body = (await worker.post(PATH, messages=user("a cat"), modalities=["image", "text"])).json()
+        assert body["choices"][0]["message"]["images"]
+        text = (await worker.post(PATH, messages=user("a cat"), modalities=["text"])).json()
+        assert text["choices"][0]["message"]["content"]
+
+    serve(scenario)
+
+
 def test_a_model_that_only_paints_needs_no_mode(serve) -> None:
     async def scenario(worker):
         painter_only(worker, "generate_image")
