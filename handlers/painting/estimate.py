@@ -22,8 +22,8 @@ from handlers.analyze import DTYPE_BYTES, read_json
 from handlers.painting.layout import Weights
 from handlers.painting.options import Offload, Options
 
-LIVE_WIDTHS = 30
-LIVE_MAPS = 6
+LIVE_WIDTHS = 34
+LIVE_MAPS = 8
 USUAL_FRAMES = 48
 FRAMES_A_LATENT = 4
 FRAMES_AT_ONCE = 16

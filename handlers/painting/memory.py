@@ -10,7 +10,6 @@ import logging
 import shutil
 import tempfile
 import weakref
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +65,7 @@ class Placement:
             _to_disk(pipeline, device, folder)
         logger.info("memory of the pipeline: %s", plan)
 
-    def computing(self) -> AbstractContextManager[object]:
+    def computing(self) -> Any:
         """What a call runs in; accelerate's hooks cannot swap weights that were made for inference alone."""
         import torch
 
