@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from handlers import types as t
 from handlers.deferred import Deferred
-from handlers.mixing.families import MEDIA, architecture_of, is_apart
+from handlers.mixing.families import MEDIA, NEEDS, architecture_of, is_apart
 from handlers.mixing.modes import MULTIMODAL_MODES
 from handlers.transformer import TransformerHandler
 from openai_compat.errors import UnsupportedCapability
@@ -34,7 +34,7 @@ class MultimodalHandler(TransformerHandler):
 
     @classmethod
     def get_dependencies(cls, spec: t.ModelSpec) -> tuple[str, ...]:
-        return (*super().get_dependencies(spec), "pillow>=12.3")
+        return (*super().get_dependencies(spec), "pillow>=12.3", *NEEDS.get(architecture_of(spec.path), ()))
 
     @classmethod
     def get_model_capabilities(cls, spec: t.ModelSpec) -> frozenset[t.Verb]:

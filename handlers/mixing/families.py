@@ -45,21 +45,24 @@ _SEEING = (
     "SmolVLM",
     "VipLlava",
 )
-_HEARING = ("AudioFlamingo3", "GlmAsr", "Qwen2Audio", "Voxtral")
-_BOTH = ("Gemma3n",)
+_HEARING = ("Qwen2Audio",)
 MEDIA: Mapping[str, frozenset[Medium]] = {
     **{f"{name}ForConditionalGeneration": _SEES for name in _SEEING},
     **{f"{name}ForConditionalGeneration": _HEARS for name in _HEARING},
-    **{f"{name}ForConditionalGeneration": _SEES | _HEARS for name in _BOTH},
 }
 """By architecture: models whose chats take media as placeholders among the tokens, or by cross-attention."""
-
-
+NEEDS: Mapping[str, tuple[str, ...]] = {
+    "Cohere2VisionForConditionalGeneration": ("torchvision",),
+    "Lfm2VlForConditionalGeneration": ("torchvision",),
+    "Llama4ForConditionalGeneration": ("torchvision",),
+    "Mistral3ForConditionalGeneration": ("torchvision",),
+    "PerceptionLMForConditionalGeneration": ("torchvision",),
+    "SmolVLMForConditionalGeneration": ("torchvision", "num2words"),
+}
+"""What the library's processors of some need beside PIL."""
 _APART = frozenset(
     {
-        "AriaForConditionalGeneration",
         "Gemma3ForConditionalGeneration",
-        "Gemma3nForConditionalGeneration",
         "MllamaForConditionalGeneration",
         "PaliGemmaForConditionalGeneration",
     }

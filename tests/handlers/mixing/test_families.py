@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import transformers
 
-from handlers.mixing.families import JANUS, MEDIA, kind_of
+from handlers.mixing.families import JANUS, MEDIA, NEEDS, kind_of
+from handlers.mixing.processor import load_processor
+from handlers.multimodal import MultimodalHandler
 from handlers.registry import detect
+from handlers.types import ModelSpec
+from openai_compat.errors import ModelUnavailable
 
 
 @pytest.mark.parametrize("architecture", MEDIA)
 def test_every_architecture_is_one_of_the_library_s_and_has_a_processor(architecture: str) -> None:
     cls = getattr(transformers, architecture)
     assert cls.config_class in transformers.models.auto.processing_auto.PROCESSOR_MAPPING
+
+
+@pytest.mark.parametrize("architecture", NEEDS)
+def test_a_package_that_is_not_there_is_named(tmp_path: Path, architecture: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": [architecture]}))
+    needed = NEEDS[architecture]
+    assert {*needed} <= {*MultimodalHandler.get_dependencies(ModelSpec(id="m", path=str(tmp_path), kind="multimodal"))}
+    if missing := next((name for name in needed if find_spec(name) is None), None):
+        with pytest.raises(ModelUnavailable, match=missing):
+            load_processor(str(tmp_path), None)
 
 
 @pytest.mark.parametrize("architecture", MEDIA)
