@@ -11,7 +11,7 @@ from msgspec import structs
 
 from training.shapes.data import draw
 from training.shapes.learning import Average, Log, as_batch, count, descend
-from training.shapes.saving import labels, processing, save
+from training.shapes.saving import begun, labels, processing, save
 from training.shapes.scenes import COLOURS, KINDS, LOOKED_AT, Combination, Scene, combinations, nameless, single
 
 NAMES = tuple(f"{colour} {kind}" for colour, kind in product(COLOURS, KINDS))
@@ -27,13 +27,13 @@ def make_classifier() -> Any:
     return ResNetForImageClassification(config)
 
 
-def train(out: Path, seed: int, log: Log, steps: int = 3000) -> None:
+def train(out: Path, seed: int, log: Log, *, resume: bool = False, steps: int = 3000) -> None:
     """Train on pictures that are each seen once, and write the model to ``out``."""
     import torch
     from transformers import ViTImageProcessor
 
     torch.manual_seed(seed)
-    model = make_classifier()
+    model = begun(make_classifier(), out, resume=resume)
     log(f"classifier: {count(model)} parameters, {steps} steps of {BATCH} pictures, seed {seed}")
     average = Average(model, 0.99)
     rng = np.random.default_rng(seed)

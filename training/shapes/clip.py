@@ -11,11 +11,11 @@ from msgspec import structs
 
 from training.shapes.data import draw
 from training.shapes.learning import Average, Log, as_batch, count, descend
-from training.shapes.saving import GREY, save
-from training.shapes.scenes import LOOKED_AT, SIZE, Combination, Scene, combinations, nameless, single, with_article
+from training.shapes.saving import GREY, begun, save
+from training.shapes.scenes import SIZE, UPRIGHT, Combination, Scene, combinations, nameless, single, with_article
 from training.shapes.words import MAX_TOKENS, make_tokenizer
 
-BATCH = 64
+BATCH = 48
 PARTS = ("colour", "kind", "background")
 HIDDEN = ("", "", *PARTS)
 WIDTH = 64
@@ -45,10 +45,17 @@ def batch(rng: np.random.Generator, allowed: tuple[Combination, ...]) -> list[tu
     """
     hidden = HIDDEN[rng.integers(len(HIDDEN))]
     chosen: dict[Combination, Combination] = {}
-    for index in rng.permutation(len(allowed)):
-        colour, kind, background = ("" if part == hidden else word for part, word in zip(PARTS, allowed[index], strict=True))
-        chosen.setdefault((colour, kind, background), allowed[index])
-    return [_hide(single(rng, one, LOOKED_AT), hidden, rng) for one in islice(chosen.values(), BATCH)]
+    for one in _shuffled(rng, allowed):
+        colour, kind, background = ("" if part == hidden else word for part, word in zip(PARTS, one, strict=True))
+        chosen.setdefault((colour, kind, background), one)
+    return [_hide(single(rng, one, UPRIGHT), hidden, rng) for one in islice(chosen.values(), BATCH)]
+
+
+def _shuffled(rng: np.random.Generator, allowed: tuple[Combination, ...]) -> list[Combination]:
+    """In random order, but those that differ in their kind alone together: it is the hardest to tell."""
+    turn = {place: rng.random() for place in sorted({(one[0], one[2]) for one in allowed})}
+    mixed = [allowed[index] for index in rng.permutation(len(allowed))]
+    return sorted(mixed, key=lambda one: turn[one[0], one[2]])
 
 
 def _hide(scene: Scene, hidden: str, rng: np.random.Generator) -> tuple[Scene, str]:
@@ -61,13 +68,13 @@ def _hide(scene: Scene, hidden: str, rng: np.random.Generator) -> tuple[Scene, s
     return scene, scene.caption.replace(shape.kind, "shape") if hidden == "kind" else scene.caption
 
 
-def train(out: Path, seed: int, log: Log, steps: int = 6000) -> None:
+def train(out: Path, seed: int, log: Log, *, resume: bool = False, steps: int = 6000) -> None:
     """Train on pictures that are each seen once, and write the model to ``out``."""
     import torch
 
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
-    model = make_clip(tokenizer)
+    model = begun(make_clip(tokenizer), out, resume=resume)
     log(f"clip: {count(model)} parameters, {steps} steps of up to {BATCH} pictures, seed {seed}")
     average = Average(model, 0.995)
     rng = np.random.default_rng(seed)

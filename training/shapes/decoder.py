@@ -16,8 +16,8 @@ BATCH = 16
 BLUR = 0.05
 
 
-def train(out: Path, seed: int, log: Log, steps: int = 2500) -> None:
-    """Train the decoder of the pipeline in ``out``, which has to be there."""
+def train(out: Path, seed: int, log: Log, *, resume: bool = True, steps: int = 2500) -> None:
+    """Train the decoder of the pipeline in ``out``, which has to be there, whether or not this is called to resume."""
     import torch
     from diffusers import AutoencoderKL
 

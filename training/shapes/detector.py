@@ -9,7 +9,7 @@ import numpy as np
 
 from training.shapes.data import draw
 from training.shapes.learning import Average, Log, as_batch, count, descend
-from training.shapes.saving import labels, processing, save
+from training.shapes.saving import begun, labels, processing, save
 from training.shapes.scenes import KINDS, SIZE, Scene, combinations, crowd
 
 BATCH = 24
@@ -45,13 +45,13 @@ def make_detector() -> Any:
     return RTDetrForObjectDetection(config)
 
 
-def train(out: Path, seed: int, log: Log, steps: int = 3000) -> None:
+def train(out: Path, seed: int, log: Log, *, resume: bool = False, steps: int = 3000) -> None:
     """Train on pictures that are each seen once, and write the model to ``out``."""
     import torch
     from transformers import RTDetrImageProcessor
 
     torch.manual_seed(seed)
-    model = make_detector()
+    model = begun(make_detector(), out, resume=resume)
     log(f"detector: {count(model)} parameters, {steps} steps of {BATCH} pictures, seed {seed}")
     average = Average(model, 0.995)
     rng = np.random.default_rng(seed)

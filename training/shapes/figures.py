@@ -17,7 +17,7 @@ from msgspec import Struct, structs
 from training.shapes.data import Picture, crowds, mask, singles
 from training.shapes.learning import Log, as_batch
 from training.shapes.measure import Seen, look
-from training.shapes.scenes import COLOURS, KINDS, LOOKED_AT, PAINTED, Combination, Scene, combinations
+from training.shapes.scenes import COLOURS, KINDS, LOOKED_AT, PAINTED, UPRIGHT, Combination, Scene, combinations
 
 Box: TypeAlias = tuple[str, tuple[float, ...]]
 BATCH = 53
@@ -102,7 +102,7 @@ def clip(folder: Path, count: int = 424) -> dict[str, float]:
     from transformers import AutoModel, AutoTokenizer
 
     model, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    made = singles(TEST_SEED, count, unknown(), LOOKED_AT)
+    made = singles(TEST_SEED, count, unknown(), UPRIGHT)
     captions = [caption for scene, _ in made for caption in (scene.caption, *islice(wrong_captions(scene), 7))]
     with torch.no_grad():
         words = model.get_text_features(**tokenizer(captions, padding=True, return_tensors="pt")).pooler_output

@@ -25,16 +25,16 @@ UNNAMED = 0.1  # share of captions left empty, for the guidance
 DEFAULTS = {"guidance_scale": 2.0, "num_inference_steps": 25, "height": SIZE, "width": SIZE}
 
 
-def train(out: Path, seed: int, log: Log, steps: tuple[int, int] = (1600, 5000)) -> None:
+def train(out: Path, seed: int, log: Log, *, resume: bool = False, steps: tuple[int, int] = (1600, 5000)) -> None:
     """Train the autoencoder and then the painter, with ``steps`` of each; ``out`` gets the pipeline every 500 steps.
 
-    What ``out`` already holds is learnt on from, with the autoencoder as it is.
+    To resume is to learn on from what ``out`` holds, with the autoencoder as it is.
     """
     import torch
 
     torch.manual_seed(seed)
     scenes, pictures = _data(seed)
-    vae, model = _begun(out, log) if (out / "model_index.json").exists() else (_train_vae(pictures, steps[0], seed, log), None)
+    vae, model = _begun(out, log) if resume else (_train_vae(pictures, steps[0], seed, log), None)
     latents = _encode(vae, pictures)
     deviation = float(latents.std())
     vae.register_to_config(scaling_factor=1 / deviation)

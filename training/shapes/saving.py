@@ -20,6 +20,11 @@ def save(out: Path, model: Any, *others: Any) -> None:
         other.save_pretrained(out)
 
 
+def begun(model: Any, out: Path, *, resume: bool) -> Any:
+    """``model`` as it is, or with the weights that an earlier training left in ``out``."""
+    return type(model).from_pretrained(out).train() if resume else model
+
+
 def single_precision(folder: Path) -> None:
     """Have transformers load the half-precision weights as single precision: a CPU is slow, or unable, in the other."""
     path = folder / "config.json"

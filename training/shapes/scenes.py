@@ -7,7 +7,7 @@ from itertools import product
 from typing import Literal, TypeAlias
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 
 SIZE = 64
 PALETTE: dict[str, tuple[int, int, int]] = {
@@ -90,6 +90,7 @@ class Style(Struct, frozen=True, kw_only=True):
 
 
 PAINTED = Style(radius=(14.0, 19.0), turn=math.radians(10), noise=0.0)
+UPRIGHT = Style(radius=(12.0, 20.0), turn=math.radians(10), noise=5.0)
 LOOKED_AT = Style(radius=(9.0, 21.0), turn=math.pi, noise=5.0)
 CROWDED = Style(radius=(6.0, 12.0), turn=math.pi, noise=5.0)
 
@@ -132,6 +133,16 @@ def nameless(rng: np.random.Generator) -> Colour:
         red, green, blue = (float(part) for part in rng.uniform(0, 255, 3))
         if min(math.dist((red, green, blue), known) for known in PALETTE.values()) > NAMELESS:
             return red, green, blue
+
+
+def disguised(scene: Scene, rng: np.random.Generator) -> Scene:
+    """For models that name no colours: the background, or all the shapes, in colours without a name, or all as it is."""
+    choice = rng.integers(3)
+    if choice == 0:
+        return structs.replace(scene, ground=nameless(rng))
+    if choice == 1:
+        return structs.replace(scene, shapes=tuple(structs.replace(shape, tint=nameless(rng)) for shape in scene.shapes))
+    return scene
 
 
 def crowd(rng: np.random.Generator, allowed: tuple[Combination, ...]) -> Scene:
