@@ -19,6 +19,7 @@ _CLIENT_GONE = 499
 _EVENT_STREAM = b"text/event-stream"
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 _QUIET_PATHS = frozenset({"/health/live", "/health/ready", "/metrics"})
+_LINKS = "/v1/media/"
 _access = logging.getLogger("openai_compat.access")
 _logger = logging.getLogger("openai_compat.http")
 
@@ -84,7 +85,7 @@ class _Exchange:
         self._events = False
         self._whole_event = True
         self._method = scope["method"]
-        self._path = scope["path"]
+        self._path = _without_secrets(scope["path"])
         self._client = (scope.get("client") or ("", 0))[0]
         self._receive = receive
         self._send = send
@@ -174,3 +175,8 @@ class _Exchange:
 def _without_ours(headers: object) -> list[tuple[bytes, bytes]]:
     """A relayed answer brings the replica's own id along; the client must see one only."""
     return [(name, value) for name, value in headers if name.lower() not in (HEADER, b"openai-processing-ms")]  # type: ignore[attr-defined]
+
+
+def _without_secrets(path: str) -> str:
+    """Whoever has a link may see what is behind it, and a log has more readers than that."""
+    return _LINKS + "…" if path.startswith(_LINKS) else path

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import signal
 import socket
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 from litestar.types import ASGIApp
 
 from openai_compat.http.guard import GuardedProtocol
+from openai_compat.http.lingering import hurry
 
 _BACKLOG = 2048
 _KEEP_ALIVE = 75
 """Seconds; longer than the pools of the usual clients and proxies keep a connection, so that they are the ones to close it."""
+_MOMENT = 0.1  # seconds between two looks whether a shutdown in a hurry waits for anybody
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -92,13 +96,22 @@ class _Server(uvicorn.Server):
         if self.started:
             self._on_ready()
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if self.force_exit:
+            asyncio.get_running_loop().call_soon_threadsafe(hurry)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """In a hurry uvicorn would leave running requests to the loop's end and the application's own end out."""
         await super().shutdown(sockets)
         if self.force_exit:
             for task in self.server_state.tasks:
                 task.cancel()
-            await self.lifespan.shutdown()
+            ending = asyncio.ensure_future(self.lifespan.shutdown())
+            while not ending.done():
+                await asyncio.wait({ending}, timeout=_MOMENT)
+                hurry()
+            ending.result()
 
 
 def _reason(error: OSError, host: str, port: int) -> str:

@@ -132,6 +132,14 @@ def test_the_log_line_names_all_that_matters(client, caplog) -> None:
     assert 0 <= fields["first_byte"] <= fields["duration"]
 
 
+def test_a_link_s_secret_is_in_no_log(client, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    client.get("/v1/media/secret.png")
+    [line] = access_lines(caplog)
+    assert line.startswith("GET /v1/media/… 404 ")
+    assert "secret" not in str([record.fields for record in caplog.records if record.name == "openai_compat.access"])
+
+
 def test_server_errors_are_warnings_and_health_is_quiet(client, caplog) -> None:
     caplog.set_level(logging.INFO)
     client.get("/typed")

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from openai_compat.config import Jobs as Settings
 from openai_compat.errors import RateLimited, ShuttingDown
+from openai_compat.http.lingering import linger
 
 logger = logging.getLogger(__name__)
 Work = Callable[[], Awaitable[None]]
@@ -51,8 +52,7 @@ class JobQueue:
         running = [task for id, task in self._jobs.items() if id in self._running]
         for task in waiting:
             task.cancel()
-        if running:
-            await asyncio.wait(running, timeout=grace)
+        await linger(running, grace)
         for task in running:
             task.cancel()
         await asyncio.gather(*waiting, *running, return_exceptions=True)

@@ -6,6 +6,7 @@ it had come to is lost.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
@@ -141,11 +142,11 @@ class VideoDesk:
         headers = scope["headers"]
         if not brings_form(headers):
             wire = decode(await read_json_body(headers, receive, self._max_body, forms=True), CreateVideoRequest)
-            return wire, videos.reference(wire)
+            return wire, await asyncio.to_thread(videos.reference, wire)
         form = await read_whole_form(headers, receive, self._max_body, self._origins)
         wire = decode_form(form, CreateVideoRequest)
         if videos.REFERENCE not in form.files:
-            return wire, videos.reference(wire)
+            return wire, await asyncio.to_thread(videos.reference, wire)
         return wire, picture_file(form.file(videos.REFERENCE).data, videos.REFERENCE)
 
     async def _checked(self, request: CreateVideoRequest, scope: HTTPScope) -> VideoRecord:

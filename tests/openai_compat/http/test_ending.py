@@ -102,3 +102,36 @@ def test_a_stream_over_the_grace_or_in_the_way_of_a_second_ctrl_c_gets_an_error_
             assert "Traceback" not in process.stderr.read()
         finally:
             process.kill()
+
+
+LINGERING = """
+import asyncio
+from litestar import Litestar
+from openai_compat.http.lingering import linger
+from openai_compat.http.server import listen, run, base_url
+
+async def wait() -> None:
+    print("waiting", flush=True)
+    work = asyncio.create_task(asyncio.sleep(600))
+    await linger([work], SECONDS)
+    work.cancel()
+
+listener = listen("127.0.0.1", 0)
+app = Litestar([], logging_config=None, on_shutdown=[wait])
+run(app, listener, grace=1, on_ready=lambda: print("ready", flush=True))
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize(("seconds", "signals"), [(0.2, 1), (600, 2)])
+def test_work_that_outlives_its_requests_has_its_time_unless_somebody_is_in_a_hurry(seconds: float, signals: int) -> None:
+    program = LINGERING.replace("SECONDS", str(seconds))
+    with subprocess.Popen([sys.executable, "-P", "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            for line in ("ready", "waiting")[:signals]:
+                assert process.stdout.readline() == f"{line}\n"
+                os.kill(process.pid, signal.SIGINT)
+            assert process.stdout.read().endswith("ended\n")
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
