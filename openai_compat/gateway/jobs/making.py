@@ -159,13 +159,14 @@ class _Files:
     async def _finish(self) -> Made:
         if self._writer is None or self._film is None:
             raise BrokenParcels
-        video = await self._writer.finish()
-        self._writer, name = None, None
+        name = None
         if self._thumbnail is not None:
             thumbnail = await self._folder.put(
                 self._thumbnail, ".webp", type=THUMBNAIL_TYPE, owner=self._owner, object=self._id
             )
             name = thumbnail.name
+        video = await self._writer.finish()
+        self._writer = None
         return Made(video.name, name, self._film)
 
 

@@ -199,9 +199,11 @@ class VideoDesk:
         logger.info("the video %s was made by %s in %.1f s", kept.id, record.model_id, time.monotonic() - began)
 
     async def _fail(self, store: Store, kept: Kept, error: VideoError) -> None:
-        record = replace(VideoRecord.of(kept), error=error)
+        """Nothing but the object stays of it."""
+        record = replace(VideoRecord.of(kept), image=None, error=error)
         expires = int(time.time()) + self._expiry
         await store.objects(KIND).change(kept.id, status=FAILED, body=record.encoded(), expires=expires)
+        await store.media.remove_files(kept.id)
         logger.warning("the video %s was not made: %s", kept.id, error.message)
 
     def _tell(self, id: str, percent: int) -> None:

@@ -99,6 +99,10 @@ class MediaFolder:
         """The object and its files, or nothing where it is gone."""
         await self._delete(("DELETE FROM media WHERE object = ? RETURNING name, size", "DELETE FROM objects WHERE id = ?"), id)
 
+    async def remove_files(self, id: str) -> None:
+        """The files of an object, which stays."""
+        await self._delete(("DELETE FROM media WHERE object = ? RETURNING name, size",), id)
+
     async def remove(self, media: Media) -> None:
         """One file; its object stays."""
         await self._delete(("DELETE FROM media WHERE name = ? RETURNING name, size",), media.name)

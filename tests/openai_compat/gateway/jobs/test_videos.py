@@ -131,13 +131,14 @@ def test_seconds_may_be_a_number_and_a_form_brings_the_first_picture(served, mon
     assert (third.negative_prompt, third.frames, third.image) == ("fog", 3, None)
 
 
-def test_a_picture_that_breaks_its_decoder_fails_the_video_by_name(served) -> None:
+def test_a_picture_that_breaks_its_decoder_fails_the_video_by_name(served, tmp_path: Path) -> None:
     with served() as client:
         half = picture()[:60]
         order = client.post("/v1/videos", data={"prompt": "sea"}, files={"input_reference": ("a.png", half)}).json()
         video = client.until(order["id"], "failed")
         assert video["error"]["code"] == "invalid_image"
         assert video["error"]["param"] == "input_reference"
+        assert list((tmp_path / "kept" / "media").iterdir()) == []
         answer = client.get(f"/v1/videos/{order['id']}/content")
         assert (answer.status_code, answer.json()["error"]["code"]) == (409, "video_failed")
 

@@ -45,13 +45,13 @@ async def paint(body: RawBody) -> dict[str, Any]:
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     @contextmanager
-    def make(*, keys: tuple[str, ...] = (), **server: Any) -> Iterator[TestClient[Litestar]]:
+    def make(*, keys: tuple[str, ...] = (), quota: int = 10**9, **server: Any) -> Iterator[TestClient[Litestar]]:
         monkeypatch.setattr(composition, "MODEL_ROUTES", (paint,))
         (tmp_path / "nothing").mkdir(exist_ok=True)
         config = Config(
             server=Server(inline=True, **server),
             auth=Auth(keys=keys),
-            storage=Settings(dir=str(tmp_path / "kept")),
+            storage=Settings(dir=str(tmp_path / "kept"), quota=quota),
             models={"echo": Model(source=str(tmp_path / "nothing"), kind="echo")},
         )
         with TestClient(composition.create_gateway(config), base_url="http://127.0.0.1:8000") as client:
@@ -125,3 +125,11 @@ def test_a_link_outlives_the_server(served) -> None:
         url = client.post("/v1/paint", json={}).json()["data"][0]["url"]
     with served() as client:
         assert client.get(url).content == PNG
+
+
+def test_where_there_is_no_room_the_answer_is_a_503_that_says_so(served) -> None:
+    with served(quota=1000) as client:
+        answer = client.post("/v1/paint", json={})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "storage_full")
+        assert answer.headers["x-should-retry"] == "false"
+        assert client.post("/v1/paint", json={"response_format": "b64_json"}).status_code == 200
