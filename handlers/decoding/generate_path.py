@@ -15,7 +15,7 @@ from msgspec import Struct
 from handlers import types as t
 from handlers.decoding.logprobs import Scored, score, spell
 from handlers.decoding.params import TextConfig
-from handlers.decoding.prefill import CHUNK, can_prefill, prefill, score_prompt
+from handlers.decoding.prefill import CHUNK, can_prefill, prefill, same_in_pieces, score_prompt
 from handlers.decoding.sampler import BROKEN, Choices, choose
 from handlers.decoding.ticket import Generation, NewMatcher, OnEnd, OnPiece, Prompt, ResultT, Ticket, echoed
 from handlers.decoding.transcript import Answer, Piece, Transcript
@@ -45,6 +45,7 @@ class GeneratePath:
     def __init__(self, model: Any, vocabulary: Vocabulary, *, vocab_size: int) -> None:
         self._model = model
         self._remembering = [module for module in model.modules() if hasattr(module, _POSITIONS)]
+        self._in_pieces = can_prefill(model) and same_in_pieces(model)
         self._vocabulary = vocabulary
         self._vocab_size = vocab_size
         self._waiting: deque[_Task] = deque()
@@ -155,7 +156,7 @@ class GeneratePath:
     def _shared_past(self, ids: Tensor, copies: int, ctx: t.RunContext) -> dict[str, Any]:
         """The prompt's cache where running it beforehand is worth it; else ``generate()`` runs the prompt itself."""
         length = ids.shape[1]
-        if length < 2 or (copies == 1 and length <= CHUNK) or not can_prefill(self._model):
+        if length < 2 or (copies == 1 and length <= CHUNK) or not self._in_pieces:
             return {}
         cache = prefill(self._model, ids, ctx)
         if copies > 1:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 CHUNK = 512
 SCORED_CHUNK = 64
+_TRIED = 24
+_TOLERANCE = 5e-2
 
 
 def can_prefill(model: Any) -> bool:
@@ -19,6 +21,20 @@ def can_prefill(model: Any) -> bool:
     if model._is_stateful or model.config.is_encoder_decoder or not model._supports_default_dynamic_cache():
         return False
     return all(hasattr(layer, "batch_repeat_interleave") for layer in _empty_cache(model).layers)
+
+
+def same_in_pieces(model: Any) -> bool:
+    """Whether a prompt run in two pieces ends as the same run whole: not where its tokens see one another both ways."""
+    import torch
+
+    size = model.get_input_embeddings().weight.shape[0]
+    ids = torch.randint(size, (1, _TRIED), generator=torch.Generator().manual_seed(0)).to(model.device)
+    with torch.inference_mode():
+        whole = _forward(model, ids, 0, _TRIED, None)[-1]
+        cache = _empty_cache(model)
+        _forward(model, ids, 0, _TRIED // 2, cache)
+        pieced = _forward(model, ids, _TRIED // 2, _TRIED, cache)[-1]
+    return bool((whole - pieced).norm() <= _TOLERANCE * whole.norm())
 
 
 def prefill(model: Any, ids: Tensor, ctx: RunContext) -> Any:

@@ -69,7 +69,8 @@ class Choices:
         self.seen: Tensor | None = None
         if config.repetition_penalty != 1.0:
             self.seen = torch.zeros(vocab_size, dtype=torch.bool, device=device)
-            self.seen[torch.tensor(prompt, dtype=torch.long, device=device)] = True
+            known = [number for number in prompt if number < vocab_size]  # what stands for a picture may be beyond it
+            self.seen[torch.tensor(known, dtype=torch.long, device=device)] = True
         self._stops = torch.tensor(sorted(config.stop_ids), dtype=torch.long, device=device)
         self._generator = torch.Generator()
         if config.seed is not None:

@@ -8,10 +8,12 @@ from msgspec import Struct
 
 from handlers import types as t
 from handlers.causal_lm import LOCAL, CausalLM, describe, read_model, template_of
+from handlers.decoding.kernels.weights import is_asked_for
 from handlers.loading import load_errors
 from handlers.mixing.families import architecture_of
 from handlers.mixing.processor import load_processor
 from handlers.mixing.template import MediaTemplate
+from openai_compat.errors import ModelUnavailable
 
 
 class MixedLM(Struct, frozen=True, kw_only=True):
@@ -26,6 +28,8 @@ def load(spec: t.ModelSpec, report: t.LoadReport) -> MixedLM:
     """Raises ``ModelUnavailable`` with a reason a client may read, ``InsufficientMemory`` where the device is full."""
     import transformers
 
+    if is_asked_for(spec):
+        raise ModelUnavailable(f"options.weights of '{spec.id}' is for models of text alone.")
     with load_errors(spec):
         report("reading the tokenizer")
         config = transformers.AutoConfig.from_pretrained(spec.path, **LOCAL)

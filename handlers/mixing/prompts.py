@@ -108,12 +108,19 @@ class MediaPromptBuilder(PromptBuilder):
             given["images"] = [[to_image(part.picture) for part in media.pictures]]
             given |= closeness(self._processor.image_processor, media.pictures)
         if media.sounds:
+            self._check_lengths(media)
             given["audio"] = [to_samples(part.sound) for part in media.sounds]
             given["sampling_rate"] = media.sounds[0].sound.rate
         try:
             return self._processor(text=[text], return_tensors="pt", **given)
         except ValueError as error:
             raise InvalidRequest("The model cannot read these pictures or sounds.", param="messages") from error
+
+    def _check_lengths(self, media: Media) -> None:
+        """A feature extractor would silently leave out what lies behind its window."""
+        longest = getattr(self._processor.feature_extractor, "chunk_length", None)
+        if longest and any(part.sound.seconds > longest for part in media.sounds):
+            raise InvalidRequest(f"The model hears {longest} seconds of a recording at most.", param="messages")
 
     def _placed(self, inputs: Any) -> dict[str, Any]:
         """On the model's device, numbers that are not whole in its type."""

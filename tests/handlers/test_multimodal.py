@@ -19,7 +19,7 @@ from handlers.decoding.vocabulary import Vocabulary
 from handlers.deferred import complete
 from handlers.mixing.processor import without_videos
 from handlers.multimodal import MultimodalHandler
-from openai_compat.errors import ContextLengthExceeded, InvalidRequest, UnsupportedCapability
+from openai_compat.errors import ContextLengthExceeded, InvalidRequest, ModelUnavailable, UnsupportedCapability
 
 SEEING = ("llava", "llava_next", "idefics3", "internvl", "gemma3", "qwen2_5_vl", "mllama", "janus")
 FAMILIES = (*SEEING, "qwen2_audio")
@@ -191,6 +191,14 @@ def test_several_pictures_and_turns_are_the_library_s(loaded, library, collector
     assert result.choices[0].text == spelled(library(family)[0], ids)
 
 
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "gemma3", "mllama", "paligemma"])
+def test_choices_of_a_prompt_without_pictures_are_the_answer_alone(loaded, collector, family: str) -> None:
+    request = chat(said("The quick fox"))
+    (alone,) = run(loaded(family), request, collector()).choices
+    choices = run(loaded(family), replace(request, sampling=replace(GREEDY, n=3)), collector()).choices
+    assert [choice.text for choice in choices] == [alone.text] * 3
+
+
 # ---------------------------------------------------------------- packed
 
 
@@ -338,6 +346,22 @@ def test_what_a_model_cannot_take_is_refused_by_name(loaded, collector) -> None:
 def test_a_picture_that_the_processor_cannot_read_is_the_client_s_mistake(loaded, collector) -> None:
     with pytest.raises(InvalidRequest):
         run(loaded("qwen2_5_vl"), chat(said(t.ImagePart(picture=picture(1, 4000, 3)))), collector())
+
+
+def test_a_recording_longer_than_the_model_hears_is_refused(loaded, collector) -> None:
+    with pytest.raises(InvalidRequest, match="1 seconds"):
+        run(loaded("qwen2_audio"), chat(said(t.AudioPart(sound=t.Sound(pcm=bytes(40_000), rate=16_000)))), collector())
+
+
+def test_a_penalty_counts_no_stand_ins_beyond_the_vocabulary(loaded, collector) -> None:
+    request = chat(said(medium("llava"), "Well?"), sampling=replace(GREEDY, repetition_penalty=1.3))
+    assert run(loaded("llava"), request, collector()).usage.completion_tokens == 10
+
+
+def test_packed_weights_are_refused_rather_than_ignored(tiny_mixed) -> None:
+    spec = t.ModelSpec(id="m", path=str(tiny_mixed("llava")), kind="multimodal", device="cpu", options={"weights": "int8"})
+    with pytest.raises(ModelUnavailable, match="weights"):
+        MultimodalHandler(spec).load_model(lambda stage, done=0, total=0: None)
 
 
 def test_detail_low_takes_fewer_tokens_where_pictures_are_cut(loaded, collector) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import get_ident
+
 import pytest
 
 from handlers import types as t
@@ -37,6 +39,30 @@ def test_requests_take_turns_and_are_never_mixed(model, ids, collector, tokens) 
     complete(asked[-1])
     for i, prompt in enumerate(prompts):
         assert tokens(asked[i]) == model.expected(prompt, 8 + i)
+
+
+def test_what_a_model_remembers_of_one_request_is_not_there_for_another(model, ids, collector) -> None:
+    """As Qwen2-VL remembers by how much a picture moves its positions; each request's loop has a thread of its own."""
+    network, engine = model.handler._lm.model, model.handler._engine
+    network.rope_deltas = "of a request long gone"
+    own: dict[int, object] = {}
+    found: list[object] = []
+
+    def remember(module, args) -> None:
+        found.append(network.rope_deltas is own.get(get_ident()))
+        network.rope_deltas = own.setdefault(get_ident(), object())
+
+    engine._remembering = [network]
+    hook = network.register_forward_pre_hook(remember)
+    asked = [model.submit(prompt, collector(), max_tokens=6) for prompt in (ids, ids[:3])]
+    for one in asked:
+        complete(one)
+    hook.remove()
+    engine._remembering = []
+    del network.rope_deltas
+    assert len(own) == 2
+    assert len(found) > 8
+    assert all(found)
 
 
 def test_a_long_answer_lets_a_short_one_through(model, ids, collector) -> None:
