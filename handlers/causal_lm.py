@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from handlers import placement
+from handlers import offload, placement, quantization
 from handlers import types as t
 from handlers.chat_template import ChatTemplate
 from handlers.decoding.kernels.weights import Packed, pack_model
@@ -51,7 +51,9 @@ def load(spec: t.ModelSpec, report: t.LoadReport) -> CausalLM:
         config = AutoConfig.from_pretrained(spec.path, **LOCAL)
         template = template_of(tokenizer.chat_template, tokenizer)
         model = read_model(spec, AutoModelForCausalLM, config, report)
-        return describe(spec, model, tokenizer, template, report, packed=pack_model(model, spec, report))
+        plain = not (offload.is_offloaded(model) or quantization.wanted(spec))
+        packed = pack_model(model, spec, report) if plain else None
+        return describe(spec, model, tokenizer, template, report, packed=packed)
 
 
 def describe(
@@ -87,12 +89,15 @@ def read_model(spec: t.ModelSpec, cls: Any, config: Any, report: t.LoadReport) -
     dtype = placement.dtype_of(spec, str(config.dtype or "float32").removeprefix("torch."), device)
     total = _read_ahead(spec, report)
     report("placing the weights", total, total)
+    smaller = quantization.wanted(spec)
+    places = {"device_map": {"": "cpu"}} if smaller else offload.arguments(spec, cls, config, device, dtype)
     model, info = cls.from_pretrained(
-        spec.path, config=config, dtype=dtype, device_map={"": device}, use_safetensors=True, output_loading_info=True, **LOCAL
+        spec.path, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **places, **LOCAL
     )
+    offload.tidy(model, places)
     if info["missing_keys"] or info["mismatched_keys"]:
         raise ModelUnavailable(f"Weights of '{spec.id}' are missing or have the wrong shape.")
-    return model.eval()
+    return quantization.shrink(model, device).eval() if smaller else model.eval()
 
 
 def _read_ahead(spec: t.ModelSpec, report: t.LoadReport) -> int:

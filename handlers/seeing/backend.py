@@ -15,7 +15,7 @@ from handlers.seeing import loading
 from handlers.seeing.families import Family
 from handlers.seeing.options import VisionOptions
 from handlers.seeing.pictures import to_image
-from openai_compat.errors import APIError, InvalidRequest
+from openai_compat.errors import APIError, InvalidRequest, ModelUnavailable
 
 PATCH = 16
 _USUAL = t.Picture(width=640, height=480, pixels=bytes(640 * 480 * 3))
@@ -54,10 +54,18 @@ class Backend(ABC):
         with load_errors(spec):
             self.load_parts(spec)
             self.patches = self._patches_of(_USUAL)
+        self._try(spec)
         self.budget = self.options.batch_patches or _BUDGET.get(self.model.device.type, _BUDGET["cpu"])
 
     def load_parts(self, spec: t.ModelSpec) -> None:
         self.processor: Any = loading.part(spec, "AutoImageProcessor")
+
+    def _try(self, spec: t.ModelSpec) -> None:
+        """Look at an empty picture once. Raises ``ModelUnavailable``: some models cannot run with their weights elsewhere."""
+        with load_errors(spec):
+            (output,) = self.run("", [View(picture=_USUAL, labels=("thing",) if self.words(("thing",), 1) else ())])
+        if isinstance(output, APIError):
+            raise ModelUnavailable(f"The model '{spec.id}' cannot look at a picture.")
 
     # ------------------------------------------------------------ what a family says
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from handlers import placement
+from handlers import offload, placement, quantization
 from handlers import types as t
 from handlers.loading import load_errors
 from openai_compat.errors import ModelUnavailable
@@ -23,22 +23,21 @@ def load(spec: t.ModelSpec, auto_class: str, report: t.LoadReport) -> Any:
     with load_errors(spec):
         config = transformers.AutoConfig.from_pretrained(spec.path, **_LOCAL)
         device = placement.device_of(spec)
+        dtype = _dtype(spec, config, device)
+        cls = getattr(transformers, auto_class)
+        smaller = quantization.wanted(spec)
+        places = {"device_map": {"": "cpu"}} if smaller else offload.arguments(spec, cls, config, device, dtype)
         size = sum(file.stat().st_size for file in Path(spec.path).glob("*.safetensors"))
         report("placing the weights", 0, size)
-        model, info = getattr(transformers, auto_class).from_pretrained(
-            spec.path,
-            config=config,
-            dtype=_dtype(spec, config, device),
-            device_map={"": device},
-            use_safetensors=True,
-            output_loading_info=True,
-            **_LOCAL,
+        model, info = cls.from_pretrained(
+            spec.path, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **places, **_LOCAL
         )
+        offload.tidy(model, places)
         if info["missing_keys"] or info["mismatched_keys"]:
             raise ModelUnavailable(f"Weights of '{spec.id}' are missing or have the wrong shape.")
         report("placing the weights", size, size)
         placement.use_threads(spec)
-        return model.eval()
+        return quantization.shrink(model, device).eval() if smaller else model.eval()
 
 
 def part(spec: t.ModelSpec, auto_class: str) -> Any:
