@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _ENLARGERS = ("Upscale", "SuperResolution")
 _MOST_ENLARGED = 512
+_BINNING = "use_resolution_binning"
+_BINNED = (32, 64, 128, 256)
 
 
 class Sketch(Struct, frozen=True):
@@ -128,7 +130,7 @@ class Painter:
         """What the pipeline draws from the global generator is this batch's alone too."""
         import torch
 
-        arguments = _arguments(call, sketch, settings) | _labels(pipeline, call, sketch)
+        arguments = _arguments(call, sketch, settings) | _labels(pipeline, call, sketch) | _binning(pipeline, call)
         generators = [torch.Generator(device="cpu").manual_seed(seed) for seed in seeds]
         if call.takes("generator"):
             arguments["generator"] = generators if call.generators else generators[0]
@@ -230,6 +232,12 @@ def _sources(call: Call, sketch: Sketch) -> dict[str | None, Any]:
     if call.takes("images"):
         return {"images": list(sketch.images)}
     return dict(zip((name for name in IMAGE if call.takes(name)), sketch.images, strict=False))
+
+
+def _binning(pipeline: Any, call: Call) -> dict[str, Any]:
+    """Some pipelines draw in the nearest of the sizes they were trained on, and have tables of them for these samples alone."""
+    sample = getattr(getattr(getattr(pipeline, "transformer", None), "config", None), "sample_size", None)
+    return {_BINNING: False} if call.takes(_BINNING) and sample not in _BINNED else {}
 
 
 def _labels(pipeline: Any, call: Call, sketch: Sketch) -> dict[str, Any]:

@@ -141,7 +141,7 @@ class Filmer:
         if request.seconds is not None:
             return max(1, round(request.seconds * self._rate(request, pipeline, call)))
         usual = self._studio.options.frames or call.default(call.first(FRAMES)) or _made_for(pipeline)
-        return min(usual, self._studio.options.max_frames)
+        return min(usual, self._most_frames(pipeline))
 
     def _most_frames(self, pipeline: Any) -> int:
         """A motion adapter has positions for so many frames."""

@@ -172,7 +172,7 @@ def pixart() -> Any:
     from diffusers import PixArtAlphaPipeline, PixArtTransformer2DModel
 
     denoiser = PixArtTransformer2DModel(
-        sample_size=32, num_layers=1, patch_size=2, attention_head_dim=8, num_attention_heads=3, caption_channels=32,
+        sample_size=16, num_layers=1, patch_size=2, attention_head_dim=8, num_attention_heads=3, caption_channels=32,
         in_channels=4, cross_attention_dim=24, out_channels=8, attention_bias=True, activation_fn="gelu-approximate",
         num_embeds_ada_norm=1000, norm_type="ada_norm_single", norm_elementwise_affine=False, norm_eps=1e-6,
     )  # fmt: skip
@@ -281,13 +281,125 @@ def wan() -> Any:
     )  # fmt: skip
 
 
-SIZES = {"flux": (32, 32), "ltx": (32, 32), "stable_video": (32, 32), "wan": (32, 32)}
+# ---------------------------------------------------------------- pictures from pictures
+
+
+def controlled() -> Any:
+    """A control picture goes with the prompt."""
+    from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
+
+    denoiser = unet()
+    control = ControlNetModel.from_unet(denoiser, conditioning_embedding_out_channels=(8, 8))
+    for parameter in control.parameters():
+        if not parameter.any():
+            parameter.data.normal_(std=0.1)  # it begins without any influence
+    return StableDiffusionControlNetPipeline(
+        unet=denoiser, controlnet=control, scheduler=ddim(), vae=vae(), text_encoder=clip_text(), tokenizer=clip_words(),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def instructed() -> Any:
+    """A denoiser that reads the picture beside the latents."""
+    from diffusers import StableDiffusionInstructPix2PixPipeline
+
+    return StableDiffusionInstructPix2PixPipeline(
+        unet=unet(8), scheduler=ddim(), vae=vae(), text_encoder=clip_text(), tokenizer=clip_words(), safety_checker=None,
+        feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def enlarging() -> Any:
+    from diffusers import DDPMScheduler, StableDiffusionUpscalePipeline
+
+    denoiser = unet(7, num_class_embeds=1000, use_linear_projection=True, only_cross_attention=(True, False))
+    return StableDiffusionUpscalePipeline(
+        unet=denoiser, low_res_scheduler=DDPMScheduler(), scheduler=ddim(), vae=vae(scaling_factor=0.08333),
+        text_encoder=clip_text(), tokenizer=clip_words(), max_noise_level=350,
+    )  # fmt: skip
+
+
+def of_classes() -> Any:
+    from diffusers import DiTPipeline, DiTTransformer2DModel
+
+    denoiser = DiTTransformer2DModel(
+        sample_size=16, num_layers=1, patch_size=4, attention_head_dim=8, num_attention_heads=2, in_channels=4, out_channels=8,
+        attention_bias=True, activation_fn="gelu-approximate", num_embeds_ada_norm=1000, norm_type="ada_norm_zero",
+        norm_elementwise_affine=False,
+    )  # fmt: skip
+    return DiTPipeline(denoiser, vae(), ddim())
+
+
+def sana() -> Any:
+    from diffusers import AutoencoderDC, FlowMatchEulerDiscreteScheduler, SanaPipeline, SanaTransformer2DModel
+    from transformers import Gemma2Config, Gemma2Model
+
+    denoiser = SanaTransformer2DModel(
+        patch_size=1, in_channels=4, out_channels=4, num_layers=1, num_attention_heads=2, attention_head_dim=4,
+        num_cross_attention_heads=2, cross_attention_head_dim=4, cross_attention_dim=8, caption_channels=8, sample_size=8,
+    )  # fmt: skip
+    decoder = AutoencoderDC(
+        in_channels=3, latent_channels=4, attention_head_dim=2, encoder_block_types=("ResBlock", "EfficientViTBlock"),
+        decoder_block_types=("ResBlock", "EfficientViTBlock"), encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8), encoder_qkv_multiscales=((), (5,)), decoder_qkv_multiscales=((), (5,)),
+        encoder_layers_per_block=(1, 1),
+        decoder_layers_per_block=[1, 1], downsample_block_type="conv", upsample_block_type="interpolate",
+        decoder_norm_types="rms_norm", decoder_act_fns="silu", scaling_factor=0.41407,
+    )  # fmt: skip
+    reader = Gemma2Model(
+        Gemma2Config(
+            head_dim=16, hidden_size=8, intermediate_size=64, num_attention_heads=2, num_hidden_layers=1, num_key_value_heads=2,
+            vocab_size=WORDS,
+        )
+    )  # fmt: skip
+    return SanaPipeline(
+        transformer=denoiser, vae=decoder, scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0), text_encoder=reader,
+        tokenizer=t5_words(),
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- more videos
+
+
+def animated() -> Any:
+    from diffusers import AnimateDiffPipeline, MotionAdapter
+
+    adapter = MotionAdapter(
+        block_out_channels=(16, 32), motion_layers_per_block=1, motion_norm_num_groups=4, motion_num_attention_heads=4,
+        motion_max_seq_length=8,
+    )  # fmt: skip
+    return AnimateDiffPipeline(
+        unet=unet(), motion_adapter=adapter, scheduler=ddim(), vae=vae(), text_encoder=clip_text(), tokenizer=clip_words()
+    )
+
+
+def cogvideo() -> Any:
+    from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline, CogVideoXTransformer3DModel
+
+    denoiser = CogVideoXTransformer3DModel(
+        num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, time_embed_dim=2, text_embed_dim=32,
+        num_layers=1, sample_width=8, sample_height=8, sample_frames=9, patch_size=2, temporal_compression_ratio=4,
+        max_text_seq_length=226,
+    )  # fmt: skip
+    decoder = AutoencoderKLCogVideoX(
+        in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(8, 8, 8, 8), layers_per_block=1,
+        down_block_types=("CogVideoXDownBlock3D",) * 4, up_block_types=("CogVideoXUpBlock3D",) * 4, norm_num_groups=2,
+        temporal_compression_ratio=4,
+        sample_height=16, sample_width=16,
+    )  # fmt: skip
+    return CogVideoXPipeline(
+        transformer=denoiser, vae=decoder, scheduler=ddim(), text_encoder=t5_text(), tokenizer=t5_words(226)
+    )
+
+
+SIZES = {"flux": (32, 32), "ltx": (32, 32), "sana": (32, 32), "stable_video": (32, 32), "wan": (32, 32)}
 """Families whose pipelines have a large usual size of their own: what the model's ``generation_config.json`` says instead."""
 BUILDERS: dict[str, Builder] = {
     builder.__name__: builder
     for builder in (
         stable_diffusion, inpainter, latent_consistency, stable_diffusion_xl, stable_diffusion_3, flux, pixart,
-        image_variation, unconditional, text_to_video_sd, stable_video, ltx, wan,
+        image_variation, unconditional, text_to_video_sd, stable_video, ltx, wan, controlled, instructed,
+        enlarging, of_classes, sana, animated, cogvideo,
     )
 }  # fmt: skip
 
@@ -300,6 +412,11 @@ def save(name: str, folder: Path) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         BUILDERS[name]().save_pretrained(folder)
+    if name == "of_classes":
+        index = json.loads((folder / "model_index.json").read_text())
+        (folder / "model_index.json").write_text(
+            json.dumps({**index, "id2label": {"1": "goldfish", "2": "white shark, shark"}})
+        )
     if name in SIZES:
         own = dict(zip(("width", "height"), SIZES[name], strict=True))
         (folder / "generation_config.json").write_text(json.dumps(own))

@@ -46,6 +46,7 @@ TASKS = {
     "text": "AUTO_TEXT2VIDEO_PIPELINES_MAPPING",
     "image": "AUTO_IMAGE2VIDEO_PIPELINES_MAPPING",
 }
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 ROWS: tuple[Painters | Filmers, ...] = (*PICTURES, *VIDEOS)
 
 

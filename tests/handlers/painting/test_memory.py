@@ -151,7 +151,7 @@ def test_the_plan_is_used_where_nothing_is_set_and_a_setting_wins(folder_of, loa
 
 
 @pytest.mark.parametrize(
-    ("family", "size"), {"stable_diffusion": (32, 32), "pixart": (64, 64), "flux": (32, 32), "unconditional": (16, 16)}.items()
+    ("family", "size"), {"stable_diffusion": (32, 32), "pixart": (32, 32), "flux": (32, 32), "unconditional": (16, 16)}.items()
 )
 def test_the_native_size_is_read_from_the_files(folder_of, family: str, size: tuple[int, int]) -> None:
     assert native_size(Path(folder_of(family))) == size

@@ -14,11 +14,24 @@ from PIL import Image
 from handlers import types as t
 from openai_compat.errors import InvalidRequest, UnsupportedCapability, UnsupportedParameter
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # torch's, of numpy's interface
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # torch's, of numpy's interface
+    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning"),  # a pipeline's among all of them
+]
 
 PROMPT = "a red fox"
 SEED = 7
-TEXT_TO_IMAGE = ("stable_diffusion", "latent_consistency", "stable_diffusion_xl", "stable_diffusion_3", "flux", "pixart")
+UNBINNED = {"use_resolution_binning": False}
+"""There are no tables of sizes for models as small as these."""
+TEXT_TO_IMAGE = (
+    "stable_diffusion",
+    "latent_consistency",
+    "stable_diffusion_xl",
+    "stable_diffusion_3",
+    "flux",
+    "pixart",
+    "sana",
+)
 EDITS = ("stable_diffusion", "latent_consistency", "stable_diffusion_xl", "stable_diffusion_3", "flux")
 
 
@@ -85,7 +98,8 @@ def bytes_of(result: t.PictureResult) -> list[bytes]:
 
 @pytest.mark.parametrize("family", TEXT_TO_IMAGE)
 def test_a_prompt_gives_the_library_s_own_picture(painter, folder_of, collector, family: str) -> None:
-    size = {"width": 32, "height": 32} if family == "flux" else {}
+    small = {"width": 32, "height": 32}
+    size = {"flux": small, "pixart": UNBINNED, "sana": small | UNBINNED}.get(family, {})
     theirs = direct(folder_of(family))(
         PROMPT, num_inference_steps=3, generator=generators(2), num_images_per_prompt=2, **size
     )  # fmt: skip
@@ -110,6 +124,33 @@ def test_an_edit_is_the_library_s_image_to_image_on_the_same_weights(painter, fo
     made = theirs(PROMPT, image=as_image(start), strength=0.7, num_inference_steps=4, generator=generators(1), **size)
     ours = draw(painter(family), collector(), task="edit", images=(start,), strength=0.7, steps=4)
     assert bytes_of(ours) == pixels(made)
+
+
+@pytest.mark.parametrize("family", ["controlled", "instructed", "enlarging"])
+def test_an_edit_by_a_pipeline_for_it_is_the_library_s(painter, folder_of, collector, family: str) -> None:
+    """One that keeps to a control, one that follows an instruction, and one that enlarges."""
+    start = colours(32, 32)
+    made = direct(folder_of(family))(PROMPT, image=as_image(start), num_inference_steps=3, generator=generators(1))
+    ours = draw(painter(family), collector(), task="edit", images=(start,))
+    assert bytes_of(ours) == pixels(made)
+    assert (ours.pictures[0].width == 64) == (family == "enlarging")
+
+
+def test_a_picture_to_enlarge_keeps_its_size_until_then(painter, collector) -> None:
+    handler = painter("enlarging")
+    assert draw(handler, collector(), task="edit", images=(colours(24, 16),)).pictures[0].full_size == (48, 32)
+    with pytest.raises(InvalidRequest, match="512 pixels a side"):
+        draw(handler, collector(), task="edit", images=(colours(513, 8),))
+    with pytest.raises(InvalidRequest, match="factor of its own"):
+        draw(handler, collector(), task="edit", images=(colours(24, 16),), width=64, height=64)
+
+
+def test_a_model_of_classes_takes_the_prompt_for_a_name(painter, folder_of, collector) -> None:
+    made = direct(folder_of("of_classes"))([2], num_inference_steps=3, generator=generators(1)[0])
+    assert bytes_of(draw(painter("of_classes"), collector(), prompt="shark")) == pixels(made)
+    with pytest.raises(InvalidRequest, match="has names for") as caught:
+        draw(painter("of_classes"), collector(), prompt="fox")
+    assert caught.value.param == "prompt"
 
 
 @pytest.mark.parametrize("family", ["stable_diffusion", "stable_diffusion_xl", "flux", "inpainter"])

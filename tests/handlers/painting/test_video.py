@@ -55,13 +55,19 @@ def direct(folder: Path, **arguments: Any) -> list[bytes]:
     return [frame.tobytes() for frame in made]
 
 
-@pytest.mark.parametrize("family", ["text_to_video_sd", "ltx", "wan"])
+@pytest.mark.parametrize("family", ["text_to_video_sd", "ltx", "wan", "animated", "cogvideo"])
 def test_a_prompt_gives_the_library_s_own_video(filmer, folder_of, collector, family: str) -> None:
-    ctx = collector()
-    result = film(filmer(family), ctx, frames=9)
-    size = {} if family == "text_to_video_sd" else {"width": 32, "height": 32}
-    assert frames_of(ctx) == direct(folder_of(family), prompt=PROMPT, num_frames=9, **size)
-    assert result.frames == len(frames_of(ctx)) == 9
+    ctx, frames = collector(), 4 if family == "animated" else 9
+    result = film(filmer(family), ctx, frames=frames)
+    size = {"width": 32, "height": 32} if family in ("ltx", "wan") else {}
+    assert frames_of(ctx) == direct(folder_of(family), prompt=PROMPT, num_frames=frames, **size)
+    assert result.frames == len(frames_of(ctx)) == frames
+
+
+def test_a_model_that_moves_so_many_frames_makes_no_more(filmer, collector) -> None:
+    assert film(filmer("animated"), collector(), steps=1).frames == 8
+    with pytest.raises(InvalidRequest, match="1 to 8 frames"):
+        film(filmer("animated"), collector(), frames=9)
 
 
 def test_a_picture_gives_the_library_s_own_video(filmer, folder_of, collector) -> None:
