@@ -94,15 +94,17 @@ def test_the_sdk_sends_a_picture_as_a_file(videos: Any, tmp_path: Path) -> None:
     assert caught.value.param == "input_reference.file_id"
 
 
-def test_after_a_restart_each_video_is_where_it_should_be(start_videos: Callable[..., Any]) -> None:
-    first = start_videos()
+def test_after_a_restart_each_video_is_where_it_should_be_and_inline_models_make_them_too(
+    start_videos: Callable[..., Any],
+) -> None:
+    first = start_videos("--inline")
     done = order(first.origin, seconds="1", fps=6)
     until(first.origin, done, "completed")
     running = order(first.origin, prompt=SLOW, frames=1024)
     until(first.origin, running, "in_progress")
     waiting = order(first.origin, seconds=2, fps=5)
     assert first.stop() == 0
-    second = start_videos()
+    second = start_videos("--inline")
     assert until(second.origin, running, "failed")["error"]["code"] == "server_restarted"
     until(second.origin, waiting, "completed")
     contents = [httpx2.get(f"{second.origin}/v1/videos/{id}/content").content for id in (done, waiting)]
@@ -146,13 +148,6 @@ def test_a_second_server_on_the_same_folder_refuses_to_start_and_says_why(
     assert second.returncode not in (0, 3)
     assert "another server keeps its results" in second.stderr
     assert "Traceback" not in second.stderr
-
-
-def test_inline_models_make_videos_too(start_videos: Callable[..., Any]) -> None:
-    server = start_videos("--inline")
-    id = order(server.origin, frames=4, fps=4)
-    until(server.origin, id, "completed")
-    assert read(httpx2.get(f"{server.origin}/v1/videos/{id}/content").content) == (4, 4.0, 64, 48)
 
 
 def test_node_orders_waits_fetches_and_deletes(node: Callable[..., dict[str, Any]]) -> None:
