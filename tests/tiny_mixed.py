@@ -193,6 +193,49 @@ def _qwen2_5_vl(tokenizer: Any) -> Made:
     return processor, hf.Qwen2_5_VLForConditionalGeneration(config)
 
 
+def _qwen3_vl(tokenizer: Any) -> Made:
+    import transformers as hf
+
+    vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 4, "patch_size": 8, "out_hidden_size": 32}
+    positions = {**ROPE, "mrope_section": [1, 1, 2], "mrope_interleaved": True}
+    config = hf.Qwen3VLConfig(
+        vision_config={
+            **vision,
+            "deepstack_visual_indexes": [0],
+            "num_position_embeddings": 64,
+            "initializer_range": 0.4,
+        },
+        text_config={**TEXT, "head_dim": 8, "rope_parameters": positions},
+        image_token_id=_id(tokenizer),
+        video_token_id=_id(tokenizer, "<video>"),
+        vision_start_token_id=_id(tokenizer, "<boi>"),
+        vision_end_token_id=_id(tokenizer, "<eoi>"),
+    )
+    reader = hf.Qwen2VLImageProcessorPil(patch_size=8, min_pixels=16 * 16, max_pixels=64 * 64)
+    template = TEMPLATE.replace("<image>", "<boi><image><eoi>")
+    processor = _still(hf.Qwen3VLProcessor)(reader, tokenizer, chat_template=template)
+    return processor, hf.Qwen3VLForConditionalGeneration(config)
+
+
+def _llava_onevision(tokenizer: Any) -> Made:
+    import transformers as hf
+
+    grid = [[32, 64], [64, 32], [64, 64]]
+    config = hf.LlavaOnevisionConfig(
+        vision_config=hf.SiglipVisionConfig(**VISION),
+        text_config=hf.Qwen2Config(**TEXT),
+        image_token_index=_id(tokenizer),
+        video_token_index=_id(tokenizer, "<video>"),
+        image_grid_pinpoints=grid,
+        vision_feature_select_strategy="full",
+    )
+    reader = hf.LlavaOnevisionImageProcessorPil(size=SQUARE, image_grid_pinpoints=grid)
+    words = {"image_token": "<image>", "chat_template": TEMPLATE}
+    cls = _still(hf.LlavaOnevisionProcessor)
+    processor = cls(reader, tokenizer, num_image_tokens=16, vision_feature_select_strategy="full", **words)
+    return processor, hf.LlavaOnevisionForConditionalGeneration(config)
+
+
 def _mllama(tokenizer: Any) -> Made:
     import transformers as hf
 
@@ -271,6 +314,8 @@ MAKERS: dict[str, Callable[..., Made]] = {
     "paligemma": _paligemma,
     "gemma3": _gemma3,
     "qwen2_5_vl": _qwen2_5_vl,
+    "qwen3_vl": _qwen3_vl,
+    "llava_onevision": _llava_onevision,
     "mllama": _mllama,
     "qwen2_audio": _qwen2_audio,
     "janus": _janus,

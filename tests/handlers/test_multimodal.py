@@ -21,7 +21,8 @@ from handlers.mixing.processor import without_videos
 from handlers.multimodal import MultimodalHandler
 from openai_compat.errors import ContextLengthExceeded, InvalidRequest, ModelUnavailable, UnsupportedCapability
 
-SEEING = ("llava", "llava_next", "idefics3", "internvl", "gemma3", "qwen2_5_vl", "mllama", "janus")
+PACKED = ("llava", "llava_next", "llava_onevision", "idefics3", "internvl", "janus")
+SEEING = (*PACKED, "gemma3", "qwen2_5_vl", "qwen3_vl", "mllama")
 FAMILIES = (*SEEING, "qwen2_audio")
 GREEDY = t.Sampling(max_tokens=10, temperature=0.0, ignore_eos=True, logprobs=0)
 every_family = pytest.mark.parametrize("family", FAMILIES)
@@ -204,7 +205,7 @@ def test_choices_of_a_prompt_without_pictures_are_the_answer_alone(loaded, colle
 
 @pytest.mark.parametrize("family", [*FAMILIES, "paligemma"])
 def test_a_model_is_packed_where_a_picture_comes_out_the_same_that_way(loaded, tiny_mixed, family: str) -> None:
-    packed = family in ("llava", "llava_next", "idefics3", "internvl", "janus", "qwen2_audio")
+    packed = family in (*PACKED, "qwen2_audio")
     assert isinstance(loaded(family)._engine, Engine if packed else GeneratePath)
     spec = t.ModelSpec(id="m", path=str(tiny_mixed(family)), kind="multimodal")
     assert MultimodalHandler.analyze(spec).path == ("engine" if packed else "generate")
