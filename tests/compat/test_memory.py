@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -49,17 +48,19 @@ class HungryHandler(BaseHandler):
 '''
 
 
-@pytest.fixture
-def hungry(tmp_path: Path, start_server: Callable[..., Any]) -> Iterator[openai.OpenAI]:
-    facts = tmp_path / "site" / "hungry-1.0.dist-info"
+@pytest.fixture(scope="module")
+def hungry(tmp_path_factory: pytest.TempPathFactory, server: Any) -> Iterator[openai.OpenAI]:
+    folder = tmp_path_factory.mktemp("hungry")
+    facts = folder / "site" / "hungry-1.0.dist-info"
     facts.mkdir(parents=True)
     (facts.parent / "hungry.py").write_text(HUNGRY)
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: hungry\nVersion: 1.0\n")
     (facts / "entry_points.txt").write_text("[openai_compat.handlers]\nhungry = hungry:HungryHandler\n")
-    (tmp_path / "config.toml").write_text('[models.hungry]\nsource = ""\nkind = "hungry"\n')
-    server = start_server(tmp_path / "config.toml", env={"PYTHONPATH": str(facts.parent)})
-    with openai.OpenAI(base_url=server.base_url, api_key="none") as client:
+    (folder / "config.toml").write_text('[models.hungry]\nsource = ""\nkind = "hungry"\n')
+    running = type(server)(folder / "config.toml", folder, env={"PYTHONPATH": str(facts.parent)})
+    with openai.OpenAI(base_url=running.base_url, api_key="none") as client:
         yield client
+    assert running.stop() == 0, running.log.read_text()
 
 
 def said(client: openai.OpenAI, prompt: str) -> list[int]:

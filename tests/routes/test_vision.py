@@ -7,6 +7,7 @@ import base64
 import io
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,23 @@ def as_url(data: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
 
+@pytest.fixture(scope="module")
+def loaded(tiny_seer: Callable[[str], Path]) -> Callable[[str], VisionHandler]:
+    @cache
+    def load(name: str) -> VisionHandler:
+        handler = VisionHandler(t.ModelSpec(id="tiny", path=str(tiny_seer(name)), kind="vision", device="cpu", threads=1))
+        handler.load_model(lambda stage, done=0, total=0: None)
+        return handler
+
+    return load
+
+
 @pytest.fixture
-def ask(tiny_seer: Callable[[str], Path]) -> Callable[..., Any]:
+def ask(loaded: Callable[[str], VisionHandler]) -> Callable[..., Any]:
     """``ask(name, path, …)`` posts to a worker of a tiny model: fields as JSON, or with ``files`` as a form."""
 
     async def post(name: str, path: str, fields: dict[str, Any], files: Any) -> Any:
-        handler = VisionHandler(t.ModelSpec(id="tiny", path=str(tiny_seer(name)), kind="vision", device="cpu", threads=1))
-        handler.load_model(lambda stage, done=0, total=0: None)
-        runner = Runner(handler)
+        runner = Runner(loaded(name))
         headers = RelayFacts(request_id="r-1", model="tiny", public_model="my-eyes").to_headers()
         body = {"data" if files else "json": {"model": "my-eyes", **fields}}
         try:
