@@ -13,6 +13,8 @@ IMAGE = ("image", "images", "control_image")
 GUIDANCE = ("guidance_scale", "prior_guidance_scale")
 FRAMES = ("num_frames", "video_length", "frames")
 RATE = ("frame_rate", "fps")
+# pipelines that make one picture of several, given as a list in their one argument for pictures
+COMPOSERS = ("Flux2Pipeline", "Flux2KleinPipeline", "Flux2KleinKVPipeline", "GlmImagePipeline", "QwenImageEditPlusPipeline")
 COUNT = ("num_images_per_prompt", "batch_size")
 STEPS = "num_inference_steps"
 TRUE_GUIDANCE = "true_cfg_scale"
@@ -23,6 +25,7 @@ class Call:
 
     def __init__(self, pipeline: Any) -> None:
         self._parameters = inspect.signature(type(pipeline).__call__).parameters
+        self._composes = type(pipeline).__name__ in COMPOSERS
 
     def takes(self, name: str) -> bool:
         return name in self._parameters
@@ -34,6 +37,19 @@ class Call:
         """None where there is no such argument, or it has to be given."""
         parameter = self._parameters.get(name or "")
         return None if parameter is None or parameter.default is inspect.Parameter.empty else parameter.default
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures it takes, 0 for any number."""
+        return 0 if self._composes or self.takes("images") else len([name for name in IMAGE if self.takes(name)])
+
+    def sources(self, images: tuple[Any, ...]) -> dict[str, Any]:
+        """Pictures as arguments, in the order of the arguments for them."""
+        if self.takes("images"):
+            return {"images": list(images)}
+        if self._composes and len(images) > 1:
+            return {"image": list(images)}
+        return dict(zip((name for name in IMAGE if self.takes(name)), images, strict=False))
 
     @property
     def guidance(self) -> str | None:

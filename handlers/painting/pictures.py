@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from handlers import types as t
-from handlers.painting.calls import COUNT, IMAGE, STEPS, Call, size_errors
+from handlers.painting.calls import COUNT, STEPS, Call, size_errors
 from handlers.painting.families import PictureTask
 from handlers.painting.pixels import pasted, resized
 from handlers.painting.prompts import tokens_of
@@ -78,9 +78,8 @@ class Painter:
         pipeline, call = self._studio.pipes.painter(task)
         if task != "generate" and not request.images:
             raise InvalidRequest("There is no picture to start from.", param="image")
-        most = len([name for name in IMAGE if call.takes(name)])
-        if len(request.images) > most and not call.takes("images") and task != "generate":
-            raise InvalidRequest(f"'{self._studio.id}' takes {most} of them at a time.", param="image")
+        if call.pictures and len(request.images) > call.pictures and task != "generate":
+            raise InvalidRequest(f"'{self._studio.id}' takes {call.pictures} of them at a time.", param="image")
         if request.strength is not None and not 0 < request.strength <= 1:
             raise InvalidRequest("The strength is more than 0 and at most 1.", param="strength")
         if request.seed is not None and not 0 <= request.seed <= MOST_SEED - request.n:
@@ -223,15 +222,8 @@ def _arguments(call: Call, sketch: Sketch, settings: Settings) -> dict[str, Any]
         "output_type": "pil",
     }
     if settings.task != "generate":
-        wanted |= _sources(call, sketch)
+        wanted.update(call.sources(sketch.images))
     return {name: value for name, value in wanted.items() if name is not None and value is not None and call.takes(name)}
-
-
-def _sources(call: Call, sketch: Sketch) -> dict[str | None, Any]:
-    """Pictures in the order of the arguments for them; ``images`` takes any number."""
-    if call.takes("images"):
-        return {"images": list(sketch.images)}
-    return dict(zip((name for name in IMAGE if call.takes(name)), sketch.images, strict=False))
 
 
 def _binning(pipeline: Any, call: Call) -> dict[str, Any]:

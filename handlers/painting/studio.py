@@ -30,9 +30,13 @@ class Studio:
         self.id, self.options = spec.id, options
         self._root = Path(spec.path)
         self._own = read_json(self._root / GENERATION)
+        self._sizes: dict[str, Sizes] = {}
 
     def sizes(self, pipeline: Any, call: Call) -> Sizes:
-        return sizes_of(pipeline, call, self._root, self.options.sizes)
+        name = type(pipeline).__name__
+        if name not in self._sizes:
+            self._sizes[name] = sizes_of(pipeline, call, self._root, self.options.sizes)
+        return self._sizes[name]
 
     def steps(self, call: Call, asked: int | None, quality: str | None = None) -> int | None:
         """The request's, else the operator's, the model's or the pipeline's, times what the quality says; None: its own."""
