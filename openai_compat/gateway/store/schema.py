@@ -1,7 +1,8 @@
 """The tables, as the steps that make them: a step is never changed once it was released, only followed by another.
 
 ``objects`` holds whatever has an id: ``kind`` says what it is, ``body`` is its Struct as JSON (which gets new fields with
-defaults only, so that old rows can be read), ``number`` the order in which they were made. ``media`` has a row for each file of the folder. Times are Unix seconds; without ``expires`` a row stays.
+defaults only, so that old rows can be read), ``number`` the order in which they were made. ``media`` has a row for each file
+of the folder. Times are Unix seconds; without ``expires`` a row stays.
 """
 
 from __future__ import annotations
