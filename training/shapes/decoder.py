@@ -9,6 +9,7 @@ import numpy as np
 
 from training.shapes.data import draw
 from training.shapes.learning import Average, Log, as_batch, descend
+from training.shapes.saving import without_origin
 from training.shapes.scenes import PAINTED, combinations, single
 
 BATCH = 16
@@ -43,3 +44,4 @@ def train(out: Path, seed: int, log: Log, *, resume: bool = True, steps: int = 2
     for _ in descend(trained, steps, 1e-3, loss, log, "decoder"):
         average.follow(vae)
     average.model.half().save_pretrained(out / "vae")
+    without_origin(out / "vae")

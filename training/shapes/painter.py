@@ -11,7 +11,7 @@ import numpy as np
 
 from training.shapes.data import singles
 from training.shapes.learning import Average, Log, count, descend, floats
-from training.shapes.saving import single_precision
+from training.shapes.saving import single_precision, without_origin
 from training.shapes.scenes import PAINTED, SIZE, Scene, combinations
 from training.shapes.words import MAX_TOKENS, make_tokenizer, worded
 
@@ -197,4 +197,6 @@ def save(out: Path, vae: Any, model: Any, tokenizer: Any, scheduler: Any) -> Non
     )
     pipeline.save_pretrained(out)
     single_precision(out / "text_encoder")
+    without_origin(out / "unet")
+    without_origin(out / "vae")
     (out / "generation_config.json").write_text(json.dumps(DEFAULTS, indent=2) + "\n")

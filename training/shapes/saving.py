@@ -27,8 +27,17 @@ def begun(model: Any, out: Path, *, resume: bool) -> Any:
 
 def single_precision(folder: Path) -> None:
     """Have transformers load the half-precision weights as single precision: a CPU is slow, or unable, in the other."""
-    path = folder / "config.json"
-    config = json.loads(path.read_text()) | {"dtype": "float32"}
+    _change(folder / "config.json", {"dtype": "float32"})
+
+
+def without_origin(folder: Path) -> None:
+    """Forget the place that a part of a pipeline was loaded from to be learnt on; it is one of this machine."""
+    _change(folder / "config.json", {})
+
+
+def _change(path: Path, more: dict[str, str]) -> None:
+    config = json.loads(path.read_text()) | more
+    config.pop("_name_or_path", None)
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
