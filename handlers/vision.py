@@ -16,6 +16,7 @@ from handlers.seeing.families import Family, family_of
 from openai_compat.errors import InvalidRequest, ModelUnavailable, UnsupportedCapability, UnsupportedParameter
 
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+_WORDS = {"depth": "estimate depths"}
 _ROOM = 256 * 2**20  # bytes for the activations of a batch and the masks made of them
 
 
@@ -80,8 +81,9 @@ class VisionHandler(BaseHandler):
             _check_chat(request)
         task = self._task(request)
         if task not in self._family.tasks:
-            able = " and ".join(self._family.tasks)
-            raise UnsupportedCapability(f"The model '{self.spec.id}' cannot {task}; it can {able}.", param="model")
+            able = " and ".join(_WORDS.get(name, name) for name in self._family.tasks)
+            message = f"The model '{self.spec.id}' cannot {_WORDS.get(task, task)}; it can {able}."
+            raise UnsupportedCapability(message, param="model")
         if isinstance(request, t.ImageTaskRequest):
             self._check_labels(request.labels)
 

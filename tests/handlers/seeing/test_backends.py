@@ -298,6 +298,8 @@ def test_a_task_that_the_model_lacks_is_refused(looking, picture) -> None:
     with pytest.raises(UnsupportedCapability, match="cannot segment; it can detect") as refused:
         looking("detr")(picture(), task="segment")
     assert refused.value.param == "model"
+    with pytest.raises(UnsupportedCapability, match="cannot classify; it can estimate depths"):
+        looking("dpt")(picture(), task="classify")
 
 
 def test_a_mode_must_go_with_the_task(looking, picture) -> None:
