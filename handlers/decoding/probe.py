@@ -27,6 +27,7 @@ _LAYERS = frozenset({"full_attention", "sliding_attention"})
 _LONG, _SHORT = 40, 5
 _BLOCK = 4
 _MEDIA_BLOCK = 16
+_LOOKED_AT = 32
 _FAILURES = (TypeError, ValueError, RuntimeError, AttributeError, LookupError, NotImplementedError, APIError)
 _TOLERANCE = 1e-4
 _HALF_TOLERANCE = 5e-2
@@ -41,11 +42,15 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
 
 class Trial(Struct, frozen=True, kw_only=True):
-    """A prompt with a picture or sound in it: what the whole model is given, and what the engine would put in its place."""
+    """A prompt with a picture or sound in it: what the whole model is given, and what the engine would put in its place.
+
+    ``beside`` names what the language model gets in addition.
+    """
 
     ids: tuple[int, ...]
     inputs: dict[str, Any]
     embedded: Embedded
+    beside: tuple[str, ...] = ()
 
 
 def probe(model: Any, media: Iterable[Callable[[], Trial]] = ()) -> Verdict:
@@ -113,28 +118,44 @@ def _try(model: Any) -> Verdict:
 
 
 def _try_media(model: Any, verdict: Verdict, trial: Trial, before: str) -> Verdict:
-    """The same prompt whole, by the library, and in chunks of which one ends amid the picture."""
+    """The same prompt whole, by the library, and in chunks of which one ends amid the picture.
+
+    What the picture's first tokens say is compared too: sight in both directions shows there, and hardly at the prompt's end.
+    """
     import torch
 
-    row = _row(list(trial.ids), model)
+    if trial.beside:
+        return Verdict(reason=f"pictures or sounds come with {', '.join(trial.beside)} of their own")
+    ids, first = list(trial.ids), trial.embedded.places[0]
+    seen = range(first, min(first + _LOOKED_AT, len(ids) - 1))
+    row = _row(ids, model)
     _attending(model).set_attn_implementation(before)
-    whole = model(input_ids=row, attention_mask=torch.ones_like(row), use_cache=False, **trial.inputs).logits[0, -1].float()
+    keep = {"logits_to_keep": torch.tensor([*seen, len(ids) - 1])} if model._supports_logits_to_keep() else {}
+    output = model(input_ids=row, attention_mask=torch.ones_like(row), use_cache=False, **keep, **trial.inputs)
+    whole = (output.logits[0] if keep else output.logits[0, [*seen, len(ids) - 1]]).float()
     _attending(model).set_attn_implementation(attention.NAME)
-    count = -(-len(trial.ids) // _MEDIA_BLOCK)
+    count = -(-len(ids) // _MEDIA_BLOCK)
     sizes = {"blocks": count, "block_size": _MEDIA_BLOCK}
     cache = KeyValueCache(verdict.shapes, dtype=verdict.dtype, device=model.device, **sizes)
-    tokens = _Tokens(0, list(trial.ids), trial.embedded, list(range(count, 0, -1)))
-    packed = _in_chunks(Forward(model, cache), tokens, trial.embedded.places)
+    packed = _in_chunks(Forward(model, cache), _Tokens(0, ids, trial.embedded, list(range(count, 0, -1))), seen)
     tolerance = _TOLERANCE if verdict.dtype == torch.float32 else _HALF_TOLERANCE
-    return verdict if _alike(whole, packed, tolerance) else Verdict(reason="pictures or sounds need more than the engine gives")
+    if _alike(whole[:-1], packed[:-1], tolerance) and _alike(whole[-1], packed[-1], tolerance):
+        return verdict
+    return Verdict(reason="pictures or sounds need more than the engine gives")
 
 
-def _in_chunks(forward: Forward, tokens: _Tokens, places: list[int]) -> Tensor:
-    """The last logits."""
-    cuts = sorted({0, places[len(places) // 2], len(tokens.ids) - 1, len(tokens.ids)})
+def _in_chunks(forward: Forward, tokens: _Tokens, seen: range) -> Tensor:
+    """The logits at the places ``seen``, which are a chunk of their own, and the last ones."""
+    import torch
+
+    rows: list[Tensor] = []
+    cuts = sorted({0, seen.start, seen.stop, len(tokens.ids) - 1, len(tokens.ids)})
     for start, stop in pairwise(cuts):
-        logits = forward.run([Chunk(cast(Sequence, tokens), start, stop - start)])
-    return logits.rows[-1]
+        tokens.scoring = start == seen.start
+        found = forward.run([Chunk(cast(Sequence, tokens), start, stop - start)])
+        if tokens.scoring or stop == len(tokens.ids):
+            rows.append(found.rows)
+    return torch.cat(rows)
 
 
 class _Spy:
@@ -156,6 +177,7 @@ class _Tokens:
     scoring = False
 
     def __init__(self, order: int, ids: list[int], embedded: Embedded | None = None, blocks: list[int] | None = None) -> None:
+        self.scoring = False
         self.order = order
         self.ids = ids
         self.embedded = embedded

@@ -43,7 +43,8 @@ class MediaPromptBuilder(PromptBuilder):
             part = t.AudioPart(sound=t.Sound(pcm=_NOISE, rate=self._processor.feature_extractor.sampling_rate))
         message = t.Message(role="user", parts=(part, t.TextPart(text="What is this?")))
         prompt = self._chat((message,), t.TextRequest(messages=(message,)))
-        return Trial(ids=prompt.ids, inputs=prompt.inputs, embedded=reader.read(prompt.ids, prompt.inputs, ""))
+        embedded = reader.read(prompt.ids, prompt.inputs, "")
+        return Trial(ids=prompt.ids, inputs=prompt.inputs, embedded=embedded, beside=reader.beside(prompt.ids, prompt.inputs))
 
     @property
     def picture_start_id(self) -> int | None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KEPT_BYTES = 64 << 20
+_PLAIN_MASK = 2
 
 
 class MediaReader:
@@ -43,21 +44,33 @@ class MediaReader:
         """Where the first layer's input is not the tokens' own, it is what was seen or heard."""
         import torch
 
+        hidden = self._reached(ids, inputs).options["inputs_embeds"][0]
         row = torch.tensor([ids], dtype=torch.long, device=self._model.device)
         embed = self._model.get_input_embeddings()
-        hook = self._model.get_decoder().register_forward_pre_hook(_interrupt, with_kwargs=True)
-        try:
-            with torch.inference_mode():
-                self._model(input_ids=row, attention_mask=torch.ones_like(row), use_cache=False, **inputs)
-                raise ValueError("The language model was not reached.")
-        except _Reached as reached:
-            hidden = reached.hidden[0]
-        finally:
-            hook.remove()
         with torch.inference_mode():
             own = embed(row.where(row < embed.weight.shape[0], 0))[0]
             places = (hidden != own).any(-1).nonzero().flatten()
             return Embedded(places.tolist(), hidden[places].clone())
+
+    def beside(self, ids: tuple[int, ...], inputs: dict[str, Any]) -> tuple[str, ...]:
+        """What else the language model gets for such a prompt: masks, positions or states that the engine knows nothing of."""
+        reached = self._reached(ids, inputs)
+        return tuple(name for name, value in reached.options.items() if not _is_usual(name, value))
+
+    def _reached(self, ids: tuple[int, ...], inputs: dict[str, Any]) -> _Reached:
+        """Where the language model is about to begin. Raises ``ValueError`` where it does not."""
+        import torch
+
+        row = torch.tensor([ids], dtype=torch.long, device=self._model.device)
+        hook = self._model.get_decoder().register_forward_pre_hook(_interrupt, with_kwargs=True)
+        try:
+            with torch.inference_mode():
+                self._model(input_ids=row, attention_mask=torch.ones_like(row), use_cache=False, **inputs)
+        except _Reached as reached:
+            return reached
+        finally:
+            hook.remove()
+        raise ValueError("The language model was not reached.")
 
     def _keep(self, key: bytes, rows: Tensor, stand_ins: frozenset[int]) -> None:
         self._kept[key] = (rows, stand_ins)
@@ -66,13 +79,22 @@ class MediaReader:
 
 
 class _Reached(Exception):
-    def __init__(self, hidden: Any) -> None:
-        self.hidden = hidden
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options = options
 
 
 def _interrupt(module: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-    """The language model is about to begin: nothing behind this is wanted. Raises ``KeyError`` where it is given no rows."""
-    raise _Reached(options["inputs_embeds"])
+    """Nothing behind this is wanted."""
+    raise _Reached(options)
+
+
+def _is_usual(name: str, value: Any) -> bool:
+    """Whether an argument says nothing beyond the row itself."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return True
+    if name == "attention_mask":
+        return getattr(value, "ndim", 0) == _PLAIN_MASK  # one of more dimensions says who sees whom
+    return name in ("inputs_embeds", "past_key_values", "cache_position")
 
 
 def _key(inputs: dict[str, Any], salt: str) -> bytes:

@@ -53,7 +53,9 @@ def chat(*messages: t.Message, **changes: Any) -> t.TextRequest:
 @pytest.fixture(scope="module")
 def loaded(tiny_mixed: Callable[..., Path]) -> Callable[..., MultimodalHandler]:
     @cache
-    def make(family: str, context_length: int | None = None, step_tokens: int = 256, **changes: Any) -> MultimodalHandler:
+    def make(
+        family: str, context_length: int | None = None, step_tokens: int = 256, dtype: str = "float32", **changes: Any
+    ) -> MultimodalHandler:
         spec = t.ModelSpec(
             id="m",
             path=str(tiny_mixed(family, **changes)),
@@ -61,6 +63,7 @@ def loaded(tiny_mixed: Callable[..., Path]) -> Callable[..., MultimodalHandler]:
             device="cpu",
             threads=1,
             context_length=context_length,
+            dtype=dtype,
             options={"engine": {"step_tokens": step_tokens}},
         )
         handler = MultimodalHandler(spec)
@@ -209,6 +212,11 @@ def test_a_model_is_packed_where_a_picture_comes_out_the_same_that_way(loaded, t
     assert isinstance(loaded(family)._engine, Engine if packed else GeneratePath)
     spec = t.ModelSpec(id="m", path=str(tiny_mixed(family)), kind="multimodal")
     assert MultimodalHandler.analyze(spec).path == ("engine" if packed else "generate")
+
+
+@pytest.mark.parametrize(("family", "way"), [("llava", Engine), ("gemma3", GeneratePath), ("paligemma", GeneratePath)])
+def test_sight_in_both_directions_is_found_out_in_half_types_too(loaded, family: str, way: type) -> None:
+    assert isinstance(loaded(family, dtype="bfloat16")._engine, way)
 
 
 def test_a_prompt_in_small_pieces_that_end_amid_its_picture_is_the_library_s(loaded, library, collector) -> None:
