@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import struct
+import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import openai
 import pytest
 from PIL import Image
 
+MODELS = ("llava", "janus", "qwen2_audio")
 GREEDY = {"temperature": 0, "max_tokens": 8, "extra_body": {"ignore_eos": True}}
 
 
@@ -20,7 +23,7 @@ GREEDY = {"temperature": 0, "max_tokens": 8, "extra_body": {"ignore_eos": True}}
 def seeing_server(tiny_mixed: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory, server: Any) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("seeing")
     config = folder / "config.toml"
-    models = [f"[models.{name}]\nsource = {json.dumps(str(tiny_mixed(name)))}\nthreads = 1\n" for name in ("llava", "janus")]
+    models = [f"[models.{name}]\nsource = {json.dumps(str(tiny_mixed(name)))}\nthreads = 1\n" for name in MODELS]
     config.write_text("".join(models))
     running = type(server)(config, folder)
     yield running
@@ -59,6 +62,25 @@ def test_a_chat_with_a_picture_is_answered_whole_and_as_the_same_stream(sdk: ope
     assert chunks[-1].usage.prompt_tokens == whole.usage.prompt_tokens > 16
     other = sdk.chat.completions.create(model=model, messages=about(BLUE), **GREEDY)
     assert other.choices[0].message.content != text
+
+
+def test_a_chat_with_a_recording_is_heard(sdk: openai.OpenAI) -> None:
+    """At 8 kHz, which is not the model's rate."""
+
+    def ask(step: int) -> str:
+        file = io.BytesIO()
+        with wave.open(file, "wb") as recording:
+            recording.setnchannels(1)
+            recording.setsampwidth(2)
+            recording.setframerate(8_000)
+            recording.writeframes(b"".join(struct.pack("<h", i * step * 37 % 20_000 - 10_000) for i in range(6_000)))
+        audio = {"data": base64.b64encode(file.getvalue()).decode(), "format": "wav"}
+        content = [{"type": "text", "text": "Who is it?"}, {"type": "input_audio", "input_audio": audio}]
+        answer = sdk.chat.completions.create(model="qwen2_audio", messages=[{"role": "user", "content": content}], **GREEDY)
+        assert answer.usage.prompt_tokens > 16
+        return answer.choices[0].message.content
+
+    assert ask(3) != ask(11)
 
 
 def test_a_picture_s_tokens_are_found_again_and_counted(sdk: openai.OpenAI) -> None:
