@@ -1,4 +1,4 @@
-"""The models that are offered where the configuration names none: small, openly licensed, from the package index."""
+"""The models that are offered where the configuration names none: small, openly licensed, from the package index or bundled."""
 
 from __future__ import annotations
 
@@ -79,4 +79,10 @@ DEFAULT_MODELS: dict[str, Model] = {
             ),
         ),
     ),
+    # Demonstrations that this project trained itself (docs/shapes.md).
+    "shapes": Model(source="bundled:shapes"),
+    "shapes-clip": Model(source="bundled:shapes-clip"),
+    "shapes-classifier": Model(source="bundled:shapes-classifier"),
+    "shapes-detector": Model(source="bundled:shapes-detector"),
+    "shapes-segmenter": Model(source="bundled:shapes-segmenter"),
 }

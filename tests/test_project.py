@@ -32,7 +32,7 @@ def test_the_example_holds_every_setting() -> None:
     text = EXAMPLE.read_text()
     values = tomllib.loads(text)
     model = values["models"]["smollm2-135m-instruct"]
-    files = [file for model in values["models"].values() for file in model["files"]]
+    files = [file for model in values["models"].values() for file in model.get("files", ())]
     unset = {line.partition(" ")[0] for line in OPTIONAL.findall(text) for line in line[:1]}
     shown = {
         Config: set(values),
