@@ -73,7 +73,9 @@ class PromptBuilder:
         return self._plain(messages[where].text, request)
 
     def _chat(self, messages: tuple[t.Message, ...], request: t.TextRequest) -> Prompt:
-        text = self._rendered(messages, request)
+        return self._worded(self._rendered(messages, request), request)
+
+    def _worded(self, text: str, request: t.TextRequest) -> Prompt:
         self._check_size(text, request)
         return self._prompt(self._tokens(text, start=self._needs_start(text)), self._marked.sub(r"\1", text), request)
 

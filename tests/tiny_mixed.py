@@ -268,7 +268,7 @@ def _qwen2_audio(tokenizer: Any) -> Made:
     return hf.Qwen2AudioProcessor(reader, tokenizer, chat_template=TEMPLATE), hf.Qwen2AudioForConditionalGeneration(config)
 
 
-def _janus(tokenizer: Any, *, width: int = 32, channels: int = 32) -> Made:
+def _janus(tokenizer: Any, *, width: int = 32, channels: int = 32, introduced: bool = False) -> Made:
     import transformers as hf
 
     vision = {name: value for name, value in VISION.items() if name != "intermediate_size"}
@@ -289,6 +289,7 @@ def _janus(tokenizer: Any, *, width: int = 32, channels: int = 32) -> Made:
     processor = hf.JanusProcessor(
         hf.JanusImageProcessorPil(size=SQUARE), tokenizer, num_image_tokens=16, chat_template=TEMPLATE
     )
+    processor.use_default_system_prompt = introduced
     model = hf.JanusForConditionalGeneration(config)
     model.generation_config.guidance_scale = 5.0
     model.generation_config.do_sample = True

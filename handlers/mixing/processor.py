@@ -39,6 +39,15 @@ def placeholder(processor: Any, medium: str) -> str:
     return str(getattr(processor, f"{medium}_token"))
 
 
+def preamble(processor: Any) -> str:
+    """What the processor of some Janus puts before a chat by itself, where it reads one."""
+    if not getattr(processor, "use_default_system_prompt", False):
+        return ""
+    from transformers.models.janus.processing_janus import DEFAULT_SYSTEM_PROMPT
+
+    return str(DEFAULT_SYSTEM_PROMPT)
+
+
 def control_texts(processor: Any) -> tuple[str, ...]:
     """Placeholders and what stands around them, whether or not the tokenizer calls them special."""
     owners = (processor, processor.tokenizer)

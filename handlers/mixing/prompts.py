@@ -10,7 +10,7 @@ from handlers import types as t
 from handlers.decoding.probe import Trial
 from handlers.decoding.ticket import Prompt
 from handlers.mixing.media import MARK, Media, closeness, taken_out, to_image, to_samples
-from handlers.mixing.processor import InertTokenizer, control_texts, hidden, placeholder
+from handlers.mixing.processor import InertTokenizer, control_texts, hidden, placeholder, preamble
 from handlers.mixing.reader import MediaReader
 from handlers.modes import last_user
 from handlers.prompts import PromptBuilder
@@ -73,7 +73,7 @@ class MediaPromptBuilder(PromptBuilder):
     def _chat(self, messages: tuple[t.Message, ...], request: t.TextRequest) -> Prompt:
         messages, media = taken_out(messages)
         if not media:
-            return super()._chat(messages, request)
+            return self._worded(preamble(self._processor) + self._rendered(messages, request), request)
         return self._mixed(self._with_placeholders(self._rendered(messages, request)), media, request)
 
     def _needs_start(self, text: str) -> bool:

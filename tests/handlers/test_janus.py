@@ -283,6 +283,26 @@ def test_a_mode_that_it_lacks_is_refused(loaded) -> None:
     assert JanusHandler.get_supported_modes() == ("auto", "chat", "image", "multimodal", "analyze")
 
 
+@pytest.mark.parametrize("shows", [False, True], ids=["words", "picture"])
+def test_the_processor_s_own_introduction_stands_before_a_chat(loaded, library, shows: bool) -> None:
+    from PIL import Image
+
+    processor, _ = library(introduced=True)
+    content: list[dict[str, Any]] = [{"type": "text", "text": "Well?"}]
+    parts: list[t.Part] = [t.TextPart(text="Well?")]
+    if shows:
+        content.append({"type": "image", "image": Image.new("RGB", (32, 32))})
+        parts.append(t.ImagePart(picture=t.Picture(width=32, height=32, pixels=bytes(3 * 32 * 32))))
+    inputs = processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True, return_dict=True
+    )
+    handler = loaded(introduced=True)
+    asked = t.TextRequest(messages=(t.Message(role="user", parts=tuple(parts)),))
+    (prompt,) = handler.prepare_inputs(handler.apply_mode_settings(asked))
+    assert list(prompt.ids) == inputs["input_ids"][0].tolist()
+    assert len(prompt.ids) > 100
+
+
 def test_its_capabilities_are_read_from_the_configuration(folder, tiny_mixed) -> None:
     def verbs(path: Path) -> frozenset[str]:
         return JanusHandler.get_model_capabilities(t.ModelSpec(id="j", path=str(path), kind="janus"))
