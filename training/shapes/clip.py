@@ -71,9 +71,10 @@ def _hide(scene: Scene, hidden: str, rng: np.random.Generator) -> tuple[Scene, s
 def train(out: Path, seed: int, log: Log, *, resume: bool = False, steps: int = 6000) -> None:
     """Train on pictures that are each seen once, and write the model to ``out``."""
     import torch
+    from transformers import CLIPTokenizer
 
     torch.manual_seed(seed)
-    tokenizer = make_tokenizer()
+    tokenizer = CLIPTokenizer.from_pretrained(out) if resume else make_tokenizer()
     model = begun(make_clip(tokenizer), out, resume=resume)
     log(f"clip: {count(model)} parameters, {steps} steps of up to {BATCH} pictures, seed {seed}")
     average = Average(model, 0.995)

@@ -34,23 +34,37 @@ def train(out: Path, seed: int, log: Log, *, resume: bool = False, steps: tuple[
 
     torch.manual_seed(seed)
     scenes, pictures = _data(seed)
-    vae, model = _begun(out, log) if resume else (_train_vae(pictures, steps[0], seed, log), None)
-    latents = _encode(vae, pictures)
+    pipeline = _begun(out, log) if resume else _assemble(_train_vae(pictures, steps[0], seed, log))
+    latents = _encode(pipeline.vae, pictures)
     deviation = float(latents.std())
-    vae.register_to_config(scaling_factor=1 / deviation)
+    pipeline.vae.register_to_config(scaling_factor=1 / deviation)
     log(f"painter: {len(scenes)} latents, mean {float(latents.mean()):.3f}, deviation {deviation:.3f}")
-    _train_unet(vae, model, latents / deviation, scenes, steps[1], seed, out, log)
+    _train_unet(pipeline, latents / deviation, scenes, steps[1], seed, out, log)
 
 
-def _begun(out: Path, log: Log) -> tuple[Any, Any]:
-    """The autoencoder and the model of an earlier training."""
-    import torch
+def _begun(out: Path, log: Log) -> Any:
+    """What an earlier training left, its own vocabulary with it."""
     from diffusers import StableDiffusionPipeline
 
     log(f"painter: goes on with what {out.name} holds")
-    pipeline = StableDiffusionPipeline.from_pretrained(out)
-    model = torch.nn.ModuleDict({"unet": pipeline.unet, "text": pipeline.text_encoder}).train()
-    return pipeline.vae.requires_grad_(False), model
+    return StableDiffusionPipeline.from_pretrained(out)
+
+
+def _assemble(vae: Any) -> Any:
+    """A pipeline around the trained autoencoder."""
+    from diffusers import StableDiffusionPipeline
+
+    tokenizer = make_tokenizer()
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=make_text_encoder(tokenizer),
+        tokenizer=tokenizer,
+        unet=make_unet(),
+        scheduler=make_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
 
 
 def _data(seed: int) -> tuple[list[Scene], Any]:
@@ -156,11 +170,11 @@ def make_text_encoder(tokenizer: Any) -> Any:
     )
 
 
-def _train_unet(vae: Any, model: Any, latents: Any, scenes: list[Scene], steps: int, seed: int, out: Path, log: Log) -> None:
+def _train_unet(pipeline: Any, latents: Any, scenes: list[Scene], steps: int, seed: int, out: Path, log: Log) -> None:
     import torch
 
-    tokenizer, scheduler = make_tokenizer(), make_scheduler()
-    model = model or torch.nn.ModuleDict({"unet": make_unet(), "text": make_text_encoder(tokenizer)})
+    tokenizer, scheduler = pipeline.tokenizer, pipeline.scheduler
+    model = torch.nn.ModuleDict({"unet": pipeline.unet, "text": pipeline.text_encoder}).train()
     log(f"painter: {count(model['unet'])} + {count(model['text'])} parameters, {steps} steps of {BATCH} latents, seed {seed}")
     average = Average(model, 0.999)
     rng = np.random.default_rng(seed)
@@ -178,24 +192,15 @@ def _train_unet(vae: Any, model: Any, latents: Any, scenes: list[Scene], steps: 
     for step in descend(model.parameters(), steps, 1e-3, loss, log, "painter"):
         average.follow(model)
         if step % 500 == 0:
-            save(out, vae, average.model, tokenizer, scheduler)
+            save(out, pipeline, average.model)
 
 
-def save(out: Path, vae: Any, model: Any, tokenizer: Any, scheduler: Any) -> None:
-    """Write the pipeline in half precision; its parts load in single precision where nothing else is asked for."""
-    from diffusers import StableDiffusionPipeline
-
-    pipeline = StableDiffusionPipeline(
-        vae=copy.deepcopy(vae).half(),
-        text_encoder=copy.deepcopy(model["text"]).half(),
-        tokenizer=tokenizer,
-        unet=copy.deepcopy(model["unet"]).half(),
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.save_pretrained(out)
+def save(out: Path, pipeline: Any, model: Any) -> None:
+    """Write the pipeline with the weights of ``model`` in half precision; they load in single precision where nothing else is
+    asked for."""
+    parts = {"vae": pipeline.vae, "text_encoder": model["text"], "unet": model["unet"]}
+    halves = {name: copy.deepcopy(part).half() for name, part in parts.items()}
+    type(pipeline)(**{**pipeline.components, **halves}, requires_safety_checker=False).save_pretrained(out)
     single_precision(out / "text_encoder")
     without_origin(out / "unet")
     without_origin(out / "vae")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from training.shapes.scenes import COLOURS, KINDS, Scene, with_article
 
 MAX_TOKENS = 32
+END = "</w>"  # marks the last letter of a word
 OTHER_WORDS = (
     *("a", "an", "the", "on", "in", "and", "of", "with", "background", "picture", "image", "photo", "drawing", "painting"),
     *("shape", "shapes", "draw", "paint", "please", "show", "me", "one", "two", "three", "small", "large", "big", "simple"),
@@ -19,29 +21,38 @@ OTHER_WORDS = (
 def make_tokenizer() -> Any:
     """A ``CLIPTokenizer`` that has each word of the captions as one token and every byte for the rest.
 
-    Its vocabulary depends on nothing but this file, so that models trained apart agree.
+    Its vocabulary depends on nothing but this file; one that is learnt would have another order in each process.
     """
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from tokenizers import pre_tokenizers
     from transformers import CLIPTokenizer
 
-    trained = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    trained.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    trainer = trainers.BpeTrainer(vocab_size=4000, end_of_word_suffix="</w>", show_progress=False)
-    trained.train_from_iterator([" ".join(sorted((*COLOURS, *KINDS, *OTHER_WORDS)))] * 2, trainer)
-    vocabulary, merges = _with_bytes(trained)
+    merges = _merges((*COLOURS, *KINDS, *OTHER_WORDS))
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    known = (*letters, *(letter + END for letter in letters), *(left + right for left, right in merges))
+    tokens = (*dict.fromkeys(known), "<|startoftext|>", "<|endoftext|>")
+    vocabulary = {token: index for index, token in enumerate(tokens)}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_TOKENS)
 
 
-def _with_bytes(trained: Any) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    import json
+def _merges(words: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Joins, best first, that make each word one token. Those of later words come last, and so leave earlier words whole."""
+    merges: list[tuple[str, str]] = []
+    for word in words:
+        pieces = _joined([*word[:-1], word[-1] + END], merges)
+        while len(pieces) > 1:
+            merges.append((pieces[0], pieces[1]))
+            pieces = [pieces[0] + pieces[1], *pieces[2:]]
+    return merges
 
-    from tokenizers import pre_tokenizers
 
-    merges = [(left, right) for left, right in json.loads(trained.to_str())["model"]["merges"]]
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    known = [*letters, *(f"{letter}</w>" for letter in letters), *(left + right for left, right in merges)]
-    tokens = [*dict.fromkeys(known), "<|startoftext|>", "<|endoftext|>"]
-    return {token: index for index, token in enumerate(tokens)}, merges
+def _joined(pieces: list[str], merges: list[tuple[str, str]]) -> list[str]:
+    """``pieces`` after all joins that apply, the best one first each time."""
+    ranks = {pair: rank for rank, pair in enumerate(merges)}
+    while pairs := [pair for pair in pairwise(pieces) if pair in ranks]:
+        left, right = min(pairs, key=lambda pair: ranks[pair])
+        at = list(pairwise(pieces)).index((left, right))
+        pieces = [*pieces[:at], left + right, *pieces[at + 2 :]]
+    return pieces
 
 
 def worded(scene: Scene, rng: np.random.Generator) -> str:
