@@ -22,7 +22,6 @@ _SEEING = (
     "Gemma3",
     "Glm46V",
     "Glm4v",
-    "GotOcr2",
     "Idefics2",
     "Idefics3",
     "InternVL",
