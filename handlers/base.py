@@ -152,8 +152,10 @@ class BaseHandler(ABC):
         """Transcribe, translate or classify a recording; emits ``TextDelta``."""
         raise self._unsupported("process_audio")
 
-    def process_multimodal(self, request: t.TextRequest, ctx: t.RunContext) -> t.TextResult | Deferred[t.TextResult]:
-        """Answer a chat with pictures or sound in it; emits ``TextDelta``."""
+    def process_multimodal(
+        self, request: t.TextRequest, ctx: t.RunContext
+    ) -> t.TextResult | t.SightResult | Deferred[t.TextResult] | Deferred[t.SightResult]:
+        """Answer a chat with pictures or sound in it; emits ``TextDelta``. A model without words returns a ``SightResult``."""
         raise self._unsupported("process_multimodal")
 
     def embed_text(self, request: t.EmbedRequest, ctx: t.RunContext) -> t.EmbedResult | Deferred[t.EmbedResult]:

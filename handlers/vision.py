@@ -132,22 +132,19 @@ class VisionHandler(BaseHandler):
 
         return self._batcher.submit(items, ctx, finish)
 
-    def process_multimodal(self, request: t.TextRequest, ctx: t.RunContext) -> Deferred[t.TextResult]:
-        """The answer is one piece of text: a JSON object of what a picture holds, or a list of them."""
+    def process_multimodal(self, request: t.TextRequest, ctx: t.RunContext) -> Deferred[t.SightResult]:
+        """What each picture of the chat holds; a translation makes words of it."""
         items = self.prepare_inputs(request)
         wanted = self.get_generation_config(request)
-        return self._batcher.submit(items, ctx, partial(self._tell, request, ctx, items, wanted))
+        return self._batcher.submit(items, ctx, partial(self._sightings, request, items, wanted))
 
-    def _tell(self, request: t.TextRequest, ctx: t.RunContext, items: list[Any], wanted: Any, outputs: list[Any]) -> Any:
-        from handlers.seeing.chat import in_words
-
-        views = [item.inputs for item in items]
-        found = [self._backend.find(output, view, wanted) for output, view in zip(outputs, views, strict=True)]
-        text = in_words(found, [view.picture for view in views], model=self.spec.id)
-        ctx.emit(self.postprocess_outputs(t.TextDelta(index=0, text=text), request))
-        choice = t.TextChoice(index=0, text=text, finish_reason="stop")
+    def _sightings(self, request: t.TextRequest, items: list[Any], wanted: Any, outputs: list[Any]) -> Any:
+        found = [
+            _sighting(item.inputs.picture, self._backend.find(output, item.inputs, wanted))
+            for output, item in zip(outputs, items, strict=True)
+        ]
         usage = t.Usage(prompt_tokens=sum(item.tokens for item in items))
-        return self.postprocess_outputs(t.TextResult(choices=(choice,), usage=usage), request)
+        return self.postprocess_outputs(t.SightResult(sightings=tuple(found), usage=usage), request)
 
     # ------------------------------------------------------------ checks
 
@@ -167,6 +164,11 @@ class VisionHandler(BaseHandler):
         if labels and not self._family.words:
             message = "Unsupported parameter: 'labels'. This model has labels of its own."
             raise UnsupportedParameter(message, param="labels")
+
+
+def _sighting(picture: t.Picture, found: t.LabelResult | t.DepthResult) -> t.Sighting:
+    width, height = picture.full_size
+    return t.Sighting(width=width, height=height, found=found)
 
 
 def _known(spec: t.ModelSpec) -> Family:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 from litestar import Request, Response
 from msgspec import Struct
 
-from handlers.types import Delta
+from handlers.types import Delta, SightResult, TextDelta, TextResult
 from openai_compat.http.disconnect import answer
 from openai_compat.http.sse import StreamTiming, sse
 from openai_compat.protocol import RelayFacts
@@ -19,6 +20,8 @@ from openai_compat.worker.job import Job
 
 Submit = Callable[[], Job]
 """Queues the request: called only once somebody waits for the answer."""
+Words = Callable[[SightResult], TextResult]
+"""Says in words what a model saw."""
 
 
 class Events(Protocol):
@@ -34,21 +37,29 @@ def stamp(prefix: str, facts: RelayFacts) -> Meta:
     return Meta(id=f"{prefix}-{uuid.uuid4().hex}", created=int(time.time()), model=facts.public_model)
 
 
-async def whole(request: Request[Any, Any, Any], submit: Submit, to_response: Callable[[Any], Struct]) -> Response[Any]:
-    return Response(to_response(await answer(request, submit())))
+async def whole(
+    request: Request[Any, Any, Any], submit: Submit, to_response: Callable[[Any], Struct], words: Words | None = None
+) -> Response[Any]:
+    result: Any = await answer(request, submit())
+    if words is not None and isinstance(result, SightResult):
+        result = await asyncio.to_thread(words, result)
+    return Response(to_response(result))
 
 
-async def streamed(submit: Submit, stream: Events, timing: StreamTiming) -> Response[Any]:
-    return await sse(_events(submit, stream), timing=timing)
+async def streamed(submit: Submit, stream: Events, timing: StreamTiming, words: Words | None = None) -> Response[Any]:
+    return await sse(_events(submit, stream, words), timing=timing)
 
 
-async def _events(submit: Submit, stream: Events) -> AsyncIterator[bytes]:
+async def _events(submit: Submit, stream: Events, words: Words | None) -> AsyncIterator[bytes]:
     job = submit()
     try:
         async for batch in job.batches():
             if events := stream.deltas(batch):
                 yield events
         result: Any = await job.result()
+        if words is not None and isinstance(result, SightResult):
+            result = await asyncio.to_thread(words, result)
+            yield stream.deltas([TextDelta(index=choice.index, text=choice.text) for choice in result.choices])
         yield stream.finish(result)
     finally:
         job.cancel()

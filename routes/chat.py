@@ -20,6 +20,7 @@ from openai_compat.media.decoder import MediaDecoder
 from openai_compat.protocol import RelayFacts
 from openai_compat.translate import chat, chat_pictures
 from openai_compat.translate.common import Meta
+from openai_compat.translate.findings import worded
 from openai_compat.worker.runner import Runner
 from routes.answering import Submit, stamp, streamed, whole
 from routes.pictures import encoded, progress_of
@@ -55,10 +56,10 @@ class ChatController(Controller):
             painting = chat_pictures.to_request(wire, facts, decoded)
             return await _painted(request, wire, _submit(runner, "generate_image", painting, facts), meta, timing)
         domain = chat.to_request(wire, facts, decoded)
-        submit = _submit(runner, verb, domain, facts)
+        submit, words = _submit(runner, verb, domain, facts), partial(worded, model=meta.model)
         if domain.stream:
-            return await streamed(submit, chat.ChatStream.of(wire, meta), timing)
-        return await whole(request, submit, partial(chat.to_response, meta=meta))
+            return await streamed(submit, chat.ChatStream.of(wire, meta), timing, words)
+        return await whole(request, submit, partial(chat.to_response, meta=meta), words)
 
 
 def _submit(runner: Runner, verb: Verb, domain: DomainRequest, facts: RelayFacts) -> Submit:

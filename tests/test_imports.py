@@ -27,13 +27,6 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "openai_compat.defaults": ("openai_compat.config",),
     "openai_compat.media": ("openai_compat.errors", "handlers.types"),  # what it decodes is the domain's Sound
     "openai_compat.translate": ("schemas", "handlers.types", "openai_compat.errors", "openai_compat.media.sniff"),
-    "openai_compat.translate.vision": (
-        "openai_compat.translate",
-        "schemas",
-        "handlers.types",
-        "handlers.seeing.answer",  # chats are answered in the same words
-        "openai_compat.errors",
-    ),
     "openai_compat.http": (*BASICS, "schemas"),
     "openai_compat.auth": ("openai_compat.errors", "openai_compat.http"),
     "openai_compat.limits": ("openai_compat.errors", "openai_compat.http", "openai_compat.sizes"),
@@ -82,7 +75,6 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "openai_compat": OURS,
     "handlers.types": ("openai_compat.errors",),
     "handlers": ("openai_compat.errors",),
-    "handlers.seeing": ("handlers", "openai_compat.errors", "schemas.vision"),
     "schemas": ("openai_compat.errors",),
     "routes": (
         *BASICS,

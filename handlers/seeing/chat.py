@@ -1,4 +1,4 @@
-"""A chat with pictures in it: what to look at, what to look for, and the answer as text.
+"""A chat with pictures in it: what to look at, and what to look for.
 
 The pictures are those of the last user message that has any. A model that looks for whatever it is told takes its labels from
 the text of the last user message: a JSON list of texts, or labels between commas, semicolons or line breaks.
@@ -8,21 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-
-import msgspec
 
 from handlers import types as t
-from handlers.seeing.answer import depth_of, findings_of
 from openai_compat.errors import InvalidRequest
-from schemas.vision import DepthAnswer, Findings, VisionList
 
 MOST_LABELS = 1000
 LONGEST_LABEL = 256
-MOST_DEPTHS = 1 << 20
-"""Pixels of a depth map in a chat, where a stream holds it as one piece."""
 _BETWEEN = re.compile(r"[,;\n]+")
-_encode = msgspec.json.Encoder().encode
 
 
 def pictures_of(request: t.TextRequest) -> tuple[t.Picture, ...]:
@@ -42,18 +34,6 @@ def labels_of(request: t.TextRequest) -> tuple[str, ...]:
         wanted = f"1 to {MOST_LABELS} labels of at most {LONGEST_LABEL} letters, separated by commas"
         raise InvalidRequest(f"This model looks for what the text names: {wanted}.", param="messages")
     return labels
-
-
-def in_words(found: Sequence[t.LabelResult | t.DepthResult], pictures: Sequence[t.Picture], *, model: str) -> str:
-    """One picture's findings as an object; several as a list of such objects, in the order of the pictures."""
-    answers = [_answer(result, picture, model) for result, picture in zip(found, pictures, strict=True)]
-    return _encode(answers[0] if len(answers) == 1 else VisionList(data=answers)).decode()
-
-
-def _answer(found: t.LabelResult | t.DepthResult, picture: t.Picture, model: str) -> Findings | DepthAnswer:
-    if isinstance(found, t.DepthResult):
-        return depth_of(found, picture, model=model, form="png16", most=MOST_DEPTHS)
-    return findings_of(found, picture, model=model, masks="rle")
 
 
 def _split(text: str) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ from handlers.types.pictures import (
     PictureDelta,
     PictureResult,
     ProgressDelta,
+    Sighting,
+    SightResult,
     VideoRequest,
     VideoResult,
     VisionTask,
@@ -97,6 +99,8 @@ __all__ = [
     "Sampling",
     "Segment",
     "SegmentDelta",
+    "SightResult",
+    "Sighting",
     "Sound",
     "SoundDelta",
     "SoundResult",
@@ -134,6 +138,7 @@ Result: TypeAlias = (
     | SoundResult
     | LabelResult
     | DepthResult
+    | SightResult
     | TranscriptResult
     | EmbedResult
     | RankResult

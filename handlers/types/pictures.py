@@ -157,3 +157,18 @@ class DepthResult(Struct, frozen=True, kw_only=True):
     height: int
     values: bytes
     metric: bool = False
+
+
+class Sighting(Struct, frozen=True, kw_only=True):
+    """What was found in one picture, and the size in which that was sent."""
+
+    width: int
+    height: int
+    found: LabelResult | DepthResult
+
+
+class SightResult(Struct, frozen=True, kw_only=True):
+    """The answer to a chat of a model that looks and does not talk: its pictures, in their order."""
+
+    sightings: tuple[Sighting, ...]
+    usage: Usage = Usage()

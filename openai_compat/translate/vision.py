@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from handlers.seeing.answer import depth_of, findings_of
 from handlers.types import DepthResult, ImageTaskRequest, LabelResult, Picture, Verb, VisionTask
 from openai_compat.errors import InvalidRequest
 from openai_compat.translate.attachments import Attachment, to_picture
 from openai_compat.translate.common import Facts
+from openai_compat.translate.findings import depth_of, findings_of
 from schemas.vision import (
     ClassifyRequest,
     DepthAnswer,
@@ -65,6 +65,6 @@ def to_response(result: LabelResult | DepthResult, body: VisionBody, picture: Pi
     """Encodes masks and depths: keep it off the event loop."""
     if isinstance(result, DepthResult):
         form = body.depth_format if isinstance(body, DepthRequest) else None
-        return depth_of(result, picture, model=model, form=form or "png16")
+        return depth_of(result, picture.full_size, model=model, form=form or "png16")
     masks = body.mask_format if isinstance(body, SegmentRequest) else None
-    return findings_of(result, picture, model=model, masks=masks or "png")
+    return findings_of(result, picture.full_size, model=model, masks=masks or "png")

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from handlers.seeing.runs import compressed, run_lengths, stretched
+from openai_compat.translate.runs import compressed, run_lengths, stretched
 
 PYCOCOTOOLS = {
     "rectangle": "Pe2n0l1" + "0" * 97 + "l_3",

@@ -1,4 +1,7 @@
-"""What was found, as `/v1/vision/*` and chats answer it: the one place that makes it, so that both say the same."""
+"""What was found in pictures, as `/v1/vision/*` and chats answer it.
+
+Masks and depths are encoded here, which takes time: keep it off the event loop.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import base64
 import io
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import msgspec
 from msgspec import UNSET
 
 from handlers import types as t
-from handlers.seeing.runs import compressed, run_lengths, stretched
-from schemas.vision import DepthAnswer, DepthMap, Finding, Findings, FoundBox, RunLengths
+from openai_compat.translate.runs import compressed, run_lengths, stretched
+from schemas.vision import DepthAnswer, DepthMap, Finding, Findings, FoundBox, RunLengths, VisionList
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,18 +29,33 @@ _OBJECTS: dict[t.VisionTask, Any] = {
     "segment": "vision.segmentation",
 }
 _STEPS = 65_535
+MOST_DEPTHS = 1 << 20
+"""Pixels of a depth map in a chat, where a stream holds it as one piece."""
+Size: TypeAlias = tuple[int, int]
+_encode = msgspec.json.Encoder().encode
 
 
-def findings_of(result: t.LabelResult, picture: t.Picture, *, model: str, masks: MaskFormat) -> Findings:
-    """Masks are encoded here: a large one takes tens of milliseconds."""
-    width, height = picture.full_size
-    labels = [_finding(label, (width, height), masks) for label in result.labels]
-    return Findings(object=_OBJECTS[result.task], model=model, width=width, height=height, labels=labels)
+def worded(result: t.SightResult, model: str) -> t.TextResult:
+    """A chat's answer: one picture's findings as a JSON object, several as a list of such, in the pictures' order."""
+    answers = [_answer(sighting, model) for sighting in result.sightings]
+    text = _encode(answers[0] if len(answers) == 1 else VisionList(data=answers)).decode()
+    return t.TextResult(choices=(t.TextChoice(index=0, text=text, finish_reason="stop"),), usage=result.usage)
 
 
-def depth_of(
-    result: t.DepthResult, picture: t.Picture, *, model: str, form: DepthFormat, most: int | None = None
-) -> DepthAnswer:
+def _answer(sighting: t.Sighting, model: str) -> Findings | DepthAnswer:
+    size = sighting.width, sighting.height
+    if isinstance(sighting.found, t.DepthResult):
+        return depth_of(sighting.found, size, model=model, form="png16", most=MOST_DEPTHS)
+    return findings_of(sighting.found, size, model=model, masks="rle")
+
+
+def findings_of(result: t.LabelResult, size: Size, *, model: str, masks: MaskFormat) -> Findings:
+    """``size``: width and height of the picture that was sent. A large mask takes tens of milliseconds."""
+    labels = [_finding(label, size, masks) for label in result.labels]
+    return Findings(object=_OBJECTS[result.task], model=model, width=size[0], height=size[1], labels=labels)
+
+
+def depth_of(result: t.DepthResult, size: Size, *, model: str, form: DepthFormat, most: int | None = None) -> DepthAnswer:
     """``most``: pixels that the map may have; of a larger one every second is left out, or more."""
     import numpy as np
 
@@ -47,11 +66,10 @@ def depth_of(
     data = values.tobytes() if form == "float32" else _png16(values, low, high)
     rows, columns = values.shape
     depth = DepthMap(format=form, width=columns, height=rows, min=low, max=high, data=base64.b64encode(data).decode())
-    width, height = picture.full_size
-    return DepthAnswer(model=model, width=width, height=height, metric=result.metric, depth=depth)
+    return DepthAnswer(model=model, width=size[0], height=size[1], metric=result.metric, depth=depth)
 
 
-def _finding(label: t.Label, size: tuple[int, int], form: MaskFormat) -> Finding:
+def _finding(label: t.Label, size: Size, form: MaskFormat) -> Finding:
     box = UNSET if label.box is None else FoundBox(**dict(zip(FoundBox.__struct_fields__, _rounded(label.box), strict=True)))
     mask = UNSET if label.mask is None else _mask(label.mask, size, form)
     return Finding(label=label.label, score=label.score, box=box, mask=mask)
@@ -62,7 +80,7 @@ def _rounded(box: t.Box) -> list[float]:
     return [round(edge, 2) for edge in box]
 
 
-def _mask(mask: t.Picture, size: tuple[int, int], form: MaskFormat) -> str | RunLengths:
+def _mask(mask: t.Picture, size: Size, form: MaskFormat) -> str | RunLengths:
     import numpy as np
 
     width, height = size
