@@ -358,6 +358,30 @@ def sana() -> Any:
     )  # fmt: skip
 
 
+def kandinsky() -> Any:
+    """Two stages: a prior makes the embedding of a picture, a decoder the picture."""
+    from diffusers import DDPMScheduler, KandinskyV22CombinedPipeline, PriorTransformer, UnCLIPScheduler, VQModel
+
+    denoiser = unet(
+        out_channels=8, addition_embed_type="image", encoder_hid_dim=32, encoder_hid_dim_type="image_proj",
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"), resnet_time_scale_shift="scale_shift",
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"), mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+    )  # fmt: skip
+    decoder = VQModel(
+        block_out_channels=(32, 32), in_channels=3, out_channels=3, latent_channels=4, layers_per_block=1, norm_num_groups=4,
+        norm_type="spatial", num_vq_embeddings=12, vq_embed_dim=4,
+        down_block_types=["DownEncoderBlock2D", "AttnDownEncoderBlock2D"],
+        up_block_types=["AttnUpDecoderBlock2D", "UpDecoderBlock2D"],
+    )  # fmt: skip
+    return KandinskyV22CombinedPipeline(
+        unet=denoiser, scheduler=DDPMScheduler(beta_schedule="linear", clip_sample=False), movq=decoder,
+        prior_prior=PriorTransformer(num_attention_heads=2, attention_head_dim=12, embedding_dim=32, num_layers=1),
+        prior_image_encoder=clip_vision(), prior_text_encoder=clip_text(projected=True), prior_tokenizer=clip_words(),
+        prior_scheduler=UnCLIPScheduler(variance_type="fixed_small_log", prediction_type="sample", clip_sample=True),
+        prior_image_processor=clip_pictures(),
+    )  # fmt: skip
+
+
 # ---------------------------------------------------------------- more videos
 
 
@@ -392,14 +416,14 @@ def cogvideo() -> Any:
     )
 
 
-SIZES = {"flux": (32, 32), "ltx": (32, 32), "sana": (32, 32), "stable_video": (32, 32), "wan": (32, 32)}
+SIZES = {"flux": (32, 32), "kandinsky": (32, 32), "ltx": (32, 32), "sana": (32, 32), "stable_video": (32, 32), "wan": (32, 32)}
 """Families whose pipelines have a large usual size of their own: what the model's ``generation_config.json`` says instead."""
 BUILDERS: dict[str, Builder] = {
     builder.__name__: builder
     for builder in (
         stable_diffusion, inpainter, latent_consistency, stable_diffusion_xl, stable_diffusion_3, flux, pixart,
         image_variation, unconditional, text_to_video_sd, stable_video, ltx, wan, controlled, instructed,
-        enlarging, of_classes, sana, animated, cogvideo,
+        enlarging, of_classes, sana, kandinsky, animated, cogvideo,
     )
 }  # fmt: skip
 

@@ -108,6 +108,16 @@ def test_a_prompt_gives_the_library_s_own_picture(painter, folder_of, collector,
     assert len(set(bytes_of(ours))) == 2
 
 
+@pytest.mark.filterwarnings("ignore:`callback_steps` is deprecated:FutureWarning")  # the library's, of itself
+def test_a_model_of_two_stages_draws_as_the_library_does(painter, folder_of, collector) -> None:
+    ctx = collector()
+    made = direct(folder_of("kandinsky"))(
+        PROMPT, num_inference_steps=3, generator=generators(2), num_images_per_prompt=2, width=32, height=32
+    )
+    assert bytes_of(draw(painter("kandinsky"), ctx, n=2)) == pixels(made)
+    assert [(delta.done, delta.total) for delta in ctx.deltas] == [(1, 3), (2, 3), (3, 3)]
+
+
 def test_a_model_that_reads_no_prompt_draws_as_the_library_does(painter, folder_of, collector) -> None:
     theirs = direct(folder_of("unconditional"))(batch_size=2, num_inference_steps=3, generator=generators(2))
     assert bytes_of(draw(painter("unconditional"), collector(), n=2)) == pixels(theirs)
