@@ -245,3 +245,40 @@ def test_headers_that_lie_are_refused(copied) -> None:
     (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"\xff" * 64)
     with pytest.raises(BadHeader):
         DiffusionHandler.analyze(spec(folder))
+
+
+LIES: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    2**70,
+    float("nan"),
+    "x",
+    [],
+    [None],
+    [["a"], "b"],
+    {},
+    [2**62] * 3,
+    ["diffusers", None],
+    [0, 0],
+]
+KEYS = {
+    "model_index.json": ("_class_name", "unet", "vae"),
+    "unet/config.json": ("sample_size", "block_out_channels"),
+    "vae/config.json": ("block_out_channels", "latent_channels"),
+}
+
+
+@pytest.mark.parametrize(("file", "key"), [(file, key) for file, keys in KEYS.items() for key in keys])
+def test_whatever_a_configuration_holds_is_a_fact_or_a_refusal(copied, file: str, key: str) -> None:
+    folder = copied()
+    content = json.loads((folder / file).read_text())
+    for lie in LIES:
+        (folder / file).write_text(json.dumps(content | {key: lie}))
+        assert all(isinstance(line, str) for line in problems(folder))
+        try:
+            found = DiffusionHandler.analyze(spec(folder))
+        except ModelUnavailable:
+            continue
+        assert 0 < found.load_bytes < 2**63
