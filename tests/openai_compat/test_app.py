@@ -22,7 +22,8 @@ from openai_compat.protocol import RelayFacts
 from openai_compat.worker.runner import Runner
 
 TEXT = {"messages": [{"role": "user", "content": "hello"}]}
-PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+DOT = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR4nGP8z8DAwMDAxMDAwMDAAAANHQEDasKb6QAAAABJRU5ErkJggg=="
+PICTURE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{DOT}"}}
 PICTURES = {"messages": [{"role": "user", "content": [{"type": "text", "text": "hello"}, PICTURE]}]}
 PROMPT = {"prompt": "hello"}
 VERBS = [
