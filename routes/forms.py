@@ -8,7 +8,8 @@ if takes_form(request):
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -44,6 +45,14 @@ def missing_file(name: str) -> InvalidRequest:
     return InvalidRequest(f"The file '{name}' is missing from the form, or empty.", param=name, code=MISSING)
 
 
+def check_once(files: Iterable[str], fields: Iterable[str]) -> None:
+    """Raises ``InvalidRequest`` for what a form holds as a file and as a field: one of them would be lost."""
+    twice = set(map(_root, files)) & set(map(_root, fields))
+    if twice:
+        name = min(twice)
+        raise InvalidRequest(f"The form holds '{name}' both as a file and as a field.", param=name, code="invalid_value")
+
+
 async def read_whole_form(request: Request[Any, Any, Any]) -> Form:
     """Everything that a form holds, files included."""
     reader = FormReader(request.headers.get("content-type", ""), keep_files=True)
@@ -56,3 +65,8 @@ def _checked(form: Form, type: type[T], file: str | None) -> T:
     if file is not None:
         form.file(file)
     return decode_form(form, type)
+
+
+def _root(param: str) -> str:
+    """``image[0].image_url`` is a part of ``image``."""
+    return re.split(r"[.\[]", param, maxsplit=1)[0]

@@ -23,7 +23,7 @@ from openai_compat.translate import images
 from openai_compat.translate.attachments import Attachment, picture_file
 from openai_compat.worker.runner import Runner
 from routes.answering import Submit
-from routes.forms import missing_file, read_whole_form, takes_form
+from routes.forms import check_once, missing_file, read_whole_form, takes_form
 from routes.pictures import encoded, progress_of
 from schemas.decode import decode
 from schemas.form import decode_form
@@ -133,14 +133,16 @@ async def _read(request: Request[Any, Any, Any], form: type[BodyT], json: type[B
 
 def _checked(form: Form, type: type[BodyT]) -> BodyT:
     """For the gateway too, which keeps no files: their bytes are not looked at."""
-    files = _files_of(form)
+    files = [param for param, _ in _files_of(form)]
     wire = decode_form(form, type)
-    pictures = [param for param, _ in files if param != images.MASK]
-    if not pictures and not images.attachments_of(wire):
+    fields = [field.param for field in images.attachments_of(wire)]
+    check_once(files, fields)
+    pictures = [param for param in files + fields if not param.startswith(images.MASK)]
+    if not pictures:
         raise missing_file(IMAGE)
     images.check_count(len(pictures))
-    if type is ImageVariationRequest and len(pictures) > 1:
-        form.file(IMAGE)
+    if type is ImageVariationRequest:
+        images.check_variation(files)
     return wire
 
 

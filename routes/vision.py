@@ -10,6 +10,7 @@ from litestar import Controller, Request, Response, post
 from litestar.di import NamedDependency
 from msgspec import Struct
 
+from openai_compat.errors import InvalidRequest
 from openai_compat.http.disconnect import answer
 from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.form import Form
@@ -19,7 +20,7 @@ from openai_compat.protocol import RelayFacts
 from openai_compat.translate import vision
 from openai_compat.translate.attachments import Attachment, picture_file
 from openai_compat.worker.runner import Runner
-from routes.forms import FILE, missing_file, read_whole_form, takes_form
+from routes.forms import FILE, check_once, missing_file, read_whole_form, takes_form
 from schemas.decode import decode
 from schemas.form import decode_form
 from schemas.vision import (
@@ -45,6 +46,9 @@ def form_of(form: Form, *, type: type[BodyT]) -> BodyT:
     names = [name for name in _FILES if name in form.files]
     if wire.image is None and not names:
         raise missing_file(vision.IMAGE)
+    check_once([vision.IMAGE for _ in names], () if wire.image is None else (vision.IMAGE,))
+    if len(names) > 1:
+        raise InvalidRequest("The form holds 'image' and 'file'; one picture is expected.", param=FILE)
     for name in names:
         form.file(name)
     return wire

@@ -88,6 +88,14 @@ def check_count(count: int) -> None:
         raise InvalidRequest(f"At most {MAX_FILES} pictures are allowed; {count} were sent.", param="image")
 
 
+def check_variation(params: Sequence[str]) -> None:
+    """Raises ``InvalidRequest`` unless these files of a form are at most one picture."""
+    if MASK in params:
+        raise UnsupportedParameter(f"Unsupported parameter: '{MASK}'. Variations have none; edits have.", param=MASK)
+    if len(params) > 1:
+        raise InvalidRequest(f"The form holds {len(params)} pictures; one is expected.", param="image")
+
+
 def _attachment(given: GivenPicture, param: str) -> Attachment:
     if isinstance(given, str):
         return to_picture(given, param, alpha=True)

@@ -352,6 +352,40 @@ def test_a_variation_needs_a_picture_alone(serve) -> None:
     serve(scenario)
 
 
+def test_what_a_form_holds_both_as_a_file_and_as_a_field_is_refused(serve) -> None:
+    async def scenario(worker):
+        two = [("image[]", png()), ("image[]", png())]
+        for param, answer in (
+            ("image", await form(worker, EDITS, [("image", png())], prompt="P", image=url(png()))),
+            ("image", await form(worker, EDITS, two, prompt="P", **{"image[]": url(png())})),
+            ("mask", await form(worker, EDITS, [("image", png()), ("mask", holed())], prompt="P", mask=url(holed()))),
+            ("image", await form(worker, VARIATIONS, [("image", png())], image=url(png()))),
+        ):
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+    serve(scenario)
+
+
+def test_files_and_fields_are_counted_together(serve) -> None:
+    async def scenario(worker):
+        inside = json.dumps([url(png())] * 3)
+        answer = await form(worker, EDITS, [("image[]", png())] * 14, prompt="P", images=inside)
+        assert (answer.status_code, answer.json()["error"]["message"]) == (
+            400,
+            "At most 16 pictures are allowed; 17 were sent.",
+        )
+
+    serve(scenario)
+
+
+def test_a_variation_has_no_mask(serve) -> None:
+    async def scenario(worker):
+        answer = await form(worker, VARIATIONS, [("image", png()), ("mask", holed())])
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "mask")
+
+    serve(scenario)
+
+
 def test_an_edit_can_be_streamed(serve) -> None:
     async def scenario(worker):
         answer = await form(worker, EDITS, [("image", png())], prompt="P", stream="true", partial_images="1", size="8x8")

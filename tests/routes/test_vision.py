@@ -203,3 +203,17 @@ def test_a_chat_says_the_same_as_the_endpoint(ask) -> None:
     found = ask("segformer", SEGMENT, image=as_url(png()), mask_format="rle").json()
     assert said == found
     assert chat["choices"][0]["finish_reason"] == "stop"
+
+
+def test_the_picture_of_a_form_comes_once(serve) -> None:
+    async def scenario(worker):
+        picture = ("a.png", png())
+        for files, fields in (
+            ({"image": picture}, {"image": as_url(png())}),
+            ({"file": picture}, {"image": as_url(png())}),
+            ({"image": picture, "file": picture}, {}),
+        ):
+            answer = await worker.client.post(DETECT, data={"model": "m", **fields}, files=files, headers=worker.headers)
+            assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+
+    serve(scenario)
