@@ -147,6 +147,9 @@ class VideoDesk:
         wire = decode_form(form, CreateVideoRequest)
         if videos.REFERENCE not in form.files:
             return wire, await asyncio.to_thread(videos.reference, wire)
+        if wire.input_reference is not None:
+            message = f"The form holds '{videos.REFERENCE}' both as a file and as a field."
+            raise InvalidRequest(message, param=videos.REFERENCE, code="invalid_value")
         return wire, picture_file(form.file(videos.REFERENCE).data, videos.REFERENCE)
 
     async def _checked(self, request: CreateVideoRequest, scope: HTTPScope) -> VideoRecord:
@@ -168,13 +171,13 @@ class VideoDesk:
                 image = await store.media.put(picture, ".bin", type="application/octet-stream", owner=owner, object=id)
                 record = replace(record, image=image.name)
                 await objects.change(id, status=QUEUED, body=record.encoded())
-            self._queue.admit()
+            kept = await objects.get(id, owner)
+            if kept is None:
+                raise NotFound(f"The video '{id}' is gone.")
+            self._queue.admit()  # others may have come meanwhile; nothing is awaited before this one has its place
         except BaseException:
             await store.media.remove_object(id)
             raise
-        kept = await objects.get(id, owner)
-        if kept is None:
-            raise NotFound(f"The video '{id}' is gone.")
         self._enqueue(kept, record)
         return shown(kept, record, 0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,22 @@ def test_too_many_waiting_are_told_to_come_back(served) -> None:
         client.delete(f"/v1/videos/{first}")
         for id in (waiting[1], third):
             client.until(id, "completed")
+
+
+def test_orders_that_come_together_are_counted_too(served) -> None:
+    with served(jobs={"max_waiting": 2}) as client, ThreadPoolExecutor(12) as threads:
+        client.until(client.order(prompt=STUCK).json()["id"], "in_progress")
+        answers = list(threads.map(lambda _: client.order(), range(12)))
+        assert sorted(answer.status_code for answer in answers) == [200] * 2 + [429] * 10
+        assert len(client.get("/v1/videos").json()["data"]) == 3
+
+
+def test_a_form_s_picture_comes_once(served) -> None:
+    with served() as client:
+        files = {"input_reference": ("a.png", picture(), "image/png")}
+        inside = "data:image/png;base64," + base64.b64encode(picture()).decode()
+        answer = client.post("/v1/videos", data={"prompt": "sea", "input_reference[image_url]": inside}, files=files)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input_reference")
 
 
 def test_a_video_that_takes_too_long_fails_by_name(served) -> None:
