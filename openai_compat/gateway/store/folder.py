@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import secrets
 import sqlite3
 import time
@@ -23,6 +24,8 @@ from openai_compat.gateway.store.database import Database, full
 
 PIECE = 1 << 18
 _TOKEN = 32  # bytes of chance in a name
+_OURS = re.compile(r"[A-Za-z0-9_-]{43}\.[a-z0-9]+")
+"""Names of this folder's files; a configured folder may hold others, which are somebody's."""
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -126,10 +129,14 @@ class MediaFolder:
         self.used -= count
 
     async def add(self, media: Media) -> None:
+        """Raises ``NotFound`` where the object that it belongs to was removed meanwhile."""
         values = (media.name, media.object, media.owner, media.type, media.size, media.created, media.expires)
-        await self._database.run(
-            lambda connection: connection.execute("INSERT INTO media VALUES (?, ?, ?, ?, ?, ?, ?)", values)
-        )
+        try:
+            await self._database.run(
+                lambda connection: connection.execute("INSERT INTO media VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+            )
+        except sqlite3.IntegrityError:
+            raise gone() from None
 
     # ------------------------------------------------------------ the rest
 
@@ -164,7 +171,7 @@ class MediaFolder:
     def _clear(self, known: frozenset[str]) -> None:
         self._path.mkdir(mode=0o700, exist_ok=True)
         for entry in self._path.iterdir():
-            if entry.name not in known:
+            if entry.name not in known and _OURS.fullmatch(entry.name):
                 entry.unlink(missing_ok=True)
 
 

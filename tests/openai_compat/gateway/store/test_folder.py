@@ -135,6 +135,31 @@ def test_half_a_file_is_removed_by_whoever_gives_it_up_or_by_the_next_server(sto
     in_time(scenario())
 
 
+def test_somebody_else_s_files_in_a_configured_folder_stay(store, in_time, tmp_path) -> None:
+    album = tmp_path / "kept" / "media" / "album"
+    album.mkdir(parents=True)
+    photo = album.parent / "holiday.jpg"
+    photo.write_bytes(b"dear")
+
+    async def scenario() -> None:
+        async with store() as opened:
+            assert opened.media.used == 0
+        assert photo.read_bytes() == b"dear"
+        assert album.is_dir()
+
+    in_time(scenario())
+
+
+def test_a_file_whose_object_was_removed_meanwhile_is_not_kept(store, in_time, tmp_path) -> None:
+    async def scenario() -> None:
+        async with store() as opened:
+            with pytest.raises(NotFound):
+                await put(opened, 5, None, object="video_gone")
+            assert (files(tmp_path), opened.media.used) == (set(), 0)
+
+    in_time(scenario())
+
+
 def test_a_file_that_is_being_read_can_be_removed(store, in_time) -> None:
     async def scenario() -> None:
         async with store() as opened:
