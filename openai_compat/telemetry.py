@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from asyncio import CancelledError
 
@@ -20,6 +21,7 @@ _EVENT_STREAM = b"text/event-stream"
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 _QUIET_PATHS = frozenset({"/health/live", "/health/ready", "/metrics"})
 _LINKS = "/v1/media/"
+_SLASHES = re.compile("/+")  # several count as one when routes are looked for
 _access = logging.getLogger("openai_compat.access")
 _logger = logging.getLogger("openai_compat.http")
 
@@ -179,4 +181,4 @@ def _without_ours(headers: object) -> list[tuple[bytes, bytes]]:
 
 def _without_secrets(path: str) -> str:
     """Whoever has a link may see what is behind it, and a log has more readers than that."""
-    return _LINKS + "…" if path.startswith(_LINKS) else path
+    return _LINKS + "…" if _SLASHES.sub("/", path).startswith(_LINKS) else path
