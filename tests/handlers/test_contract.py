@@ -59,24 +59,25 @@ every_verb = pytest.mark.parametrize(("kind", "verb"), PAIRS)
 def loaded(tiny, tiny_encoder, tiny_clip, tiny_ranker, tiny_classifier, tiny_llava, tiny_janus):
     """A fresh loaded instance of any kind that has the verb, so that a test may change its methods."""
 
+    encoders = {"embed_text": tiny_encoder, "rank_text": tiny_ranker}
+    models = {"transformer": tiny, "multimodal": tiny_llava, "janus": tiny_janus, "vision": tiny_classifier}
+
     def make(kind: str, verb: str = "generate_text") -> BaseHandler:
-        if kind == "echo":
-            handler: BaseHandler = EchoHandler(SPEC)
-            handler.load_model(lambda stage, done=0, total=0: None)
-            return handler
-        if kind == "audio":
-            return _audio()
-        if kind == "vision":
-            return _vision(tiny_classifier)
-        if kind == "diffusion":
-            return _diffusion()
-        other = {"embed_text": tiny_encoder, "rank_text": tiny_ranker}.get(verb, tiny_clip)
-        model = {"embedding": other, "multimodal": tiny_llava, "janus": tiny_janus}.get(kind, tiny)
+        made = {"echo": _echo, "audio": _audio, "diffusion": _diffusion}
+        if kind in made:
+            return made[kind]()
+        model = encoders.get(verb, tiny_clip) if kind == "embedding" else models[kind]
         copy = object.__new__(type(model))
         copy.__dict__.update(model.__dict__)
         return copy
 
     return make
+
+
+def _echo() -> EchoHandler:
+    handler = EchoHandler(SPEC)
+    handler.load_model(lambda stage, done=0, total=0: None)
+    return handler
 
 
 class DuplexBackend(Backend):
@@ -122,12 +123,6 @@ def _diffusion() -> DiffusionHandler:
     handler._painter = handler._filmer = Brush()  # type: ignore[assignment]
     handler._verbs = frozenset({"generate_image", "generate_video"})
     return handler
-
-
-def _vision(model: VisionHandler) -> VisionHandler:
-    copy = object.__new__(VisionHandler)
-    copy.__dict__.update(model.__dict__)
-    return copy
 
 
 @every_kind
