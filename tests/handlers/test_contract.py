@@ -21,7 +21,6 @@ from handlers.echo_media import plain
 from handlers.painting.pictures import Drawn
 from handlers.painting.video import Take
 from handlers.registry import KINDS, resolve
-from handlers.vision import VisionHandler
 from openai_compat.errors import UnsupportedCapability
 
 FACTS = ("get_dependencies", "get_system_dependencies", "analyze", "validate_model_files", "get_model_capabilities")
