@@ -10,13 +10,14 @@ import asyncio
 import logging
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from litestar.types import HTTPScope, Receive
 from msgspec.structs import replace
 
 from openai_compat.config import Config
-from openai_compat.errors import APIError, Conflict, InvalidRequest, NotFound, error_body
+from openai_compat.errors import APIError, Conflict, InvalidRequest, NotFound, Unavailable, error_body
 from openai_compat.gateway.body import brings_form, read_json_body, read_whole_form
 from openai_compat.gateway.checks import Checks, Names, verbs_of
 from openai_compat.gateway.jobs.making import Leases, Maker, Refused
@@ -44,6 +45,7 @@ from schemas.videos import (
 logger = logging.getLogger(__name__)
 _ID = 16  # bytes of chance in an id
 _SEEDS = 2**31
+_NO_ROOM_PAUSE = 5.0  # seconds between two looks for room on the disk
 _RESTARTED = VideoError(code="server_restarted", message="The server was restarted while it made the video.")
 _FAILED = "The server had an error while it made the video."
 
@@ -68,7 +70,7 @@ class VideoDesk:
             return
         for kept in await self._storage.store.objects(KIND).with_status(QUEUED, RUNNING):
             if kept.status == RUNNING:
-                await self._fail(self._storage.store, kept, _RESTARTED)
+                await self._cut_off(self._storage.store, kept)
             else:
                 self._enqueue(kept, VideoRecord.of(kept))
 
@@ -77,7 +79,7 @@ class VideoDesk:
         await self._queue.close(self._grace)
         if self._storage.store is not None:
             for kept in await self._storage.store.objects(KIND).with_status(RUNNING):
-                await self._fail(self._storage.store, kept, _RESTARTED)
+                await self._cut_off(self._storage.store, kept)
 
     # ------------------------------------------------------------ what clients ask
 
@@ -187,19 +189,28 @@ class VideoDesk:
     async def _work(self, kept: Kept, record: VideoRecord) -> None:
         """One job from its turn to its end. Cancelled, it leaves its state to whoever cancels it."""
         store = await self._storage.open()
-        await store.objects(KIND).change(kept.id, status=RUNNING, body=record.encoded())
+        objects = store.objects(KIND)
+        await _insist(partial(objects.change, kept.id, status=RUNNING, body=record.encoded()), kept.id)
         began = time.monotonic()
         try:
             made = await self._maker.make(kept.id, kept.owner, record, store.media, partial(self._tell, kept.id))
         except Exception as error:
-            await self._fail(store, kept, _error_of(error))
+            await _insist(partial(self._fail, store, kept, _error_of(error)), kept.id)
             return
         finally:
             self._progress.pop(kept.id, None)
         now = int(time.time())
         record = replace(record, video=made.video, thumbnail=made.thumbnail, film=made.film, completed_at=now)
-        await store.objects(KIND).change(kept.id, status=COMPLETED, body=record.encoded(), expires=now + self._expiry)
+        done = partial(objects.change, kept.id, status=COMPLETED, body=record.encoded(), expires=now + self._expiry)
+        await _insist(done, kept.id)
         logger.info("the video %s was made by %s in %.1f s", kept.id, record.model_id, time.monotonic() - began)
+
+    async def _cut_off(self, store: Store, kept: Kept) -> None:
+        """For what the end of a server broke off. Where the disk is full the next one tries again."""
+        try:
+            await self._fail(store, kept, _RESTARTED)
+        except Unavailable as error:
+            logger.warning("the video %s could not be marked as failed: %s", kept.id, error.message)
 
     async def _fail(self, store: Store, kept: Kept, error: VideoError) -> None:
         """Nothing but the object stays of it."""
@@ -228,6 +239,16 @@ class VideoDesk:
 
 def _owner(scope: HTTPScope) -> str:
     return str(scope["state"].get("key_id", ""))
+
+
+async def _insist(write: Callable[[], Awaitable[None]], id: str) -> None:
+    """Until there is room on the disk: a job that ends in a state which is not its end would be waited for in vain."""
+    while True:
+        try:
+            return await write()
+        except Unavailable as error:
+            logger.warning("the video %s waits: %s", id, error.message)
+            await asyncio.sleep(_NO_ROOM_PAUSE)
 
 
 def _check_made(kept: Kept, record: VideoRecord) -> None:

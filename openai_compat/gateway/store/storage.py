@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 
 from openai_compat.config import Config, ConfigError
 from openai_compat.errors import Unavailable
@@ -106,6 +107,6 @@ class Storage:
         while True:
             try:
                 await store.media.expire()
-            except OSError as error:
-                logger.warning("what has expired could not be removed: %s", error.strerror)
+            except (OSError, sqlite3.Error, Unavailable) as error:  # a full disk has room again by the next time, perhaps
+                logger.warning("what has expired could not be removed: %s", error)
             await asyncio.sleep(_SWEEP)

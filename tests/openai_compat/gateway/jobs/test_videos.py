@@ -16,6 +16,8 @@ from PIL import Image
 from handlers.echo import EchoHandler
 from openai_compat.auth import hash_key
 from openai_compat.errors import Cancelled
+from openai_compat.gateway.store.database import full
+from openai_compat.gateway.store.objects import Objects
 
 SLOW = "[[delay=0.05]] sea"  # an echo waits so long before each frame
 STUCK = "[[delay=5]] sea"
@@ -246,6 +248,44 @@ def test_a_form_s_picture_comes_once(served) -> None:
         inside = "data:image/png;base64," + base64.b64encode(picture()).decode()
         answer = client.post("/v1/videos", data={"prompt": "sea", "input_reference[image_url]": inside}, files=files)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input_reference")
+
+
+class Disk:
+    """One that is full while ``status`` is to be written, as often as ``times`` says."""
+
+    def __init__(self, status: str, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.refused = 0
+        change = Objects.change
+
+        async def changed(objects: Objects, id: str, **values: Any) -> None:
+            if values["status"] == status and self.refused < times:
+                self.refused += 1
+                raise full()
+            await change(objects, id, **values)
+
+        monkeypatch.setattr(Objects, "change", changed)
+        monkeypatch.setattr("openai_compat.gateway.jobs.videos._NO_ROOM_PAUSE", 0.01)
+
+
+@pytest.mark.parametrize("status", ["in_progress", "completed", "failed"])
+def test_a_job_waits_for_room_on_the_disk(served, monkeypatch, status: str) -> None:
+    disk = Disk(status, 3, monkeypatch)
+    with served() as client:
+        prompt = "[[fail_after=0]] sea" if status == "failed" else "sea"
+        assert client.made(prompt=prompt)["status"] == ("failed" if status == "failed" else "completed")
+    assert disk.refused == 3
+
+
+def test_a_full_disk_keeps_no_server_from_its_end_or_its_start(served, monkeypatch) -> None:
+    disk = Disk("failed", 2, monkeypatch)
+    with served() as client:
+        id = client.order(prompt=STUCK).json()["id"]
+        client.until(id, "in_progress")
+    with served() as client:
+        assert client.get(f"/v1/videos/{id}").json()["status"] == "in_progress"
+    assert disk.refused == 2
+    with served() as client:
+        assert client.get(f"/v1/videos/{id}").json()["error"]["code"] == "server_restarted"
 
 
 def test_a_video_that_takes_too_long_fails_by_name(served) -> None:

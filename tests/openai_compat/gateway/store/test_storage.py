@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ import pytest
 from openai_compat.config import Config, ConfigError, Server
 from openai_compat.config import Storage as Settings
 from openai_compat.errors import Unavailable
+from openai_compat.gateway.store.database import full
+from openai_compat.gateway.store.folder import MediaFolder
 from openai_compat.gateway.store.storage import Storage
 
 
@@ -32,6 +36,29 @@ def test_nothing_is_made_before_something_is_kept(tmp_path: Path, in_time) -> No
         assert await again.start() is not None
         await again.close()
         assert folders(tmp_path) == ["port-8000"]
+
+    in_time(scenario())
+
+
+@pytest.mark.parametrize("error", [full(), sqlite3.OperationalError("database is locked"), OSError(5, "I/O error")])
+def test_what_has_expired_is_looked_for_again_after_a_failure(tmp_path: Path, in_time, monkeypatch, error: Exception) -> None:
+    looks: list[int] = []
+    enough = asyncio.Event()
+
+    async def expire(self: MediaFolder) -> None:
+        looks.append(1)
+        if len(looks) < 3:
+            raise error
+        enough.set()
+
+    monkeypatch.setattr(MediaFolder, "expire", expire)
+    monkeypatch.setattr("openai_compat.gateway.store.storage._SWEEP", 0.01)
+
+    async def scenario() -> None:
+        storage = default(tmp_path)
+        await storage.open()
+        await enough.wait()
+        await storage.close()
 
     in_time(scenario())
 
