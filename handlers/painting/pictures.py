@@ -80,8 +80,7 @@ class Painter:
             raise InvalidRequest("There is no picture to start from.", param="image")
         if call.pictures and len(request.images) > call.pictures and task != "generate":
             raise InvalidRequest(f"'{self._studio.id}' takes {call.pictures} of them at a time.", param="image")
-        if request.strength is not None and not 0 < request.strength <= 1:
-            raise InvalidRequest("The strength is more than 0 and at most 1.", param="strength")
+        self._check_strength(request)
         if request.seed is not None and not 0 <= request.seed <= MOST_SEED - request.n:
             raise InvalidRequest("The seed is a whole number from 0 to 2^63.", param="seed")
         self._studio.check_words(pipeline, call, request)
@@ -100,7 +99,7 @@ class Painter:
         strength = self._strength(request, call)
         steps = studio.steps(call, request.steps, request.quality)
         if steps is not None and strength is not None:
-            steps = max(steps, math.ceil(1 / strength))  # of which an edit takes its share, and needs one
+            steps = max(steps, min(_least_steps(strength), studio.options.max_steps))
         first = seed_of(request.seed)
         seeds = tuple(first + number for number in range(request.n))
         guidance = studio.guidance(call, request.guidance)
@@ -169,6 +168,12 @@ class Painter:
         usual = self._studio.options.vary_strength if request.task == "vary" else self._studio.options.strength
         return usual if request.strength is None else request.strength
 
+    def _check_strength(self, request: t.ImageRequest) -> None:
+        """The weaker an edit, the more steps it takes to be of a whole one."""
+        most = self._studio.options.max_steps
+        if request.strength is not None and not 1 <= request.strength * most <= most:
+            raise InvalidRequest(f"The strength is at least {1 / most:.3g} and at most 1.", param="strength")
+
     def _size(self, request: t.ImageRequest, pipeline: Any, call: Call) -> tuple[int, int]:
         """An edit without a size has its picture's proportions; what enlarges keeps the picture as it is."""
         sizes = self._studio.sizes(pipeline, call)
@@ -191,6 +196,12 @@ def answer(raw: Any) -> t.PictureDelta | t.PictureResult | t.ProgressDelta:
         return t.PictureResult(pictures=tuple(from_pil(image) for image in raw.images), usage=usage)
     progress: t.ProgressDelta = raw
     return progress
+
+
+def _least_steps(strength: float) -> int:
+    """An edit takes its share of the steps, which pipelines round down, and needs one."""
+    steps = math.ceil(1 / strength)
+    return steps if int(steps * strength) else steps + 1
 
 
 def _glimpses(ctx: t.RunContext, first: int, partial: int, images: list[Image]) -> None:

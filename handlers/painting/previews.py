@@ -40,11 +40,22 @@ def predictions(scheduler: Any, keep: Callable[[torch.Tensor | None], None]) -> 
         keep(_predicted(scheduler, done, output, sample))
         return done if return_dict else done.to_tuple()
 
-    scheduler.step = predicting
+    with stepping(scheduler, predicting):
+        yield
+
+
+@contextmanager
+def stepping(scheduler: Any, step: Callable[..., Any]) -> Iterator[None]:
+    """Take ``step`` for the scheduler's, also where it stands for another already."""
+    before = vars(scheduler).get("step")
+    scheduler.step = step
     try:
         yield
     finally:
-        del scheduler.step
+        if before is None:
+            del scheduler.step
+        else:
+            scheduler.step = before
 
 
 def decoded(pipeline: Any, latents: torch.Tensor, size: tuple[int, int]) -> list[Image]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from handlers import types as t
 from handlers.painting.calls import Call
-from handlers.painting.previews import can_show, decoded, due_steps, predictions
+from handlers.painting.previews import can_show, decoded, due_steps, predictions, stepping
 from handlers.speaking.torch_model import watched
 
 if TYPE_CHECKING:
@@ -97,11 +97,8 @@ def _counted(scheduler: Any, stepped: Callable[[int, Any], None]) -> Iterator[No
         stepped(done, None)
         return made
 
-    scheduler.step = counting
-    try:
+    with stepping(scheduler, counting):
         yield
-    finally:
-        del scheduler.step
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from handlers import types as t
+from handlers.painting.calls import Call
 from openai_compat.errors import InvalidRequest, UnsupportedCapability, UnsupportedParameter
 
 pytestmark = [
@@ -306,6 +307,7 @@ def test_a_setting_that_the_pipeline_has_not_is_refused_by_name(painter, collect
         ("stable_diffusion", {"task": "edit"}, "image", "no picture"),
         ("stable_diffusion", {"task": "edit", "images": (colours(8, 8),) * 2}, "image", "1 of them"),
         ("stable_diffusion", {"task": "edit", "images": (colours(8, 8),), "strength": 0.0}, "strength", "at most 1"),
+        ("stable_diffusion", {"task": "edit", "images": (colours(8, 8),), "strength": 1e-9}, "strength", "at least 0.005"),
         ("latent_consistency", {"task": "edit", "images": (colours(8, 8),), "mask": right_half(8, 8)}, "mask", "takes no mask"),
         ("inpainter", {"task": "edit", "images": (colours(8, 8),)}, "mask", "where a mask says"),
         ("stable_diffusion", {"seed": -1}, "seed", "2^63"),
@@ -368,9 +370,11 @@ def test_a_picture_with_transparency_is_edited_by_its_colours(painter, collector
     assert bytes_of(plain) == bytes_of(clear)
 
 
-def test_a_weak_edit_takes_a_step_at_least(painter, collector) -> None:
+@pytest.mark.parametrize("strength", [0.1, 1 / 161])
+def test_a_weak_edit_takes_a_step_at_least(painter, collector, strength: float) -> None:
+    """161 times 1/161 is less than 1 in a computer's numbers."""
     ctx = collector()
-    draw(painter("stable_diffusion"), ctx, task="edit", images=(colours(32, 32),), strength=0.1, steps=2)
+    draw(painter("stable_diffusion"), ctx, task="edit", images=(colours(32, 32),), strength=strength, steps=2)
     assert ctx.deltas[-1].done >= 1
 
 
@@ -423,6 +427,16 @@ def test_partial_pictures_change_nothing(painter, collector, family: str) -> Non
     assert {(delta.picture.width, delta.picture.height) for delta in shown} == {
         (shown[0].picture.width, shown[0].picture.height)
     }
+
+
+def test_a_pipeline_that_calls_nobody_back_shows_its_pictures_too(painter, collector, monkeypatch) -> None:
+    """Of those with a decoder of the usual kind, LongCat's and DreamLite's."""
+    handler, ctx, takes = painter("stable_diffusion"), collector(), Call.takes
+    monkeypatch.setattr(Call, "takes", lambda call, name: not name.startswith("callback") and takes(call, name))
+    expected = bytes_of(draw(handler, collector()))
+    assert bytes_of(draw(handler, ctx, stream=True, partial_images=2)) == expected
+    assert [delta.partial for delta in ctx.deltas if isinstance(delta, t.PictureDelta)] == [0, 1]
+    assert [delta.done for delta in ctx.deltas if isinstance(delta, t.ProgressDelta)] == [1, 2, 3]
 
 
 def test_without_a_stream_nothing_is_shown(painter, collector) -> None:
