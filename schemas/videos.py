@@ -35,7 +35,7 @@ class CreateVideoRequest(Struct, frozen=True, kw_only=True):
 
     negative_prompt: Annotated[str, Meta(max_length=MAX_PROMPT)] | None = None
     frames: Annotated[int, Meta(ge=1, le=1024)] | None = None
-    fps: Annotated[float, Meta(gt=0, le=120)] | None = None
+    fps: Annotated[float, Meta(ge=0.1, le=120)] | None = None
     steps: Annotated[int, Meta(ge=1, le=500)] | None = None
     guidance: Annotated[float, Meta(ge=0, le=100)] | None = None
     seed: Seed | None = None

@@ -93,6 +93,7 @@ def test_progress_is_shown_while_it_is_made(served) -> None:
         ({"size": "63x48"}, "size"),
         ({"size": "64x90000"}, "size"),
         ({"fps": 0}, "fps"),
+        ({"fps": 1e-300}, "fps"),
         ({"frames": 0}, "frames"),
         ({"steps": 1.5}, "steps"),
         ({"mode": "nonsense"}, "mode"),
