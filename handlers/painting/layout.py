@@ -38,6 +38,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 _PROCESSOR = re.compile(r".*(FeatureExtractor|Processor)(Fast|Pil)?")
 _WEIGHTS = ("diffusion_pytorch_model", "model")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tokenizer_config.json")
+_WIDTHS = ("channels", "_dim", "hidden_size", "vocab_size")
 MAX_COMPONENTS = 40
 
 
@@ -185,4 +186,16 @@ def _shards(index: Path) -> list[Path] | None:
 def _read(root: Path, component: Component) -> Weights:
     files, variant = _files(root / component.name)
     tensors = tuple(tensor for file in files for tensor in read_safetensors(file).tensors)
-    return Weights(component.name, tensors, variant)
+    found = Weights(component.name, tensors, variant)
+    if tensors:
+        _check_sizes(root / component.name / "config.json", found)
+    return found
+
+
+def _check_sizes(path: Path, weights: Weights) -> None:
+    """A library builds what a configuration says before it reads a weight: more layers than tensors would take for ever."""
+    for key, value in read_json(path).items():
+        most = len(weights.tensors) if "layers" in key else weights.elements if key.endswith(_WIDTHS) else None
+        numbers = [number for number in (value if isinstance(value, list) else [value]) if type(number) is int]
+        if most is not None and any(number > most for number in numbers):
+            raise BadHeader(path, f"{weights.component}'s {key[:80]!r} is more than its weights have")

@@ -282,3 +282,23 @@ def test_whatever_a_configuration_holds_is_a_fact_or_a_refusal(copied, file: str
         except ModelUnavailable:
             continue
         assert 0 < found.load_bytes < 2**63
+
+
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [
+        ("unet/config.json", "layers_per_block"),
+        ("unet/config.json", "cross_attention_dim"),
+        ("vae/config.json", "block_out_channels"),
+        ("text_encoder/config.json", "num_hidden_layers"),
+        ("text_encoder/config.json", "vocab_size"),
+    ],
+)
+def test_a_network_that_is_larger_than_its_weights_is_refused_before_it_is_built(copied, file: str, key: str) -> None:
+    """Ten million layers would be built for hours before the first weight is missed."""
+    folder = copied()
+    content = json.loads((folder / file).read_text())
+    much = [10**7] * len(content[key]) if isinstance(content[key], list) else 10**7
+    (folder / file).write_text(json.dumps(content | {key: much}))
+    with pytest.raises(BadHeader, match=f"'{key}' is more than its weights have"):
+        DiffusionHandler.analyze(spec(folder))
