@@ -10,6 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from handlers import types as t
+from handlers.pixels import to_pil
 
 if TYPE_CHECKING:
     import numpy
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 MARK_OPEN, MARK_CLOSE = "\ue010", "\ue011"
 MARK = re.compile(f"{MARK_OPEN}(image|audio){MARK_CLOSE}")
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _LOUDEST = 32768.0
 _WHITE = (255, 255, 255)
 _CLOSELY: Mapping[str, Mapping[str, Any]] = {
@@ -54,9 +54,8 @@ def to_image(picture: t.Picture) -> Image:
     """In RGB; what is transparent lies on white, as a page would show it."""
     from PIL import Image
 
-    mode = _MODES[picture.channels]
-    image = Image.frombytes(mode, (picture.width, picture.height), picture.pixels)
-    if mode != "RGBA":
+    image = to_pil(picture)
+    if image.mode != "RGBA":
         return image.convert("RGB")
     page = Image.new("RGB", image.size, _WHITE)
     page.paste(image, mask=image.getchannel("A"))

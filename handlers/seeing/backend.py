@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 from msgspec import Struct
 
 from handlers import types as t
-from handlers.loading import load_errors, options_of
+from handlers.loading import load_errors, options_of, require
 from handlers.memory import is_out_of_memory
+from handlers.pixels import to_pil
 from handlers.seeing import loading
 from handlers.seeing.families import Family
 from handlers.seeing.options import VisionOptions
-from handlers.seeing.pictures import to_image
 from openai_compat.errors import APIError, InvalidRequest, ModelUnavailable
 
 PATCH = 16
@@ -50,6 +50,7 @@ class Backend(ABC):
 
     def __init__(self, spec: t.ModelSpec, family: Family, report: t.LoadReport) -> None:
         self.options = options_of(spec, VisionOptions)
+        require(spec, family.needs)
         self.model = loading.load(spec, family.auto_class, report)
         with load_errors(spec):
             self.load_parts(spec)
@@ -115,7 +116,7 @@ class Backend(ABC):
         import torch
 
         try:
-            found = self.prepare(to_image(view.picture), view)
+            found = self.prepare(to_pil(view.picture).convert("RGB"), view)
         except Exception as error:
             if is_out_of_memory(error):
                 raise

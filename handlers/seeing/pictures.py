@@ -1,4 +1,4 @@
-"""Pictures, boxes and masks between the domain and the libraries."""
+"""Boxes and masks between the domain and the libraries."""
 
 from __future__ import annotations
 
@@ -8,19 +8,6 @@ from handlers.types import Box, Picture
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL.Image import Image
-
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-
-
-def to_image(picture: Picture) -> Image:
-    """In RGB; what is transparent shows its own colour."""
-    from PIL import Image
-
-    size = (picture.width, picture.height)
-    return Image.frombuffer(_MODES[picture.channels], size, picture.pixels, "raw", _MODES[picture.channels], 0, 1).convert(
-        "RGB"
-    )
 
 
 def clipped(box: list[float], picture: Picture) -> Box:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from handlers import types as t
+from handlers.pixels import to_pil
 from handlers.seeing import segment
-from handlers.seeing.pictures import to_image
 from openai_compat.errors import APIError, InvalidRequest, UnsupportedCapability, UnsupportedParameter
 
 LABELS = ("cat", "a dog", "tree")
@@ -32,7 +32,7 @@ def whole(box: t.Box) -> list[int]:
 @pytest.mark.parametrize("name", ["vit", "resnet"])
 def test_classifiers_give_the_pipeline_s_scores(looking, picture, name: str) -> None:
     look = looking(name)
-    expected = pipeline_of(look, "image-classification")(to_image(picture()), top_k=3)
+    expected = pipeline_of(look, "image-classification")(to_pil(picture()), top_k=3)
     found = look(picture(), task="classify", top_k=3)
     assert [label.label for label in found.labels] == [one["label"] for one in expected]
     assert [label.score for label in found.labels] == pytest.approx([one["score"] for one in expected], abs=1e-6)
@@ -42,7 +42,7 @@ def test_classifiers_give_the_pipeline_s_scores(looking, picture, name: str) -> 
 @pytest.mark.parametrize("name", ["detr", "conditional_detr", "yolos", "rt_detr"])
 def test_detectors_find_the_pipeline_s_boxes(looking, picture, name: str) -> None:
     look = looking(name)
-    expected = pipeline_of(look, "object-detection")(to_image(picture()), threshold=0.2)
+    expected = pipeline_of(look, "object-detection")(to_pil(picture()), threshold=0.2)
     expected.sort(key=lambda one: -one["score"])
     found = look(picture(), threshold=0.2).labels
     assert len(found) == len(expected) > 1
@@ -57,7 +57,7 @@ def test_detectors_find_the_pipeline_s_boxes(looking, picture, name: str) -> Non
 @pytest.mark.parametrize("name", ["segformer", "beit"])
 def test_semantic_segmenters_draw_the_pipeline_s_masks(looking, picture, name: str) -> None:
     look = looking(name)
-    expected = {one["label"]: one["mask"].tobytes() for one in pipeline_of(look, "image-segmentation")(to_image(picture()))}
+    expected = {one["label"]: one["mask"].tobytes() for one in pipeline_of(look, "image-segmentation")(to_pil(picture()))}
     found = look(picture(), task="segment").labels
     assert {label.label: label.mask.pixels for label in found} == expected
     assert [label.score for label in found] == sorted((label.score for label in found), reverse=True)
@@ -70,7 +70,7 @@ def test_semantic_segmenters_draw_the_pipeline_s_masks(looking, picture, name: s
 def test_segmenters_by_queries_draw_the_pipeline_s_masks(looking, picture, name: str, kind: str) -> None:
     look = looking(name, options={"segmentation": kind})
     told = {"subtask": kind, "threshold": 0.3}
-    expected = pipeline_of(look, "image-segmentation")(to_image(picture()), **told)
+    expected = pipeline_of(look, "image-segmentation")(to_pil(picture()), **told)
     found = look(picture(), task="segment", threshold=0.0 if kind == "semantic" else 0.3).labels
     wanted = sorted((one["label"], one["mask"].tobytes()) for one in expected if one["mask"].getbbox())
     assert sorted((label.label, label.mask.pixels) for label in found) == wanted
@@ -82,7 +82,7 @@ def test_segmenters_by_queries_draw_the_pipeline_s_masks(looking, picture, name:
 
 def test_without_being_told_a_segmenter_does_what_the_pipeline_does(looking, picture) -> None:
     look = looking("mask2former")
-    expected = pipeline_of(look, "image-segmentation")(to_image(picture()), threshold=0.5)
+    expected = pipeline_of(look, "image-segmentation")(to_pil(picture()), threshold=0.5)
     found = look(picture(), threshold=0.5).labels
     assert sorted(label.mask.pixels for label in found) == sorted(one["mask"].tobytes() for one in expected)
 
@@ -112,7 +112,7 @@ def test_depths_are_the_pipeline_s(looking, picture, monkeypatch, name: str, met
     look = looking(name)
     if name == "zoedepth":
         _lend_torchvision(look.handler._backend.processor, monkeypatch)
-    expected = pipeline_of(look, "depth-estimation")(to_image(picture()))["predicted_depth"]
+    expected = pipeline_of(look, "depth-estimation")(to_pil(picture()))["predicted_depth"]
     found = look(picture(), task="depth")
     assert (found.width, found.height, found.metric) == (97, 61, metric)
     values = memoryview(found.values).cast("f").tolist()
@@ -137,7 +137,7 @@ def test_any_labels_are_ranked_as_the_pipeline_ranks_them(looking, picture, name
     ask = pipeline_of(look, "zero-shot-image-classification", tokenizer=look.handler._backend._tokenizer)
     for template in ("This is a photo of {}.", "{}"):
         look = looking(name, options={"label_template": template})
-        expected = ask(to_image(picture()), candidate_labels=list(LABELS), hypothesis_template=template)
+        expected = ask(to_pil(picture()), candidate_labels=list(LABELS), hypothesis_template=template)
         found = look(picture(), labels=LABELS).labels
         assert [label.label for label in found] == [one["label"] for one in expected]
         assert [label.score for label in found] == pytest.approx([one["score"] for one in expected], abs=1e-6)
@@ -149,7 +149,7 @@ def test_things_of_any_label_are_found_as_the_library_finds_them(looking, pictur
 
     look = looking(name)
     both = look.handler._backend._both
-    inputs = both(text=[list(LABELS)], images=[to_image(picture())], return_tensors="pt")
+    inputs = both(text=[list(LABELS)], images=[to_pil(picture())], return_tensors="pt")
     with torch.inference_mode():
         output = look.handler._backend.model(**inputs)
     expected = both.post_process_grounded_object_detection(output, 0.1, torch.tensor([[61, 97]]), [list(LABELS)])[0]
@@ -166,7 +166,7 @@ def test_phrases_are_found_as_the_library_finds_them(looking, picture) -> None:
 
     look = looking("grounding_dino")
     both = look.handler._backend._both
-    inputs = both(text=["cat. a dog. tree."], images=[to_image(picture())], return_tensors="pt")
+    inputs = both(text=["cat. a dog. tree."], images=[to_pil(picture())], return_tensors="pt")
     with torch.inference_mode():
         output = look.handler._backend.model(**inputs)
     expected = both.image_processor.post_process_object_detection(output, 0.1, torch.tensor([[61, 97]]))[0]
