@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TypeVar
 
 import msgspec
@@ -22,6 +23,13 @@ def options_of(spec: ModelSpec, type: type[OptionsT]) -> OptionsT:
         return msgspec.convert(spec.options, type)
     except msgspec.ValidationError as error:
         raise ModelUnavailable(f"The options of '{spec.id}' cannot be used: {error}.") from error
+
+
+def require(spec: ModelSpec, packages: Iterable[str]) -> None:
+    """What a library asks for in the middle of a request is asked for here. Raises ``ModelUnavailable`` naming a package."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise ModelUnavailable(f"The model '{spec.id}' needs the package {package}, which is not installed.")
 
 
 @contextmanager

@@ -35,7 +35,9 @@ class VisionHandler(BaseHandler):
 
     @classmethod
     def get_dependencies(cls, spec: t.ModelSpec) -> tuple[str, ...]:
-        return ("torch>=2.6", "transformers>=5.3", "accelerate>=1.10", "safetensors>=0.6", "numpy>=2.0", "pillow>=12.3")
+        usual = ("torch>=2.6", "transformers>=5.3", "accelerate>=1.10", "safetensors>=0.6", "numpy>=2.0", "pillow>=12.3")
+        family = family_of(spec.path)
+        return usual + (family.needs if family else ())
 
     @classmethod
     def get_model_capabilities(cls, spec: t.ModelSpec) -> frozenset[t.Verb]:

@@ -9,8 +9,8 @@ from msgspec import Struct
 from handlers import types as t
 from handlers.causal_lm import LOCAL, CausalLM, describe, read_model, template_of
 from handlers.decoding.kernels.weights import is_asked_for
-from handlers.loading import load_errors
-from handlers.mixing.families import architecture_of
+from handlers.loading import load_errors, require
+from handlers.mixing.families import NEEDS, architecture_of
 from handlers.mixing.processor import load_processor
 from handlers.mixing.template import MediaTemplate
 from openai_compat.errors import ModelUnavailable
@@ -32,6 +32,7 @@ def load(spec: t.ModelSpec, report: t.LoadReport) -> MixedLM:
         raise ModelUnavailable(f"options.weights of '{spec.id}' is for models of text alone.")
     with load_errors(spec):
         report("reading the tokenizer")
+        require(spec, NEEDS.get(architecture_of(spec.path), ()))
         config = transformers.AutoConfig.from_pretrained(spec.path, **LOCAL)
         processor = load_processor(spec.path, config, **LOCAL)
         tokenizer = processor.tokenizer

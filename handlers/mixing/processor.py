@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from handlers.analyze import read_json
-from handlers.mixing.families import NEEDS, architecture_of
 from handlers.prompts import CLOSE, OPEN
 from openai_compat.errors import ModelUnavailable
 
@@ -26,10 +25,7 @@ Encode = Callable[[str, bool], list[int]]
 
 
 def load_processor(path: str, config: Any, **options: Any) -> Any:
-    """Raises ``ModelUnavailable`` where the library has none for the model, or none that works with what is installed."""
-    for needed in NEEDS.get(architecture_of(path), ()):
-        if not find_spec(needed):
-            raise ModelUnavailable(f"The model's processor needs the package {needed}, which is not installed.")
+    """Raises ``ModelUnavailable`` where the library has none for the model."""
     cls = _class_of(path, config)
     return (cls if find_spec("torchvision") else without_videos(cls)).from_pretrained(path, **options)
 

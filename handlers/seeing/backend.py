@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from msgspec import Struct
 
 from handlers import types as t
-from handlers.loading import load_errors, options_of
+from handlers.loading import load_errors, options_of, require
 from handlers.memory import is_out_of_memory
 from handlers.pixels import to_pil
 from handlers.seeing import loading
@@ -50,6 +50,7 @@ class Backend(ABC):
 
     def __init__(self, spec: t.ModelSpec, family: Family, report: t.LoadReport) -> None:
         self.options = options_of(spec, VisionOptions)
+        require(spec, family.needs)
         self.model = loading.load(spec, family.auto_class, report)
         with load_errors(spec):
             self.load_parts(spec)

@@ -17,7 +17,8 @@ class Family(Struct, frozen=True, kw_only=True):
 
     ``tasks``: the first is what the model was made for. ``auto_class`` is the class of transformers that loads it. With
     ``words`` it looks for whatever labels it is told, and so has a tokenizer; such a model is found by the registry only where
-    ``detected``, since a CLIP is an embedding model unless the operator says otherwise.
+    ``detected``, since a CLIP is an embedding model unless the operator says otherwise. ``needs`` are packages that
+    transformers uses for these architectures alone.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Family(Struct, frozen=True, kw_only=True):
     architectures: tuple[str, ...]
     words: bool = False
     detected: bool = True
+    needs: tuple[str, ...] = ()
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -51,8 +53,17 @@ FAMILIES: tuple[Family, ...] = (
         tasks=("detect",),
         backend="handlers.seeing.zero_shot:OpenDetector",
         auto_class="AutoModelForZeroShotObjectDetection",
-        architectures=("OwlViTForObjectDetection", "Owlv2ForObjectDetection"),
+        architectures=("OwlViTForObjectDetection",),
         words=True,
+    ),
+    Family(
+        name="detection of any labels, by the second OWL-ViT",
+        tasks=("detect",),
+        backend="handlers.seeing.zero_shot:OpenDetector",
+        auto_class="AutoModelForZeroShotObjectDetection",
+        architectures=("Owlv2ForObjectDetection",),
+        words=True,
+        needs=("scipy",),
     ),
     Family(
         name="detection by phrases",
@@ -82,6 +93,7 @@ FAMILIES: tuple[Family, ...] = (
         backend="handlers.seeing.segment:Segmenter",
         auto_class="AutoModelForUniversalSegmentation",
         architectures=("MaskFormerForInstanceSegmentation", "Mask2FormerForUniversalSegmentation"),
+        needs=("scipy",),
     ),
     Family(
         name="semantic segmentation",

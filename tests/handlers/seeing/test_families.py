@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from handlers import loading
 from handlers import types as t
 from handlers.registry import detect
 from handlers.seeing.families import family_of
@@ -53,6 +54,15 @@ def test_a_model_that_takes_any_label_reads_words(configured, architecture: str)
     family = family_of(configured(architecture))
     assert family is not None
     assert family.words
+
+
+@pytest.mark.parametrize("architecture", ["Owlv2ForObjectDetection", "Mask2FormerForUniversalSegmentation"])
+def test_a_package_that_is_not_there_is_named_when_it_is_loaded(configured, monkeypatch, architecture: str) -> None:
+    spec = t.ModelSpec(id="x", path=configured(architecture), kind="vision")
+    assert "scipy" in VisionHandler.get_dependencies(spec)
+    monkeypatch.setattr(loading, "find_spec", lambda name: None)
+    with pytest.raises(ModelUnavailable, match="needs the package scipy"):
+        VisionHandler(spec).load_model(lambda stage, done=0, total=0: None)
 
 
 def test_a_clip_embeds_unless_it_is_told_to_see(configured) -> None:

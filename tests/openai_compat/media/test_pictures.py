@@ -7,6 +7,7 @@ import io
 import struct
 from contextlib import suppress
 
+import psutil
 import pytest
 from msgspec import Struct
 from PIL import Image
@@ -199,8 +200,10 @@ def test_who_stops_waiting_leaves_no_process_at_work(bench) -> None:
     async def scenario() -> None:
         decoder = MediaDecoder()
         parts = [Part(param=str(i), data=encoded(noise((2000, 1000)))) for i in range(6)]
+        before = set(psutil.Process().children())
         waiting = asyncio.ensure_future(decoder.decode_together(parts, rate=8_000))
-        await asyncio.sleep(0.3)
+        while not set(psutil.Process().children()) - before:
+            await asyncio.sleep(0.001)
         waiting.cancel()
         await asyncio.wait([waiting])
         assert waiting.cancelled()
