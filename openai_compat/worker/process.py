@@ -80,8 +80,10 @@ def failure(error: BaseException) -> Failed:
     if not isinstance(error, APIError):
         from openai_compat.worker.runner import foreign
 
-        known = foreign(error)
-        error = known if isinstance(known, InsufficientMemory) else ModelUnavailable("The model could not be loaded.")
+        if isinstance(foreign(error), InsufficientMemory):
+            error = InsufficientMemory("There is not enough memory to load the model.")
+        else:
+            error = ModelUnavailable("The model could not be loaded.")
     return Failed(error.message, kind=type(error).__name__)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from openai_compat.errors import APIError, InsufficientMemory
+from openai_compat.errors import APIError
 from openai_compat.protocol import (
     Done,
     Failed,
@@ -277,5 +277,5 @@ def test_the_environment_keeps_libraries_off_the_net_and_the_launch_has_the_last
 
 def test_a_failed_load_tells_a_client_nothing_of_a_foreign_exception():
     assert process.failure(ValueError("/home/secret")).message == "The model could not be loaded."
-    assert process.failure(MemoryError()).kind == InsufficientMemory.__name__
+    assert process.failure(MemoryError()) == Failed("There is not enough memory to load the model.", kind="InsufficientMemory")
     assert process.failure(APIError("as it is")) == Failed("as it is", kind="APIError")
