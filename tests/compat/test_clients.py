@@ -15,7 +15,8 @@ CHAT = "/v1/chat/completions"
 USER = {"role": "user", "content": "hi there"}
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hi there"}]
 TOOL = {"type": "function", "function": {"name": "f", "description": "", "parameters": {"type": "object"}, "strict": True}}
-PICTURE = "data:image/png;base64,iVBORw0KGgo="
+DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQD3A0FDAAAAAElFTkSuQmCC"
+PICTURE = f"data:image/png;base64,{DOT}"
 
 BODIES: dict[str, dict[str, Any]] = {
     "LangChain": {
