@@ -23,10 +23,10 @@ install: $(VENV)/.installed ## Install the server into .venv
 dev: $(VENV)/.installed-dev ## Install what tests and checks need, too
 
 test: dev ## Run the tests
-	HF_HUB_OFFLINE=1 $(BIN)/pytest $(ARGS)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest $(ARGS)
 
 test-slow: dev ## Run the tests that take longer than ten seconds
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -m slow $(ARGS)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m slow $(ARGS)
 
 check: dev image-lint unit-lint ## Check style, types, the Dockerfile and the systemd unit
 	$(BIN)/ruff check .
