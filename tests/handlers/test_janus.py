@@ -148,7 +148,8 @@ def test_each_picture_of_a_batch_has_its_own_seed(loaded, collector) -> None:
     alone = [run(loaded(), request(seed=5 + i), collector()).pictures[0] for i in range(3)]
     assert [one.pixels for one in together] == [one.pixels for one in alone]
     assert len({one.pixels for one in together}) == 3
-    assert len({run(loaded(), request(), collector()).pictures[0].pixels for _ in range(3)}) > 1
+    unseeded = request(guidance=1.0)  # guidance makes a tiny model's likeliest picture far too likely
+    assert len({run(loaded(), unseeded, collector()).pictures[0].pixels for _ in range(3)}) == 3
 
 
 def test_a_batch_is_the_library_s_for_equal_choices(loaded, library, collector) -> None:
