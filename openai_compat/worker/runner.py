@@ -279,6 +279,9 @@ def foreign(error: BaseException) -> APIError:
 
 
 def _fulfil(future: Future[T], function: Callable[[], T]) -> None:
+    """Unless nobody wants it any more; once it has begun it can no longer be called off."""
+    if not future.set_running_or_notify_cancel():
+        return
     try:
         future.set_result(function())
     except BaseException as error:  # handed over whole: the caller decides

@@ -351,3 +351,17 @@ def test_calls_run_on_the_thread_that_runs_the_model(bench, run):
                 await asyncio.wrap_future(broken)
 
     run(scenario())
+
+
+def test_a_call_that_nobody_wants_any_more_leaves_the_thread_alive(bench, run):
+    async def scenario():
+        async with bench() as b:
+            busy = threading.Event()
+            b.runner.call(busy.wait)
+            unwanted = b.runner.call(lambda: b.handler.seen.append("unwanted"))
+            unwanted.cancel()
+            busy.set()
+            assert await asyncio.wrap_future(b.runner.call(lambda: "still here")) == "still here"
+            assert b.handler.seen == []
+
+    run(scenario())
