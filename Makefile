@@ -22,8 +22,8 @@ install: $(VENV)/.installed ## Install the server into .venv
 
 dev: $(VENV)/.installed-dev ## Install what tests and checks need, too
 
-test: dev ## Run the tests
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest $(ARGS)
+test: dev ## Run the tests, on two processors
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: dev ## Run the tests that take longer than ten seconds
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m slow $(ARGS)
