@@ -11,31 +11,29 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Protocol
 
+from litestar.types import HTTPScope
 from msgspec import Struct
 
 from openai_compat.config import Price, UpstreamModel
 from openai_compat.errors import APIError
 from openai_compat.gateway.replica import Answer, Headers
 from openai_compat.gateway.spool import Body
+from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.form import Form
 
 Cause = Literal["not_begun", "lost", "timeout", "rate_limited", "server_error", "refused", "context", "open"]
 """``refused``: the target will not have us, whatever we ask (401, 403, 404 of the model). ``open``: its breaker is."""
 
 
-class StreamOptions(Struct, frozen=True):
-    include_usage: bool | None = None
-
-
 class Envelope(Struct, frozen=True, kw_only=True):
-    """What the gateway reads of a JSON body whose model is elsewhere; of other fields no objects are built.
+    """What the gateway reads of a body before it knows whose it is; of other fields no objects are built.
 
-    Fields that it only looks at have no type: what they may be is the target's to say.
+    All but the model have no type: what they may be is the target's to say.
     """
 
     model: str | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream: Any = None
+    stream_options: Any = None
     max_tokens: Any = None
     max_completion_tokens: Any = None
     max_output_tokens: Any = None
@@ -43,6 +41,16 @@ class Envelope(Struct, frozen=True, kw_only=True):
     temperature: Any = None
     prompt_cache_key: Any = None
     user: Any = None
+
+    @property
+    def streams(self) -> bool:
+        return self.stream is True
+
+    @property
+    def asks_usage(self) -> bool:
+        """Whether the client wants the usage of a stream."""
+        options = self.stream_options
+        return isinstance(options, dict) and options.get("include_usage") is True
 
 
 class LocalTarget(Struct, frozen=True, kw_only=True):
@@ -115,6 +123,7 @@ class Order(Struct, frozen=True, kw_only=True):
     hop and without its secrets; ``deadline`` is on the monotonic clock.
 
     ``form`` is what a multipart ``body`` says, its files left out; ``envelope`` then holds its fields of those names.
+    ``endpoint`` is what our own models check the body with, and ``scope`` is the client's connection.
     """
 
     method: str
@@ -129,10 +138,8 @@ class Order(Struct, frozen=True, kw_only=True):
     deadline: float
     tally: Tally
     form: Form | None = None
-
-    @property
-    def streams(self) -> bool:
-        return self.envelope.stream is True
+    endpoint: Endpoint
+    scope: HTTPScope
 
 
 class Failure(Exception):
