@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 class InlineWorker:
     """One model on a thread of this process."""
 
+    engine = None
+
     def __init__(
         self, spec: ModelSpec, timing: StreamTiming, listener: Callable[[Status], None], forget: Callable[[InlineWorker], None]
     ) -> None:

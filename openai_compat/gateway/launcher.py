@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from handlers.types import ModelSpec
+from openai_compat.config import Upstream
 from openai_compat.gateway.replica import Replica
 from openai_compat.protocol import Ready, Status
 
@@ -16,6 +17,13 @@ class Worker(Protocol):
 
     @property
     def replica(self) -> Replica: ...
+
+    @property
+    def engine(self) -> Upstream | None:
+        """How it is spoken to where it is an engine: as to an upstream. Its one model there is under our own id.
+
+        It knows nothing of ``x-oc-`` headers and sends no ``Done``. None for a worker of ours.
+        """
 
     @property
     def gone(self) -> asyncio.Event:

@@ -11,7 +11,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from handlers.types import ModelSpec
-from openai_compat.config import Model, Workers
+from openai_compat.config import Model, Upstream, Workers
 from openai_compat.errors import APIError, ModelUnavailable
 from openai_compat.gateway.launcher import Worker
 from openai_compat.gateway.replica import Replica
@@ -75,13 +75,18 @@ class Lease:
         self._keeper = keeper
         self._left = False
         self._left_at = 0.0
-        self._done = False
+        self._done = worker.engine is not None  # nobody says when an engine has done: it is when the exchange ends
         self._over = False
         self._misses = 0
 
     @property
     def replica(self) -> Replica:
         return self.worker.replica
+
+    @property
+    def engine(self) -> Upstream | None:
+        """What to speak to in the place of ``replica``, where there is one."""
+        return self.worker.engine
 
     def __enter__(self) -> Lease:
         return self

@@ -28,6 +28,8 @@ class WorkerProcess:
     ``heartbeat`` is how often it should say something, in seconds.
     """
 
+    engine = None
+
     def __init__(
         self, worker_id: str, model_id: str, socket: str, heartbeat: float, listener: Callable[[Status], None]
     ) -> None:
