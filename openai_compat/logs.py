@@ -9,7 +9,7 @@ import time
 from typing import Any, Literal, TextIO
 
 LogFormat = Literal["text", "json"]
-_QUIET = ("asyncio", "httpx", "httpx2", "httpcore", "huggingface_hub", "urllib3", "filelock")
+_QUIET = ("asyncio", "httpx", "httpx2", "httpcore", "httpcore2", "openai", "huggingface_hub", "urllib3", "filelock")
 
 
 def configure(level: str, log_format: LogFormat, *, stream: TextIO | None = None) -> None:

@@ -82,7 +82,7 @@ class Catalog:
 
     def resolve(self, name: str) -> Target:
         """An id, an alias, or either with ``:mode`` after it; an id with a colon in it wins. Raises ``ModelNotFound``."""
-        found = self._lookup(name)
+        found = self.lookup(name)
         if found is None:
             raise ModelNotFound(name[:MAX_NAME], self._near(name))
         model_id, mode = found
@@ -122,7 +122,7 @@ class Catalog:
 
     # ------------------------------------------------------------ names
 
-    def _lookup(self, name: str) -> tuple[str, str | None] | None:
+    def lookup(self, name: str) -> tuple[str, str | None] | None:
         """Id and mode of a name; a mode that the client wrote wins over one that the alias has."""
         if found := self._named(name):
             return found

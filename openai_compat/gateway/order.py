@@ -90,11 +90,15 @@ class Choice(Struct, frozen=True, kw_only=True):
 
 
 class Destination(Struct, frozen=True, kw_only=True):
-    """What a name in a request stands for. ``route`` is the route's own name, empty where the name is one target's."""
+    """What a name in a request stands for. ``route`` is the route's own name, empty where the name is one target's.
+
+    ``larger`` takes what the choices refuse as too long.
+    """
 
     public_name: str
     choices: tuple[Choice, ...]
     route: str = ""
+    larger: Target | None = None
 
     @property
     def only(self) -> Target | None:

@@ -1,0 +1,139 @@
+"""Asking an upstream, through the openai SDK, which models it has. Nothing said here names an address or a key."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+from openai_compat.config import Upstream
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+MAX_MODELS = 10_000
+MAX_NAME = 256
+_MAX_BYTES = 16 * 2**20
+_LONGEST_WAIT = 30.0
+_RETRIES = 1
+_VERB = re.compile(r"[a-z_]{1,40}")
+
+
+class ListingFailed(Exception):
+    """Why there is no list, in words for whoever runs the server."""
+
+
+class Listed(Struct, frozen=True, kw_only=True):
+    """What an upstream says of one of its models: nothing but its name, as a rule. ``capabilities`` are verbs."""
+
+    created: int = 0
+    capabilities: tuple[str, ...] = ()
+    context_length: int | None = None
+
+
+async def list_models(name: str, upstream: Upstream) -> Mapping[str, Listed]:
+    """The models by the names that the upstream uses, in its order. Raises ``ListingFailed``."""
+    # About a second of imports, which the event loop is not kept waiting for.
+    openai = await asyncio.to_thread(import_module, "openai")
+    try:
+        async with asyncio.timeout(2 * _wait(upstream)), _client(openai, upstream) as client:
+            return models_of(await _page(client))
+    except TimeoutError:
+        raise ListingFailed("it did not answer in time") from None
+    except openai.APITimeoutError:
+        raise ListingFailed("it did not answer in time") from None
+    except openai.APIStatusError as error:
+        raise ListingFailed(f"it answered with status {error.status_code}") from None
+    except openai.APIConnectionError as error:
+        raise ListingFailed(f"it could not be reached ({type(error.__cause__).__name__})") from None
+
+
+def models_of(page: bytes) -> Mapping[str, Listed]:
+    """OpenAI's list, or what others take for one: a bare list, or one under ``models``. Raises ``ListingFailed``."""
+    try:
+        entries = msgspec.json.decode(page)
+    except (msgspec.DecodeError, RecursionError):
+        raise ListingFailed("its answer is no JSON") from None
+    if isinstance(entries, dict):
+        entries = entries.get("data") if entries.get("data") is not None else entries.get("models")
+    if not isinstance(entries, list):
+        raise ListingFailed("its answer is no list of models")
+    named = ((_text(entry.get("id")) or _text(entry.get("name")), entry) for entry in entries if isinstance(entry, dict))
+    return dict([(name, _listed(entry)) for name, entry in named if name][:MAX_MODELS])
+
+
+def _listed(entry: Mapping[str, Any]) -> Listed:
+    """Our own servers say all of it, vLLM and others call the context differently."""
+    verbs = entry.get("capabilities")
+    lengths = (entry.get(name) for name in ("context_length", "max_model_len", "context_window"))
+    return Listed(
+        created=_whole(entry.get("created")) or 0,
+        capabilities=tuple(verb for verb in verbs if isinstance(verb, str) and _VERB.fullmatch(verb))
+        if isinstance(verbs, list)
+        else (),
+        context_length=next((length for length in map(_whole, lengths) if length), None),
+    )
+
+
+def _whole(value: Any) -> int | None:
+    return int(value) if isinstance(value, int | float) and 0 <= value < 2**53 else None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable() else ""
+
+
+@asynccontextmanager
+async def _client(openai: Any, upstream: Upstream) -> AsyncIterator[AsyncOpenAI]:
+    """What the environment says of OpenAI's own service is not meant for other servers."""
+    key = ""
+    bearer = upstream.api_key_header.lower() == "authorization" and bool(key)
+    headers: dict[str, Any] = dict(upstream.headers)
+    if not bearer and not any(name.lower() == "authorization" for name in headers):
+        headers["Authorization"] = openai.Omit()
+    if key and not bearer:
+        headers[upstream.api_key_header] = key
+    client = openai.AsyncOpenAI(
+        api_key=key or "none",
+        admin_api_key="",
+        base_url=upstream.base_url,
+        timeout=openai.Timeout(_wait(upstream), connect=upstream.connect_timeout),
+        max_retries=_RETRIES,
+        default_headers=headers,
+        default_query=dict(upstream.query),
+        http_client=openai.DefaultAsyncHttpxClient(
+            proxy=upstream.proxy or None, trust_env=False, follow_redirects=False, **_trust(upstream)
+        ),
+    )
+    client.organization = upstream.organization or None
+    client.project = upstream.project or None
+    async with client:
+        yield client
+
+
+def _trust(upstream: Upstream) -> dict[str, Any]:
+    if not upstream.ca_file:
+        return {}
+    import ssl
+
+    return {"verify": ssl.create_default_context(cafile=upstream.ca_file)}
+
+
+async def _page(client: AsyncOpenAI) -> bytes:
+    pieces = bytearray()
+    async with client.models.with_streaming_response.list() as response:
+        async for piece in response.iter_bytes():
+            pieces += piece
+            if len(pieces) > _MAX_BYTES:
+                raise ListingFailed("its answer is too large")
+    return bytes(pieces)
+
+
+def _wait(upstream: Upstream) -> float:
+    return min(upstream.first_byte_timeout, _LONGEST_WAIT)

@@ -1,0 +1,186 @@
+"""What the name of a model stands for, wherever the model is: on this machine, at an upstream, or behind a route.
+
+A name is looked for among local ids, routes, the names that upstreams are configured with, aliases (of any of these), ids with
+``:mode``, and patterns: upstreams in the order of the configuration, and of each its first pattern that fits. A pattern of an
+upstream with ``discover`` takes only what that upstream lists. What a name stood for is remembered until a list changes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from itertools import islice
+from typing import Protocol
+
+from msgspec import Struct
+
+from openai_compat.config import Config, Route, RouteTarget, UpstreamModel
+from openai_compat.errors import APIError, ModelNotFound, Unavailable
+from openai_compat.gateway.listing import MAX_NAME, Listed
+from openai_compat.gateway.order import Choice, Destination, LocalTarget, Target, UpstreamTarget
+from openai_compat.patterns import STAR, filled, star_of
+
+MAX_ALIASES = 8
+REMEMBERED = 4096
+NEAR_NAMES = 3
+NEAR_CUTOFF = 0.5
+NEAR_AMONG = 500  # names are compared letter by letter, and clients make them up
+SOON = 1.0  # seconds; by then an upstream has usually said what it has
+
+
+class Discovered(Protocol):
+    """What upstreams list."""
+
+    @property
+    def version(self) -> int:
+        """Another number whenever anything below has changed."""
+
+    def listed(self, upstream: str) -> Mapping[str, Listed] | None:
+        """By the names that the upstream uses; None while it never answered."""
+
+    def awaited(self, upstream: str) -> bool:
+        """Whether its first answer is still to come."""
+
+
+class LocalNames(Protocol):
+    """The part of the catalog that knows ids and modes."""
+
+    def lookup(self, name: str) -> tuple[str, str | None] | None: ...
+
+
+class _Pattern(Struct, frozen=True):
+    """A name with a ``*`` that an upstream is configured with, and what the upstream calls what it stands for."""
+
+    upstream: str
+    key: str
+    model: UpstreamModel
+    discovers: bool
+
+    @property
+    def remote(self) -> str:
+        return self.model.name or self.key
+
+    def target(self, name: str, star: str) -> UpstreamTarget:
+        label = name if self.discovers else self.key
+        return UpstreamTarget(upstream=self.upstream, model=self.model, remote_name=filled(self.remote, star), label=label)
+
+
+class Offers:
+    """Every name that a client may use, and what it stands for."""
+
+    def __init__(self, config: Config, catalog: LocalNames, discovery: Discovered) -> None:
+        self._models = config.models
+        self._routes = config.routes
+        self._aliases = config.aliases
+        self._upstreams = config.upstreams
+        self._catalog = catalog
+        self._discovery = discovery
+        self._explicit = {target.label: target for target in reversed(list(_explicit(config)))}
+        self._patterns = tuple(_patterns(config))
+        self._remembered = lru_cache(maxsize=REMEMBERED)(self._look)
+
+    def find(self, name: str) -> Destination:
+        """Raises ``ModelNotFound``; ``Unavailable`` where an upstream that may have the model has not said yet."""
+        return self._remembered(name, self._discovery.version)
+
+    def names(self) -> tuple[str, ...]:
+        """Every name that is known, in the order of the configuration. Patterns are none."""
+        return tuple(dict.fromkeys((*self._models, *self._of_upstreams(), *self._routes, *self._aliases)))
+
+    def listed(self, target: UpstreamTarget) -> Listed | None:
+        """What the upstream said of the model, if it was asked and has it."""
+        return (self._discovery.listed(target.upstream) or {}).get(target.remote_name)
+
+    # ------------------------------------------------------------ one name
+
+    def _look(self, name: str, _version: int) -> Destination:
+        if len(name) > MAX_NAME or not name.isprintable():
+            raise ModelNotFound(name[:MAX_NAME])
+        meant = self._unaliased(name)
+        if meant in self._routes and meant not in self._models:
+            return self._routed(name, meant, self._routes[meant])
+        target = self._target(meant)
+        if target is None:
+            raise self._unknown(name, meant)
+        return Destination(public_name=name, choices=(Choice(target=target),))
+
+    def _unaliased(self, name: str) -> str:
+        for _ in range(MAX_ALIASES):
+            if name in self._models or name in self._routes or name in self._explicit or name not in self._aliases:
+                break
+            name = self._aliases[name]
+        return name
+
+    def _routed(self, name: str, route_name: str, route: Route) -> Destination:
+        """The targets that are known; one whose upstream has not listed it yet is left out until it has."""
+        wanted = [target if isinstance(target, RouteTarget) else RouteTarget(model=target) for target in route.targets]
+        found = [(self._target(self._unaliased(target.model)), target.weight) for target in wanted]
+        choices = tuple(Choice(target=target, weight=weight) for target, weight in found if target is not None)
+        if not choices:
+            raise Unavailable(f"The models behind '{name}' are not known yet.", retry_after=SOON)
+        larger = self._target(self._unaliased(route.larger_context)) if route.larger_context else None
+        return Destination(public_name=name, choices=choices, route=route_name, larger=larger)
+
+    def _target(self, name: str) -> Target | None:
+        if name in self._models:
+            return self._local(name, None)
+        if name in self._explicit:
+            return self._explicit[name]
+        if found := self._catalog.lookup(name):
+            return self._local(*found)
+        return self._patterned(name)
+
+    def _local(self, model_id: str, mode: str | None) -> LocalTarget:
+        return LocalTarget(model_id=model_id, mode=mode, price=self._models[model_id].price)
+
+    def _patterned(self, name: str) -> UpstreamTarget | None:
+        """None also where an upstream comes first that has not said yet whether it has the model."""
+        for pattern in self._patterns:
+            star = star_of(pattern.key, name)
+            if star is None:
+                continue
+            if pattern.discovers and self._discovery.awaited(pattern.upstream):
+                return None
+            target = pattern.target(name, star)
+            if not pattern.discovers or self.listed(target) is not None:
+                return target
+        return None
+
+    def _unknown(self, name: str, meant: str) -> APIError:
+        fitting = {pattern.upstream for pattern in self._patterns if pattern.discovers and star_of(pattern.key, meant)}
+        if any(self._discovery.listed(upstream) is None for upstream in fitting):
+            return Unavailable(f"It is not known yet whether there is a model '{name}'.", retry_after=SOON)
+        by_lower = {known.lower(): known for known in islice(self.names(), NEAR_AMONG)}
+        near = difflib.get_close_matches(name.lower(), by_lower, n=NEAR_NAMES, cutoff=NEAR_CUTOFF)
+        return ModelNotFound(name, tuple(by_lower[candidate] for candidate in near))
+
+    # ------------------------------------------------------------ all names
+
+    def _of_upstreams(self) -> Iterator[str]:
+        """Of each upstream what it is configured with, then what it lists, under the names that clients use."""
+        for name, upstream in self._upstreams.items():
+            yield from (key for key in upstream.models if STAR not in key)
+            patterns = [pattern for pattern in self._patterns if pattern.upstream == name and pattern.discovers]
+            for remote in self._discovery.listed(name) or {}:
+                yield from _public(patterns, remote)
+
+
+def _public(patterns: list[_Pattern], remote: str) -> Iterator[str]:
+    for pattern in patterns:
+        if STAR in pattern.remote and (star := star_of(pattern.remote, remote)):
+            yield filled(pattern.key, star)
+
+
+def _explicit(config: Config) -> Iterator[UpstreamTarget]:
+    for name, upstream in config.upstreams.items():
+        for key, model in upstream.models.items():
+            if STAR not in key:
+                yield UpstreamTarget(upstream=name, model=model, remote_name=model.name or key, label=key)
+
+
+def _patterns(config: Config) -> Iterator[_Pattern]:
+    for name, upstream in config.upstreams.items():
+        for key, model in (upstream.models or {STAR: UpstreamModel()}).items():
+            if STAR in key:
+                yield _Pattern(name, key, model, upstream.discover)
