@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from openai_compat.config import Price, UpstreamModel
 from openai_compat.errors import APIError
+from openai_compat.gateway.metering.tally import OnOver
 from openai_compat.gateway.replica import Answer, Headers
 from openai_compat.gateway.spool import Body
 from openai_compat.http.endpoint import Endpoint
@@ -107,7 +108,12 @@ class Destination(Struct, frozen=True, kw_only=True):
 
 
 class Tally(Protocol):
-    """The account of one request: opened with what it may use at most, settled with what it used."""
+    """The account of one request: opened with what it may use at most, settled with what it used.
+
+    ``label`` is that of the target which was tried last, empty before the first.
+    """
+
+    label: str
 
     def aim(self, label: str, price: Price) -> None:
         """The target that is tried now."""
@@ -115,11 +121,20 @@ class Tally(Protocol):
     def used(self, prompt: int, completion: int, cached: int = 0) -> None:
         """True counts in tokens; the last ones said count."""
 
+    def awaits(self) -> OnOver:
+        """For a target that says by itself what it did, even after the answer's end, as our workers do: ``Lease.on_over``.
+
+        What is returned is to be called once, with the true counts, or with None when they will never come. Until then the
+        account stays open, whenever it is closed.
+        """
+
     def passed(self, size: int) -> None:
         """Bytes of an answer went to the client, for an estimate where nobody counts."""
 
-    def close(self, *, complete: bool) -> None:
-        """Nothing more comes. What was not counted is estimated where the answer is not complete, and marked so."""
+    def close(self, *, complete: bool, failed: bool = False) -> None:
+        """Nothing more comes, or a part of it never will. What was not counted is estimated, and marked so, unless the last
+        target has ``failed``: it gave an error, whatever its status, and did no work. A second call changes nothing.
+        """
 
 
 class Order(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,1 @@
+"""What each key uses of each model: counted, limited, priced and kept."""
