@@ -1,0 +1,76 @@
+"""The JSON body of a request as an upstream is to get it: the same bytes, or the same values with some fields changed.
+
+Of the values no objects are built: what is not named by a rule arrives byte for byte. Of a key that is there twice the last one
+counts, which is what the gateway has read too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from openai_compat.config import UpstreamModel
+from openai_compat.errors import InvalidRequest
+from openai_compat.gateway.order import Envelope
+
+_OPTIONS = "stream_options"
+_USAGE = "include_usage"
+_ON_REQUEST = frozenset({"/v1/chat/completions", "/v1/completions"})
+"""Where the usage of a stream is told if it is asked for; elsewhere it is told anyway, or never."""
+_FIELDS = msgspec.json.Decoder(dict[str, Raw])
+_encode = msgspec.json.Encoder().encode
+
+
+def may_ask_usage(path: str, envelope: Envelope, model: UpstreamModel) -> bool:
+    """Whether the client has left it to us to ask for the usage of its stream."""
+    return (
+        envelope.stream is True
+        and path in _ON_REQUEST
+        and not envelope.asks_usage
+        and _OPTIONS not in model.drop
+        and _OPTIONS not in model.rename
+    )
+
+
+def must_change(envelope: Envelope, model: UpstreamModel, remote_name: str) -> bool:
+    return bool(envelope.model != remote_name or model.drop or model.rename or model.default)
+
+
+def rewritten(body: bytes, model: UpstreamModel, remote_name: str, *, ask_usage: bool) -> tuple[bytes, bool]:
+    """The body with the model's name in it, and whether it asks for usage now: a client's odd ``stream_options`` stay as they
+    are. Raises ``InvalidRequest`` where it is no JSON object.
+    """
+    fields = _fields(body)
+    fields["model"] = remote_name
+    for name in model.drop:
+        fields.pop(name, None)
+    for old, new in model.rename.items():
+        if old in fields:
+            fields.setdefault(new, fields[old])
+            del fields[old]
+    for name, value in model.default.items():
+        fields.setdefault(name, value)
+    asked = ask_usage and _asks(fields)
+    return _encode(fields), asked
+
+
+def _fields(body: bytes) -> dict[str, Any]:
+    try:
+        return _FIELDS.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        raise InvalidRequest("The request body is not a JSON object.", code="invalid_json") from None
+
+
+def _asks(fields: dict[str, Any]) -> bool:
+    options = fields.get(_OPTIONS)
+    if isinstance(options, Raw):
+        try:
+            options = msgspec.json.decode(options, type=dict[str, Raw] | None)
+        except msgspec.DecodeError:
+            return False
+    if not isinstance(options, dict | None):
+        return False
+    fields[_OPTIONS] = {**(options or {}), _USAGE: True}
+    return True
