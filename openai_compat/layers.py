@@ -19,6 +19,7 @@ T = TypeVar("T", bound=Struct)
 Keys = tuple[str, ...]
 Place = Callable[[Keys], str]
 PREFIX = "OPENAI_COMPAT_"
+_SECRETIVE = "upstreams"  # in this section a text may be a key, or an address with one in it
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -32,6 +33,11 @@ class Layer(NamedTuple):
 def dotted(path: Keys) -> str:
     """``models."a.b".source``, as TOML would write it."""
     return ".".join(key if _BARE.fullmatch(key) else json.dumps(key, ensure_ascii=False) for key in path)
+
+
+def mistake(place: Place, path: Keys, text: str) -> ConfigError:
+    """The one line that names a setting, and where it was written."""
+    return ConfigError(f"{place(path)}: {dotted(path)}: {text}")
 
 
 # ---------------------------------------------------------------- layers
@@ -115,8 +121,10 @@ def environment_layer(
     """``OPENAI_COMPAT_SERVER__PORT=9000`` and its like; an empty variable is one that is not set.
 
     A model is named with everything but letters and digits as ``_``: ``OPENAI_COMPAT_MODELS__MY_MODEL__PRELOAD=true``.
-    Lists may be written with commas, tables as JSON.
+    Lists may be written with commas, tables as JSON. A variable with something that a table must have begins the table:
+    ``OPENAI_COMPAT_UPSTREAMS__LAB__BASE_URL``.
     """
+    so_far = _begun(environ, root, so_far)
     values: dict[str, Any] = {}
     names: dict[Keys, str] = {}
     for name, text in sorted(environ.items()):
@@ -129,6 +137,21 @@ def environment_layer(
         section[path[-1]] = _from_text(text, kind, name)
         names[path] = name
     return Layer(values, lambda path: _nearest(names, path))
+
+
+def _begun(environ: Mapping[str, str], root: type[Struct], so_far: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``so_far`` with the names of the tables that variables begin."""
+    begun = dict(so_far)
+    kinds = {field.name: _struct_in(field.type, dict) for field in msgspec.structs.fields(root)}
+    for name in sorted(environ):
+        section, _, rest = name.removeprefix(PREFIX).lower().partition("__")
+        key, _, setting = rest.partition("__")
+        inner = kinds.get(section) if name.startswith(PREFIX) and environ[name] else None
+        if inner and setting in {field.name for field in msgspec.structs.fields(inner) if field.required}:
+            tables = begun.get(section)
+            tables = tables if isinstance(tables, dict) else {}
+            begun[section] = {**tables, _same_name(key.upper(), tables): None}
+    return begun
 
 
 def _nearest(names: Mapping[Keys, str], path: Keys) -> str:
@@ -169,7 +192,7 @@ def _from_text(text: str, kind: Any, name: str) -> Any:
             raise ConfigError(f"{name}: is not valid JSON") from None
     if get_origin(kind) is tuple:
         return [part.strip() for part in text.split(",")]
-    return _convert(text, kind, name, strict=False)
+    return _convert(text, kind, name, strict=False, secret=name.startswith(PREFIX + _SECRETIVE.upper()))
 
 
 # ---------------------------------------------------------------- decoding
@@ -196,20 +219,20 @@ def _value(kind: Any, value: Any, place: Place, path: Keys) -> Any:
         return {key: _value(inner, item, place, (*path, key)) for key, item in _table(value, place, path).items()}
     if (inner := _struct_in(kind, tuple)) and isinstance(value, list):
         return tuple(_value(inner, item, place, path) for item in value)
-    return _convert(value, kind, f"{place(path)}: {dotted(path)}")
+    return _convert(value, kind, f"{place(path)}: {dotted(path)}", secret=path[:1] == (_SECRETIVE,))
 
 
 def _table(value: Any, place: Place, path: Keys) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{place(path)}: {dotted(path)}: expected a table, got {_shown(value)}")
+        raise ConfigError(f"{place(path)}: {dotted(path)}: expected a table, got {_shown(value, path[:1] == (_SECRETIVE,))}")
     return value
 
 
-def _convert(value: Any, kind: Any, where: str, *, strict: bool = True) -> Any:
+def _convert(value: Any, kind: Any, where: str, *, strict: bool = True, secret: bool = False) -> Any:
     try:
         return msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {_expected(kind, str(error))}, got {_shown(value)}") from None
+        raise ConfigError(f"{where}: {_expected(kind, str(error))}, got {_shown(value, secret)}") from None
 
 
 def _expected(kind: Any, message: str) -> str:
@@ -219,7 +242,10 @@ def _expected(kind: Any, message: str) -> str:
     return (text[:1].lower() + text[1:]).replace("object", "a table").replace("array", "a list")
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, secret: bool) -> str:
+    """Of a text or table that may hold a key only what it is."""
+    if secret and isinstance(value, str | dict | list):
+        return "a text" if isinstance(value, str) else "a table or a list"
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "…"
 

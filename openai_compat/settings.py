@@ -15,13 +15,14 @@ import msgspec
 from openai_compat.auth import hash_key, is_key_hash, is_loopback
 from openai_compat.config import Config, ConfigError, File, Model
 from openai_compat.defaults import DEFAULT_MODELS
-from openai_compat.layers import Layer, Place, decode, dotted, environment_layer, file_layer, merge
+from openai_compat.layers import Keys, Layer, Place, decode, environment_layer, file_layer, merge, mistake
+from openai_compat.settings_relay import check_relay
 from openai_compat.sizes import parse_size
 
 CONFIG_VARIABLE = "OPENAI_COMPAT_CONFIG"
 KEY_VARIABLE = "OPENAI_COMPAT_API_KEY"
+_UPSTREAMS = "OPENAI_COMPAT_UPSTREAMS"
 _LONGEST_NAME = 256  # characters; what the API takes as a model
-_LONGEST_CHAIN = 7  # aliases that stand for one another
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]_-]+")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda:\d{1,3}")
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
@@ -55,10 +56,10 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
     """The configuration in force. ``flags`` are dotted settings; those that are None were not given. Raises ``ConfigError``."""
     found = find_file(path, environ)
     layers = [file_layer(found)] if found else []
-    if not merge(layers)[0].get("models"):
+    if not _offers_models(merge(layers)[0], environ):
         layers.insert(0, _default_models())
     layers.append(_port_layer(environ))
-    layers.append(environment_layer(environ, Config, merge(layers)[0], reserved=_RESERVED))
+    layers.append(environment_layer(environ, Config, merge(layers)[0], reserved=_RESERVED | _key_variables(merge(layers)[0])))
     layers.append(_key_layer(environ, merge(layers)[0]))
     layers.append(_flag_layer(flags or {}))
     values, place = merge(layers)
@@ -76,8 +77,20 @@ def check_exposure(config: Config) -> None:
         )
 
 
+def _offers_models(written: Mapping[str, Any], environ: Mapping[str, str]) -> bool:
+    """Whether the file names a model of its own, or the file or the environment an upstream that has some."""
+    upstreams = any(text and name.startswith(_UPSTREAMS) for name, text in environ.items())
+    return bool(written.get("models") or written.get("upstreams")) or upstreams
+
+
+def _key_variables(written: Mapping[str, Any]) -> frozenset[str]:
+    """Variables that hold upstreams' keys: they may be called like settings."""
+    upstreams = written.get("upstreams")
+    tables = upstreams.values() if isinstance(upstreams, dict) else ()
+    return frozenset(str(table.get("api_key_env")) for table in tables if isinstance(table, dict))
+
+
 def _default_models() -> Layer:
-    """Offered as soon as the file names no model of its own."""
     return Layer({"models": msgspec.to_builtins(DEFAULT_MODELS)}, lambda _: "default models")
 
 
@@ -114,7 +127,7 @@ def _check_values(config: Config, place: Place) -> None:
     """What types cannot say."""
     for number, key in enumerate(config.auth.keys):
         if not is_key_hash(key):
-            raise _mistake(
+            raise mistake(
                 place,
                 ("auth", "keys"),
                 f"key {number + 1} is not of the form sha256:<64 hex digits>; make one with 'openai-compat key'",
@@ -125,66 +138,57 @@ def _check_values(config: Config, place: Place) -> None:
         try:
             parse_size(size, 1 if shared else None)
         except ValueError as error:
-            raise _mistake(place, path, str(error)) from None
+            raise mistake(place, path, str(error)) from None
     for name, model in config.models.items():
         _check_name(("models", name), place)
         _check_model(("models", name), model, place)
-    for alias, target in config.aliases.items():
-        _check_name(("aliases", alias), place)
-        _check_alias(config, alias, target, place)
+    for upstream_name, upstream in config.upstreams.items():
+        for name in upstream.models:
+            _check_name(("upstreams", upstream_name, "models", name), place)
+    for name in config.routes:
+        _check_name(("routes", name), place)
+    for name in config.aliases:
+        _check_name(("aliases", name), place)
+    check_relay(config, place)
 
 
 def _check_origin(config: Config, origin: str, place: Place) -> None:
     path = ("server", "cors_origins")
     if origin == "*" and not config.auth.keys:
-        raise _mistake(
+        raise mistake(
             place, path, f"'*' would let every web page use the models: set {KEY_VARIABLE} or auth.keys, or name origins"
         )
     if origin != "*" and not _ORIGIN.fullmatch(origin):
-        raise _mistake(place, path, f"'{origin}' is not an origin: write it as browsers do, such as \"http://localhost:3000\"")
+        raise mistake(place, path, f"'{origin}' is not an origin: write it as browsers do, such as \"http://localhost:3000\"")
 
 
-def _check_name(path: tuple[str, str], place: Place) -> None:
+def _check_name(path: Keys, place: Place) -> None:
     """What no client could ask for, or no person could read in a log."""
-    name = path[1]
+    name = path[-1]
     if not name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
-        raise _mistake(place, path, f"a model's name has 1 to {_LONGEST_NAME} characters, all of them visible")
+        raise mistake(place, path, f"a model's name has 1 to {_LONGEST_NAME} characters, all of them visible")
 
 
 def _check_model(path: tuple[str, str], model: Model, place: Place) -> None:
     for device in (model.device,) if isinstance(model.device, str) else model.device:
         if not _DEVICE.fullmatch(device):
-            raise _mistake(place, (*path, "device"), f"there is no device '{device}': auto, cpu, mps, cuda:0, cuda:1 …")
+            raise mistake(place, (*path, "device"), f"there is no device '{device}': auto, cpu, mps, cuda:0, cuda:1 …")
     if not model.device:
-        raise _mistake(place, (*path, "device"), "the list is empty; 'auto' finds a device")
+        raise mistake(place, (*path, "device"), "the list is empty; 'auto' finds a device")
     for file in model.files:
         _check_file((*path, "files"), file, place)
         if (file.source or file.parts) and not model.source.startswith("pypi:"):
-            raise _mistake(place, (*path, "files"), "only files of a pypi: source may have parts or a source of their own")
+            raise mistake(place, (*path, "files"), "only files of a pypi: source may have parts or a source of their own")
 
 
 def _check_file(path: tuple[str, ...], file: File, place: Place) -> None:
     for name, sha256 in ((file.path or file.name, file.sha256), *((part.path, part.sha256) for part in file.parts)):
         if not _HASH.fullmatch(sha256):
-            raise _mistake(place, path, f"the sha256 of '{name}' is not 64 hexadecimal digits")
+            raise mistake(place, path, f"the sha256 of '{name}' is not 64 hexadecimal digits")
     if file.parts and (file.path or file.source or not file.name):
-        raise _mistake(place, path, f"'{file.path or file.name}' is made of parts: it has a name, and its parts have the paths")
+        raise mistake(place, path, f"'{file.path or file.name}' is made of parts: it has a name, and its parts have the paths")
     if not file.parts and not file.path:
-        raise _mistake(place, path, f"the file '{file.name}' has no path")
-
-
-def _check_alias(config: Config, alias: str, target: str, place: Place) -> None:
-    """An alias stands for an id, for ``id:mode``, or for another alias; what leads nowhere would break the list of models."""
-    if alias in config.models:
-        raise _mistake(place, ("aliases", alias), "a model has this id already")
-    for _ in range(_LONGEST_CHAIN):
-        if target not in config.aliases:
-            break
-        target = config.aliases[target]
-    else:
-        raise _mistake(place, ("aliases", alias), "it leads from alias to alias and never to a model")
-    if target not in config.models and target.rpartition(":")[0] not in config.models:
-        raise _mistake(place, ("aliases", alias), f"there is no model '{target}'. Models: {', '.join(config.models)}")
+        raise mistake(place, path, f"the file '{file.name}' has no path")
 
 
 def _sizes(config: Config) -> list[tuple[tuple[str, ...], int | str, bool]]:
@@ -194,6 +198,7 @@ def _sizes(config: Config) -> list[tuple[tuple[str, ...], int | str, bool]]:
         (("server", "max_body"), config.server.max_body, False),
         (("server", "spool_quota"), config.server.spool_quota, False),
         (("storage", "quota"), config.storage.quota, False),
+        (("cache", "size"), config.cache.size, False),
         (("memory", "host"), memory.host, True),
         (("memory", "device"), memory.device, True),
     ]
@@ -202,7 +207,3 @@ def _sizes(config: Config) -> list[tuple[tuple[str, ...], int | str, bool]]:
         (("models", name, "memory"), model.memory, False) for name, model in config.models.items() if model.memory is not None
     ]
     return found
-
-
-def _mistake(place: Place, path: tuple[str, ...], text: str) -> ConfigError:
-    return ConfigError(f"{place(path)}: {dotted(path)}: {text}")

@@ -42,9 +42,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "openai_compat.config",
         "openai_compat.defaults",
         "openai_compat.layers",
-        "openai_compat.patterns",
+        "openai_compat.settings_relay",
         "openai_compat.sizes",
     ),
+    "openai_compat.settings_relay": ("openai_compat.config", "openai_compat.layers", "openai_compat.patterns", "handlers.types"),
     "openai_compat.worker": (*BASICS, "handlers", "openai_compat.config", "openai_compat.media", "openai_compat.logs"),
     "openai_compat.worker.process": (
         *BASICS,

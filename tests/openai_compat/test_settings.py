@@ -154,7 +154,7 @@ def test_a_file_in_the_current_directory_is_not_read(write, monkeypatch) -> None
         ("[server]\nmax_body = '10%'\n", 2, "server.max_body: a percentage makes no sense here"),
         ("[memory]\nhost = '200%'\n", 2, "memory.host: 200% is more than there is"),
         ('[memory.devices]\n"cuda:0" = "big"\n', 2, "memory.devices.\"cuda:0\": 'big' is not a size"),
-        ('[models."a.b"]\nkind = "echo"\n', 1, 'models."a.b".source is missing'),
+        ('[models."a.b"]\npin = true\n', 1, 'models."a.b": it needs a source or a command'),
         ('[models.a]\nsource = "/m"\n[models.b]\nsource = "/m"\npreload = 1\n', 5, "models.b.preload: expected bool, got 1"),
         ('[models.a]\nsource = "/m"\nfiles = [{path = "p"}]\n', 3, "models.a.files.sha256 is missing"),
         ("[auth]\nkeys = ['sk-plain']\n", 2, "auth.keys: key 1 is not of the form sha256:"),
