@@ -18,6 +18,7 @@ from handlers import registry
 from handlers.types import Analysis, ModelSpec, Verb
 from openai_compat.config import Config, Model
 from openai_compat.errors import ModelNotFound, ModelUnavailable
+from openai_compat.gateway.engines.facts import KIND, analyze_engine, has_program
 from openai_compat.gateway.facts import facts_of
 from openai_compat.gateway.scan import scan
 from openai_compat.gateway.scan.walk import MAX_FILES
@@ -160,6 +161,8 @@ class Catalog:
             raise ModelUnavailable(error.message, retry=False) from error
         if not present:
             raise ModelUnavailable(_absent(model_id, model), retry=False)
+        if model.command and not has_program(model):
+            raise ModelUnavailable(f"The program of the model '{model_id}' is not on this machine.", retry=False)
         known = self._known.get(model_id)
         try:
             signature = tuple(islice(_signature(path), MAX_FILES)) if model.source else ()
@@ -184,6 +187,9 @@ def _examine(model_id: str, model: Model, path: Path, signature: Signature) -> _
     problems = scan(path) if model.source else ()
     if problems:
         return _Known(signature=signature, spec=spec, refusal=_refusal(model_id, problems))
+    if model.command:
+        spec = _spec(model_id, model, path, KIND)
+        return _Known(signature=signature, spec=spec, analysis=analyze_engine(model, spec.path))
     try:
         if spec.kind == "auto":
             spec = _spec(model_id, model, path, registry.detect(spec.path))

@@ -18,9 +18,11 @@ class Facts(Protocol):
 
 
 def read_needs(catalog: Facts, slot: Slot) -> tuple[ModelSpec, int, int]:
-    """The model's spec, the bytes it is thought to take, and the bytes that the operator says it takes (or 0)."""
+    """The model's spec, the bytes it is thought to take, and the bytes that it is taken to hold whatever is measured (or 0)."""
     spec = catalog.spec(slot.model_id)
     if slot.settings.memory is not None:
         size = parse_size(slot.settings.memory)
         return spec, size, size
-    return spec, catalog.analysis(slot.model_id).load_bytes, 0
+    estimate = catalog.analysis(slot.model_id).load_bytes
+    # What an engine holds on a GPU is measured by nobody, so the estimate stays.
+    return spec, estimate, estimate if slot.settings.command else 0
