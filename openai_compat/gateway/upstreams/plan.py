@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import aiohttp
 from msgspec import Struct
 
 from openai_compat.config import Upstream
@@ -18,7 +17,7 @@ class SendPlan(Struct, frozen=True, kw_only=True):
     ``hold`` and ``ping_interval`` are seconds, as in the server's configuration.
 
     A packed answer is unpacked as it is read, and its headers ``content-encoding`` and ``content-length`` then go. Redirects
-    never come so far.
+    never come so far. No time-out is set any more: how long to wait for a body is the reader's to say.
     """
 
     order: Order
@@ -30,11 +29,6 @@ class SendPlan(Struct, frozen=True, kw_only=True):
     ping_interval: float
     secrets: tuple[str, ...]
 
-    def reading(self, response: aiohttp.ClientResponse) -> None:
-        """To be called once the first bytes of the body are there: from now on ``idle_timeout`` counts.
-
-        Until then it is ``first_byte_timeout``, since many servers send the head of a stream before they look at the prompt.
-        """
-        connection = response.connection
-        if connection is not None and connection.protocol is not None:
-            connection.protocol.read_timeout = self.upstream.idle_timeout
+    def __repr__(self) -> str:
+        """Without the secrets."""
+        return f"SendPlan({self.order.request_id}, {self.target.label})"
