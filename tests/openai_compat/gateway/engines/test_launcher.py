@@ -121,7 +121,7 @@ def test_one_that_never_serves_is_refused_with_the_reason_and_killed(yard, comma
 def test_what_one_said_that_ends_early_is_for_the_log_alone(yard, command, caplog: pytest.LogCaptureFixture) -> None:
     async def check() -> None:
         async with yard({"e": {"command": command("--crash")}}) as place:
-            with pytest.raises(WorkerDied, match="The program of the model 'e' ended before it served.") as caught:
+            with pytest.raises(WorkerDied, match="The program of the model 'e' ended before it served") as caught:
                 await place.pool.acquire("e", wait=60)
             assert "said last" not in caught.value.message
 
@@ -140,7 +140,7 @@ def test_a_program_that_cannot_be_run_is_refused_as_such(yard, tmp_path) -> None
         async with yard(
             {"e": {"command": (str(program), "{port}")}, "absent": {"command": ("no-such-program-anywhere",)}}
         ) as place:
-            with pytest.raises(ModelUnavailable, match="The program of the model 'e' could not be started."):
+            with pytest.raises(ModelUnavailable, match="The program of the model 'e' could not be started"):
                 await place.pool.acquire("e", wait=60)
             with pytest.raises(ModelUnavailable, match="is not on this machine"):
                 await place.pool.acquire("absent", wait=60)

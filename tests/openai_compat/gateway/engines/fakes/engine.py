@@ -1,8 +1,8 @@
 """A program that serves OpenAI HTTP, as an engine does, and misbehaves as its arguments say.
 
-``--port``; ``--log`` a file that gets a line with its pid for each start; ``--sick`` to answer 503 for its health; ``--slow`` seconds
-before it listens; ``--crash`` to end before that; ``--stubborn`` to ignore SIGTERM; ``--child`` to start a process that leaves
-the group, with its pid in the log. A chat whose first message is ``die`` kills it, ``slow`` streams for a minute.
+``--port``; ``--log`` a file that gets a line with its pid for each start; ``--sick`` to answer 503 for its health; ``--slow``
+seconds before it listens; ``--crash`` to end before that; ``--stubborn`` to ignore SIGTERM; ``--child`` to start a process that
+leaves the group, with its pid in the log. A chat whose first message is ``die`` kills it, ``slow`` streams for a minute.
 """
 
 from __future__ import annotations
@@ -51,16 +51,12 @@ class Handler(BaseHTTPRequestHandler):
             os.kill(os.getpid(), signal.SIGKILL)
         if body.get("stream"):
             return self.stream(said, body["model"])
-        message = {
-            "role": "assistant",
-            "content": json.dumps({"body": body, "path": self.path, "environment": dict(os.environ)}),
-        }
+        seen = {"body": body, "path": self.path, "environment": dict(os.environ)}
+        message = {"role": "assistant", "content": json.dumps(seen)}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-        return self.answer(
-            200,
-            {"id": "x", "object": "chat.completion", "created": 1, "model": body["model"], "choices": [choice], "usage": usage},
-        )
+        answer = {"id": "x", "object": "chat.completion", "created": 1, "model": body["model"], "choices": [choice]}
+        return self.answer(200, {**answer, "usage": usage})
 
     def stream(self, said: str, model: str) -> None:
         self.send_response(200)
