@@ -32,6 +32,8 @@ class Silent:
 
     def check(self) -> None: ...
 
+    def spend(self, usage: t.Usage) -> None: ...
+
 
 class Stopwatch:
     """Seconds spent in some methods."""

@@ -56,6 +56,8 @@ class Silent:
 
     def check(self) -> None: ...
 
+    def spend(self, usage: t.Usage) -> None: ...
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

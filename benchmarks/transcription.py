@@ -61,6 +61,8 @@ class Spoken:
     def check(self) -> None:
         """Nobody leaves a benchmark."""
 
+    def spend(self, usage: t.Usage) -> None: ...
+
 
 def speech(seconds: float) -> bytes:
     """A WAV file of the text, spoken; it ends where ``seconds`` do."""

@@ -112,6 +112,9 @@ class _Finishing:
     def check(self) -> None:
         self._ctx.check()
 
+    def spend(self, usage: t.Usage) -> None:
+        self._ctx.spend(usage)
+
 
 def _known(spec: t.ModelSpec) -> Family:
     family = family_of(spec.path)

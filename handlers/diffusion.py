@@ -115,6 +115,9 @@ class _Finishing:
     def check(self) -> None:
         self._ctx.check()
 
+    def spend(self, usage: t.Usage) -> None:
+        self._ctx.spend(usage)
+
 
 def _verb_of(request: t.Request) -> t.Verb:
     return "generate_video" if isinstance(request, t.VideoRequest) else "generate_image"

@@ -104,8 +104,12 @@ class EchoHandler(BaseHandler):
         sampling = self.get_generation_config(request)
         voices = [Voice(i, inputs, request, sampling) for i in range(len(inputs.texts) * sampling.n)]
         reader = AnswerReader(format_of(inputs.script), request)
-        for delta in self._speak(voices, inputs.script, ctx):
-            self._show(reader.feed(delta), request, ctx)
+        try:
+            for delta in self._speak(voices, inputs.script, ctx):
+                self._show(reader.feed(delta), request, ctx)
+        except APIError:
+            ctx.spend(_spoken(inputs, voices, reader))
+            raise
         choices = []
         for voice in voices:
             rest, choice = reader.finish(voice.choice())

@@ -98,7 +98,7 @@ def _runner(spec: ModelSpec, ledger: Ledger) -> tuple[Runner, BaseHandler]:
     from openai_compat.worker.runner import Runner
 
     handler = registry.create(spec)
-    runner = Runner(handler, on_done=ledger.settle)
+    runner = Runner(handler, on_done=ledger.settle, on_usage=ledger.spend)
     ledger.active = lambda: runner.active
     return runner, handler
 

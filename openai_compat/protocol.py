@@ -111,10 +111,15 @@ class Retiring(Struct, frozen=True, tag="retiring"):
     """Memory ran out: the worker answers what it has, and should then be ended and replaced."""
 
 
-class Done(Struct, frozen=True, tag="done"):
-    """Nothing of this request runs in the worker any more."""
+class Done(Struct, frozen=True, tag="done", omit_defaults=True):
+    """Nothing of this request runs in the worker any more. The counts are tokens: what it took, whatever became of it;
+    ``cached`` are those of the prompt that were known already.
+    """
 
     request_id: str
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
 
 
 class Heartbeat(Struct, frozen=True, tag="heartbeat"):

@@ -19,7 +19,7 @@ from handlers.decoding.ticket import Generation, NewMatcher, OnEnd, OnPiece, Res
 from handlers.decoding.ticket import Prompt as Prompt
 from handlers.decoding.transcript import Piece, Transcript
 from handlers.decoding.vocabulary import Vocabulary
-from handlers.types import RunContext
+from handlers.types import RunContext, Usage
 from openai_compat.errors import APIError
 
 if TYPE_CHECKING:
@@ -234,7 +234,10 @@ class Engine:
             self._drop(ticket, error)
 
     def _drop(self, ticket: Ticket[Any], error: BaseException) -> None:
-        for group in self._groups.pop(ticket, ()):
+        groups = self._groups.pop(ticket, [])
+        if groups:
+            ticket.ctx.spend(_spent(groups))
+        for group in groups:
             self._remove(group)
         ticket.fail(error)
 
@@ -260,6 +263,20 @@ def _alternatives(sequence: Sequence) -> int | None:
     """How many log probabilities beside the chosen token's own are needed; None: not even that."""
     config = sequence.ticket.config
     return config.logprobs if config.logprobs is not None else 0 if config.ranks else None
+
+
+def _spent(groups: list[Group]) -> Usage:
+    """What a request that has no result took: of its prompts what the model has seen, and every token that it chose."""
+    return Usage(
+        prompt_tokens=sum(_seen(group.leader) for group in groups),
+        completion_tokens=sum(len(one.transcript.tokens) for group in groups for one in group.sequences),
+        cached_tokens=sum(group.leader.reused or 0 for group in groups),
+    )
+
+
+def _seen(leader: Sequence) -> int:
+    """Of the prompt. Once it has chosen a token it has seen all of it, also where it was put back since."""
+    return leader.prompt_length if leader.transcript.tokens else min(leader.computed, leader.prompt_length)
 
 
 def _generation(ticket: Ticket[Any], groups: list[Group]) -> Generation:

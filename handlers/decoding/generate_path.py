@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from handlers import types as t
 from handlers.decoding.logprobs import Scored, score, spell
@@ -31,9 +31,18 @@ MOST = 4  # requests under way at once: each holds a cache of its own, and answe
 
 
 class _Task(Struct, frozen=True):
+    """``begun`` are the prompts that were run, with the answers to them as far as those are."""
+
     ticket: Ticket[Any]
     prompts: tuple[Prompt, ...]
     new_matcher: NewMatcher | None
+    begun: list[tuple[Prompt, list[Transcript]]] = field(default_factory=list)
+
+    def spent(self) -> t.Usage:
+        return t.Usage(
+            prompt_tokens=sum(len(prompt.ids) for prompt, _ in self.begun),
+            completion_tokens=sum(len(one.tokens) for _, transcripts in self.begun for one in transcripts),
+        )
 
 
 class GeneratePath:
@@ -90,6 +99,7 @@ class GeneratePath:
         try:
             task.ticket.finish(self._run(task))
         except Exception as error:  # for whoever polls: the next request is none the worse for it
+            task.ticket.ctx.spend(task.spent())
             task.ticket.fail(error)
 
     def _give_way(self, give_way: Callable[[], None]) -> None:
@@ -114,6 +124,7 @@ class GeneratePath:
             ids = torch.tensor([prompt.ids], dtype=torch.long, device=self._model.device)
             echo = self._echo(prompt, ids, ticket.config, ticket.ctx)
             transcripts = [self._transcript(first + i, prompt, ticket.config) for i in range(ticket.config.n)]
+            task.begun.append((prompt, transcripts))
             for transcript in transcripts:
                 if echo is not None:
                     ticket.show(Piece(index=transcript.index, text=echo.text, logprobs=echo.logprobs))
@@ -188,6 +199,9 @@ class _Polite:
     def check(self) -> None:
         self._give_way()
         self._ctx.check()
+
+    def spend(self, usage: t.Usage) -> None:
+        self._ctx.spend(usage)
 
 
 class _Chooser:

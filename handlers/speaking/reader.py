@@ -58,6 +58,8 @@ class Nobody:
 
     def check(self) -> None: ...
 
+    def spend(self, usage: t.Usage) -> None: ...
+
 
 class Reader(Speaker):
     """Base of the families: a subclass loads its model, then calls ``_ready``, and says one sentence at a time.

@@ -154,6 +154,9 @@ class RunContext(Protocol):
     def check(self) -> None:
         """Raise ``Cancelled`` or ``DeadlineExceeded`` once nobody wants the answer; call it at least once a step."""
 
+    def spend(self, usage: Usage) -> None:
+        """Say what was computed, where that ends without a result; what was said last counts."""
+
 
 class LoadReport(Protocol):
     """Where ``load_model`` tells how far it is."""

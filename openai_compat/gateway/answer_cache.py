@@ -47,8 +47,8 @@ _SHARE = 8  # an answer that is more than this part of the whole would push out 
 _decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-class Cached(Struct, frozen=True, kw_only=True):
-    """An ``Answer`` from memory. ``label`` is the target's that once gave it."""
+class Cached(Struct, kw_only=True, eq=False):
+    """An ``Answer`` from memory; nobody changes it. ``label`` is the target's that once gave it."""
 
     status: int
     headers: Headers

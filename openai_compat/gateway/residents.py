@@ -280,9 +280,9 @@ class Residents:
                 slot.retiring = True
                 if not slot.leases:
                     slot.start_timer(self._expired)
-            case Done(request_id):
-                if lease := slot.leases.get(request_id):
-                    lease.done()
+            case Done():
+                if lease := slot.leases.get(message.request_id):
+                    lease.done(message)
             case Heartbeat(memory=memory):
                 self._correct(slot, memory)
                 slot.heartbeat(message)

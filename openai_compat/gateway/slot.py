@@ -14,8 +14,10 @@ from handlers.types import ModelSpec
 from openai_compat.config import Model, Upstream, Workers
 from openai_compat.errors import APIError, ModelUnavailable
 from openai_compat.gateway.launcher import Worker
+from openai_compat.gateway.metering.cost import Counts
+from openai_compat.gateway.metering.tally import OnOver
 from openai_compat.gateway.replica import Replica
-from openai_compat.protocol import Heartbeat, Progress
+from openai_compat.protocol import Done, Heartbeat, Progress
 from openai_compat.sizes import format_size
 
 logger = logging.getLogger(__name__)
@@ -66,12 +68,17 @@ class Lease:
 
     It lasts until the consumer has left *and* the worker has nothing of the request any more. Used as a context manager it
     is left at the end of the block.
+
+    Attributes:
+        on_over: called once, with the tokens that the worker has counted as soon as it says so, or with None where the lease
+            ends without.
     """
 
     def __init__(self, slot: Slot, worker: Worker, request_id: str, keeper: Keeper) -> None:
         self.slot = slot
         self.worker = worker
         self.request_id = request_id
+        self.on_over: OnOver | None = None
         self._keeper = keeper
         self._left = False
         self._left_at = 0.0
@@ -114,8 +121,9 @@ class Lease:
         """The replica broke off an answer, as it does when it dies."""
         self._keeper.replica_suspected(self.slot)
 
-    def done(self) -> None:
+    def done(self, message: Done) -> None:
         """The worker has nothing of the request any more."""
+        self._tell(Counts(message.prompt, message.completion, message.cached))
         self._done = True
         self._settle(served=True)
 
@@ -140,7 +148,13 @@ class Lease:
     def _settle(self, served: bool) -> None:
         if self._left and self._done and not self._over:
             self._over = True
+            self._tell(None)
             self._keeper.lease_ended(self, served)
+
+    def _tell(self, counts: Counts | None) -> None:
+        on_over, self.on_over = self.on_over, None
+        if on_over is not None:
+            on_over(counts)
 
 
 class Waiter(Struct, frozen=True, eq=False):

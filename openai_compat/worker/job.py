@@ -18,6 +18,7 @@ from handlers.types import (
     Result,
     SegmentDelta,
     SoundDelta,
+    Usage,
     Verb,
 )
 from openai_compat.errors import APIError, Cancelled
@@ -54,11 +55,14 @@ class Bridge:
 class Job:
     """A request on its way through a model; a ``handlers.types.RunContext`` for the verb.
 
-    ``emit`` and ``check`` belong to the model's thread, everything else to the event loop. ``cancel`` ends the waiting side at
-    once and raises in the verb at its next ``emit`` or ``check``; the thread's end is told to the runner alone. Unread deltas
-    are kept until ``MAX_UNREAD`` bytes: a reader that is slower than that loses its job, since waiting for it would stop the
-    model for everybody else; partial pictures that it cannot keep up with are left out. Frames of a video wait for their
-    reader, which is the encoder beside the model and never a client.
+    ``emit``, ``check`` and ``spend`` belong to the model's thread, everything else to the event loop. ``cancel`` ends the
+    waiting side at once and raises in the verb at its next ``emit`` or ``check``; the thread's end is told to the runner
+    alone. Unread deltas are kept until ``MAX_UNREAD`` bytes: a reader that is slower than that loses its job, since waiting
+    for it would stop the model for everybody else; partial pictures that it cannot keep up with are left out. Frames of a
+    video wait for their reader, which is the encoder beside the model and never a client.
+
+    Attributes:
+        spent: what was computed for it; known when the thread's end is told.
     """
 
     def __init__(self, verb: Verb, request: Request, request_id: str, bridge: Bridge, abandon: Callable[[Job], None]) -> None:
@@ -67,6 +71,7 @@ class Job:
         self.request_id = request_id
         self.bridge = bridge
         self._abandon = abandon
+        self.spent = Usage()
         self._stop: APIError | None = None
         self._outcome: Result | APIError | None = None
         self._unread: deque[Delta] = deque()
@@ -101,6 +106,9 @@ class Job:
     def check(self) -> None:
         if self._stop is not None:
             raise self._stop
+
+    def spend(self, usage: Usage) -> None:
+        self.spent = usage
 
     def _wait_for_room(self, weight: int) -> None:
         while 0 < self._emitted - self._taken > MAX_UNREAD - weight and self._wanted:

@@ -94,7 +94,7 @@ def _live(launch: Launch, line: StatusLine, create_app: AppFactory | None) -> in
     began = time.monotonic()
     handler = _create_handler(launch)
     ledger = Ledger(line.send)
-    runner = Runner(handler, on_done=ledger.settle, on_exhausted=lambda: line.send(Retiring()))
+    runner = Runner(handler, on_done=ledger.settle, on_usage=ledger.spend, on_exhausted=lambda: line.send(Retiring()))
     ledger.active = lambda: runner.active
     runner.call(partial(load_and_test, handler, ProgressReport(line.send))).result()
     app = (create_app or _app_factory())(runner, model_id=handler.spec.id, timing=_timing(launch))

@@ -17,7 +17,7 @@ from typing import TypeAlias, TypeVar, cast
 from handlers.base import BaseHandler
 from handlers.deferred import Deferred, Driver
 from handlers.memory import is_out_of_memory
-from handlers.types import Request, Result, Verb
+from handlers.types import Request, Result, Usage, Verb
 from openai_compat.errors import APIError, DeadlineExceeded, InsufficientMemory, RateLimited, ShuttingDown
 from openai_compat.worker.held import media_bytes
 from openai_compat.worker.job import Bridge, Job
@@ -40,6 +40,7 @@ class Runner:
     Args:
         handler: the model; already loaded, or loaded through ``call``.
         on_done: gets the job's request id.
+        on_usage: gets the job's request id and what was computed for it, before ``on_done`` is called.
         on_exhausted: called once, on the event loop, when a job ran out of memory, before that job is told: what libraries
             leave behind then is known to nobody, so the process should take nothing more and end when it has answered.
         max_waiting: jobs that may wait for the thread; further ones are refused.
@@ -53,6 +54,7 @@ class Runner:
         handler: BaseHandler,
         *,
         on_done: Callable[[str], None] | None = None,
+        on_usage: Callable[[str, Usage], None] | None = None,
         on_exhausted: Callable[[], None] | None = None,
         max_waiting: int = 256,
         max_media: int = MAX_MEDIA,
@@ -61,6 +63,7 @@ class Runner:
     ) -> None:
         self.handler = handler
         self.on_done = on_done
+        self.on_usage = on_usage
         self.on_exhausted = on_exhausted
         self._max_waiting = max_waiting
         self._max_media = max_media
@@ -161,11 +164,15 @@ class Runner:
         self._jobs.pop(job).cancel()
         if not self._jobs:
             self._idle.set()
+        if self.on_usage is not None:
+            self.on_usage(job.request_id, job.spent)
         if self.on_done is not None:
             self.on_done(job.request_id)
 
     def _finish(self, job: Job, outcome: Result | APIError) -> None:
         job.settle(outcome)
+        if not isinstance(outcome, APIError):
+            job.spent = getattr(outcome, "usage", job.spent)  # findings in pictures have none
         self._retire(job)
 
     # ------------------------------------------------------------ any thread

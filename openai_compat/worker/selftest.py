@@ -20,6 +20,7 @@ from handlers.types import (
     Sampling,
     TextRequest,
     TextResult,
+    Usage,
     Verb,
 )
 from openai_compat.errors import ModelUnavailable
@@ -39,6 +40,8 @@ class _Silent:
     def emit(self, delta: Delta) -> None: ...
 
     def check(self) -> None: ...
+
+    def spend(self, usage: Usage) -> None: ...
 
 
 def load_and_test(handler: BaseHandler, report: LoadReport) -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
+from handlers.types import Usage
 from openai_compat.protocol import Done, Hello, Progress, Status, encode_status
 
 ORPHANED = 3
@@ -75,6 +76,7 @@ class Ledger:
         self.active: Callable[[], tuple[str, ...]] = tuple
         self._open: Counter[str] = Counter()
         self._answered: Counter[str] = Counter()
+        self._spent: dict[str, Usage] = {}
 
     @property
     def open(self) -> tuple[str, ...]:
@@ -88,12 +90,29 @@ class Ledger:
         self._answered[request_id] += 1
         self.settle(request_id)
 
+    def spend(self, request_id: str, usage: Usage) -> None:
+        """A job of the request took so much."""
+        self._spent[request_id] = _sum(self._spent.get(request_id, Usage()), usage)
+
     def settle(self, request_id: str) -> None:
         """Report what is over; called too when a job ends."""
         if request_id in self.active():
             return
         for _ in range(self._answered.pop(request_id, 0)):
             self._open[request_id] -= 1
-            self._send(Done(request_id))
+            self._send(_done(request_id, self._spent.pop(request_id, Usage())))
         if not self._open[request_id]:
             del self._open[request_id]
+            self._spent.pop(request_id, None)
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        prompt_tokens=one.prompt_tokens + other.prompt_tokens,
+        completion_tokens=one.completion_tokens + other.completion_tokens,
+        cached_tokens=one.cached_tokens + other.cached_tokens,
+    )
+
+
+def _done(request_id: str, usage: Usage) -> Done:
+    return Done(request_id, prompt=usage.prompt_tokens, completion=usage.completion_tokens, cached=usage.cached_tokens)

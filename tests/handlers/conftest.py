@@ -20,6 +20,7 @@ class Collector:
 
     def __init__(self, *, checks: int | None = None, emits: int | None = None, error: type[Exception] = KeyError) -> None:
         self.deltas: list[t.Delta] = []
+        self.spent = t.Usage()
         self.checks = 0
         self._most_checks = checks
         self._most_emits = emits
@@ -34,6 +35,9 @@ class Collector:
         self.checks += 1
         if self._most_checks is not None and self.checks > self._most_checks:
             raise self._error
+
+    def spend(self, usage: t.Usage) -> None:
+        self.spent = usage
 
     def text(self, index: int = 0) -> str:
         return "".join(d.text for d in self.deltas if isinstance(d, t.TextDelta) and d.index == index)

@@ -126,6 +126,13 @@ def test_a_long_delay_ends_soon_after_the_request_is_cancelled(collector) -> Non
     assert time.monotonic() - start < 5
 
 
+def test_an_answer_broken_off_says_what_was_spoken(collector) -> None:
+    ctx = collector()
+    with pytest.raises(APIError):
+        echo().generate_text(say("a b c [[tokens=50]] [[fail_after=7]]"), ctx)
+    assert (ctx.spent.prompt_tokens, ctx.spent.completion_tokens) == (5, 7)
+
+
 def test_a_context_length_is_enforced(collector) -> None:
     handler = echo(context_length=5)
     handler.generate_text(say("a b c", max_tokens=2), collector())

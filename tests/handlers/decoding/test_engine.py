@@ -239,6 +239,20 @@ def test_a_cancelled_request_frees_its_blocks_within_one_step(llama, collector, 
     assert is_empty(engine)
 
 
+def test_a_cancelled_request_says_what_it_took_until_then(family, reload, collector) -> None:
+    model = reload(family("llama"), step_tokens=8)
+    (ids,) = prompts(20)
+    for checks, spent in [(1, (0, 0)), (2, (8, 0)), (3, (16, 0)), (4, (20, 2)), (6, (20, 6))]:
+        ctx = collector(checks=checks, error=Cancelled)
+        gone = model.submit(ids, ctx, n=2)
+        while ctx.checks <= checks:
+            model.handler._engine.step()
+        with pytest.raises(Cancelled):
+            gone.poll()
+        assert (ctx.spent.prompt_tokens - ctx.spent.cached_tokens, ctx.spent.completion_tokens) == spent
+        model = reload(model, step_tokens=8)
+
+
 def test_a_request_that_waits_can_be_cancelled(family, reload, collector) -> None:
     model = reload(family("llama"), sequences=1)
     first, second = prompts(5, 6)

@@ -108,9 +108,11 @@ def test_a_prompt_can_be_scored(model, collector) -> None:
 
 
 def test_a_cancelled_request_ends_within_one_token_and_the_next_one_is_served(model, ids, collector, tokens) -> None:
-    gone = model.submit(ids, collector(checks=4, error=Cancelled))
+    ctx = collector(checks=4, error=Cancelled)
+    gone = model.submit(ids, ctx)
     next_one = model.submit(ids, collector())
     complete(next_one)
     with pytest.raises(Cancelled):
         gone.poll()
+    assert (ctx.spent.prompt_tokens, ctx.spent.completion_tokens) == (len(ids), 2)
     assert tokens(next_one) == model.expected(ids, 12)

@@ -1,7 +1,8 @@
 import socket
 import threading
 
-from openai_compat.protocol import Done, Hello, Progress, decode_status
+from handlers.types import Usage
+from openai_compat.protocol import Done, Hello, Progress, decode_status, encode_status
 from openai_compat.worker.status import Ledger, ProgressReport, StatusLine
 
 
@@ -80,3 +81,21 @@ def test_a_job_without_a_request_leaves_no_trace():
     books.ledger.settle("self-test")
     assert books.sent == []
     assert books.ledger.open == ()
+
+
+def test_what_the_jobs_of_a_request_took_is_told_with_its_end_and_with_no_others():
+    books = Books()
+    books.ledger.entered("a")
+    books.ledger.entered("b")
+    books.ledger.spend("a", Usage(prompt_tokens=3, completion_tokens=5, cached_tokens=2))
+    books.ledger.spend("a", Usage(prompt_tokens=10, completion_tokens=1))
+    books.ledger.left("b")
+    books.ledger.left("a")
+    books.ledger.entered("a")
+    books.ledger.left("a")
+    assert books.sent == [Done("b"), Done("a", prompt=13, completion=6, cached=2), Done("a")]
+
+
+def test_a_done_of_an_earlier_worker_is_read_as_one_that_counted_nothing():
+    assert decode_status(b'{"type":"done","request_id":"a"}\n') == Done("a", prompt=0, completion=0, cached=0)
+    assert encode_status(Done("a")) == b'{"type":"done","request_id":"a"}\n'
