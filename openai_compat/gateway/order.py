@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from openai_compat.config import Price, UpstreamModel
 from openai_compat.errors import APIError
-from openai_compat.gateway.metering.tally import OnOver
+from openai_compat.gateway.metering.tally import OnUsage
 from openai_compat.gateway.replica import Answer, Headers
 from openai_compat.gateway.spool import Body
 from openai_compat.http.endpoint import Endpoint
@@ -121,8 +121,8 @@ class Tally(Protocol):
     def used(self, prompt: int, completion: int, cached: int = 0) -> None:
         """True counts in tokens; the last ones said count."""
 
-    def awaits(self) -> OnOver:
-        """For a target that says by itself what it did, even after the answer's end, as our workers do: ``Lease.on_over``.
+    def awaits(self) -> OnUsage:
+        """For a target that says by itself what it did, even after the answer's end, as our workers do: ``Lease.on_usage``.
 
         What is returned is to be called once, with the true counts, or with None when they will never come. Until then the
         account stays open, whenever it is closed.

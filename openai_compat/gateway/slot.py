@@ -15,7 +15,7 @@ from openai_compat.config import Model, Upstream, Workers
 from openai_compat.errors import APIError, ModelUnavailable
 from openai_compat.gateway.launcher import Worker
 from openai_compat.gateway.metering.cost import Counts
-from openai_compat.gateway.metering.tally import OnOver
+from openai_compat.gateway.metering.tally import OnUsage
 from openai_compat.gateway.replica import Replica
 from openai_compat.protocol import Done, Heartbeat, Progress
 from openai_compat.sizes import format_size
@@ -70,7 +70,7 @@ class Lease:
     is left at the end of the block.
 
     Attributes:
-        on_over: called once, with the tokens that the worker has counted as soon as it says so, or with None where the lease
+        on_usage: called once, with the tokens that the worker has counted as soon as it says so, or with None where the lease
             ends without.
     """
 
@@ -78,7 +78,7 @@ class Lease:
         self.slot = slot
         self.worker = worker
         self.request_id = request_id
-        self.on_over: OnOver | None = None
+        self.on_usage: OnUsage | None = None
         self._keeper = keeper
         self._left = False
         self._left_at = 0.0
@@ -152,9 +152,9 @@ class Lease:
             self._keeper.lease_ended(self, served)
 
     def _tell(self, counts: Counts | None) -> None:
-        on_over, self.on_over = self.on_over, None
-        if on_over is not None:
-            on_over(counts)
+        on_usage, self.on_usage = self.on_usage, None
+        if on_usage is not None:
+            on_usage(counts)
 
 
 class Waiter(Struct, frozen=True, eq=False):

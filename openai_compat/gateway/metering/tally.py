@@ -10,7 +10,7 @@ from openai_compat.config import Price
 from openai_compat.gateway.metering.cost import Counts, rates_of
 from openai_compat.gateway.metering.counters import Sums
 
-OnOver = Callable[[Counts | None], None]
+OnUsage = Callable[[Counts | None], None]
 _FREE = Price()
 
 
@@ -67,7 +67,7 @@ class Tally:
         self._counts = None
         self._reported = False
 
-    def awaits(self) -> OnOver:
+    def awaits(self) -> OnUsage:
         """For a target that says by itself what it did, whatever becomes of its answer, as our workers do.
 
         What is returned is to be called once: with the counts, or with None when they never come.
