@@ -1,0 +1,127 @@
+"""Asking a second target beside one that takes its time: the first to begin wins, the other is let go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+
+from openai_compat.gateway.order import Failure
+from openai_compat.gateway.replica import Answer
+from openai_compat.gateway.routing.attempts import Attempts, Candidate
+
+Begin = Callable[[Candidate], AbstractAsyncContextManager[Answer]]
+"""A try at a target."""
+
+
+class Contestant:
+    """One try in a task of its own, which enters it and leaves it: a time limit in there belongs to one task."""
+
+    def __init__(self, candidate: Candidate, trial: AbstractAsyncContextManager[Answer]) -> None:
+        loop = asyncio.get_running_loop()
+        self.candidate = candidate
+        self.began: asyncio.Future[Answer] = loop.create_future()
+        self._leaving: asyncio.Future[None] = loop.create_future()
+        self._task = loop.create_task(self._hold(trial))
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            await self.dismiss()
+        elif error is None:
+            self._leaving.set_result(None)
+            await self._task
+        else:
+            self._leaving.set_exception(error)
+            await self._left_with(error)
+
+    async def dismiss(self) -> None:
+        """Nobody wants it any more. Returns when nothing is left of it."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            self._task.exception()
+
+    async def _left_with(self, error: BaseException) -> None:
+        """What the try makes of ``error`` is raised, unless it is the error itself, which is on its way already."""
+        try:
+            await self._task
+        except BaseException as raised:
+            if raised is not error:
+                raise
+
+    async def _hold(self, trial: AbstractAsyncContextManager[Answer]) -> None:
+        try:
+            async with trial as answer:
+                self.began.set_result(answer)
+                await self._leaving
+        except BaseException as error:
+            if self.began.done() or isinstance(error, asyncio.CancelledError):
+                raise
+            self.began.set_exception(error)
+
+
+class Race:
+    """The tries of one request that is hedged: two at the same time at most. ``latest`` is the last that was asked."""
+
+    def __init__(self, attempts: Attempts, begin: Begin, after: float) -> None:
+        self._attempts = attempts
+        self._begin = begin
+        self._after = after
+        self._running: list[Contestant] = []
+        self.latest: Candidate | None = None
+
+    async def run(self) -> Contestant:
+        """The winner, which is to be left. Raises the error of the attempts when all have failed."""
+        try:
+            winner = None
+            while winner is None:
+                if not self._running:
+                    await self._start()
+                winner = self._settle(await self._watch())
+            await _dismiss([other for other in self._running if other is not winner])
+            self._running.clear()
+            return winner
+        finally:
+            await _dismiss(self._running)
+
+    async def _start(self) -> None:
+        step = self._attempts.next()
+        if step is None:
+            raise self._attempts.error()
+        if step.wait:
+            await asyncio.sleep(step.wait)
+        self._enter(step.candidate)
+
+    async def _watch(self) -> bool:
+        """Wait until something happens; False where nothing did for so long that another one should be asked."""
+        patience = self._after if len(self._running) == 1 else None
+        began = [contestant.began for contestant in self._running]
+        done, _ = await asyncio.wait(began, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if not done and (other := self._attempts.other()) is not None:
+            other.standing.hedges += 1
+            self._enter(other)
+        return bool(done)
+
+    def _settle(self, happened: bool) -> Contestant | None:
+        """The one that has begun, if any; those that failed are out. Raises what is no failure of a target."""
+        for contestant in tuple(self._running) if happened else ():
+            if not contestant.began.done():
+                continue
+            error = contestant.began.exception()
+            if error is None:
+                return contestant
+            self._running.remove(contestant)
+            if not isinstance(error, Failure):
+                raise error
+            self._attempts.failed(contestant.candidate, error)
+        return None
+
+    def _enter(self, candidate: Candidate) -> None:
+        self.latest = candidate
+        self._running.append(Contestant(candidate, self._begin(candidate)))
+
+
+async def _dismiss(contestants: Sequence[Contestant]) -> None:
+    for contestant in contestants:
+        await contestant.dismiss()
