@@ -14,7 +14,9 @@ from openai_compat.auth import Authentication
 from openai_compat.config import Config
 from openai_compat.directory import GatewayDirectory, GatewayHappenings, GatewayReadiness
 from openai_compat.gateway.catalog import Catalog
+from openai_compat.gateway.discovery import Discovery
 from openai_compat.gateway.jobs.videos import VideoDesk
+from openai_compat.gateway.offers import Offers
 from openai_compat.gateway.pool import Pool
 from openai_compat.gateway.relay import Relay
 from openai_compat.gateway.store.links import Links
@@ -77,6 +79,8 @@ def create_gateway(config: Config) -> ASGIApp:
     Raises ``ConfigError`` where a configured folder belongs to another server.
     """
     catalog = Catalog(config)
+    discovery = Discovery(config)
+    offers = Offers(config, catalog, discovery)
     timing = StreamTiming(first_byte_timeout=config.server.first_byte_timeout, ping_interval=config.server.ping_interval)
     launcher = InlineLauncher(timing) if config.server.inline else Supervisor(config)
     pool = Pool(config, catalog, launcher)
@@ -90,7 +94,7 @@ def create_gateway(config: Config) -> ASGIApp:
         route_handlers=[*MODEL_ROUTES, *GATEWAY_ROUTES],
         middleware=[relay.middleware],
         dependencies={
-            "directory": given(GatewayDirectory(config, catalog, pool)),
+            "directory": given(GatewayDirectory(config, catalog, pool, offers)),
             "readiness": given(GatewayReadiness(pool)),
             "happenings": given(GatewayHappenings(pool)),
             "metrics_registry": given(metrics.registry),
@@ -100,8 +104,8 @@ def create_gateway(config: Config) -> ASGIApp:
         },
         exception_handlers=exception_handlers,
         openapi_config=openapi_config(version("openai-compat")),
-        on_startup=[storage.start, pool.start, videos.start],
-        on_shutdown=[videos.close, pool.close, storage.close],
+        on_startup=[storage.start, pool.start, discovery.start, videos.start],
+        on_shutdown=[discovery.close, videos.close, pool.close, storage.close],
         **plain(),
     )
     limited = BodyLimit(app, max_body=parse_size(config.server.max_body))

@@ -2,53 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from typing import Literal
 
+from msgspec.structs import replace
+
 from openai_compat.config import Config
-from openai_compat.errors import ModelNotFound
-from openai_compat.gateway.catalog import Catalog, CatalogEntry
+from openai_compat.errors import APIError, ModelNotFound
+from openai_compat.gateway.catalog import Catalog
+from openai_compat.gateway.listing import Listed
+from openai_compat.gateway.offers import Offers
+from openai_compat.gateway.order import Destination, LocalTarget, Target, UpstreamTarget
 from openai_compat.gateway.pool import Pool
 from openai_compat.gateway.slot import ModelState, Phase
 from schemas.health import Health
 from schemas.models import LoadProgress, Model, ModelEvent, ModelStatus
 
+UNAVAILABLE = "unavailable"
+
 
 class GatewayDirectory:
-    """``routes.models.Directory`` over the catalog's facts and the pool's states."""
+    """``routes.models.Directory``: every name that ``Offers`` knows, with the catalog's facts and the pool's states."""
 
-    def __init__(self, config: Config, catalog: Catalog, pool: Pool) -> None:
+    def __init__(self, config: Config, catalog: Catalog, pool: Pool, offers: Offers) -> None:
         self._aliases = config.aliases
         self._catalog = catalog
         self._pool = pool
+        self._offers = offers
 
     def list(self) -> list[Model]:
-        states = {state.model_id: state.state for state in self._pool.states()}
-        models = [self._model(entry, entry.id, states) for entry in self._catalog.models()]
-        entries = {alias: self._catalog.entry(self._catalog.resolve(alias).model_id) for alias in self._aliases}
-        return models + [self._model(entry, alias, states) for alias, entry in entries.items()]
+        look = self._look()
+        return [look.model(name) for name in self._offers.names()]
 
     def get(self, id: str) -> Model:
-        """By id, alias or ``id:mode``; the answer carries the name that was asked for. Raises ``ModelNotFound``."""
-        target = self._catalog.resolve(id)
-        entry = self._catalog.entry(target.model_id)
-        if target.mode is not None and entry.available and target.mode not in entry.modes:
-            raise ModelNotFound(id, (id.removesuffix(f":{target.mode}"),))
-        states = {state.model_id: state.state for state in self._pool.states()}
-        return self._model(entry, target.public_name, states)
+        """By any name that a request may use; the answer carries it. Raises ``ModelNotFound``, and ``Unavailable`` where an
+        upstream has not said yet whether it has the model.
+        """
+        destination = self._offers.find(id)
+        target = destination.only
+        if isinstance(target, LocalTarget) and target.mode is not None:
+            entry = self._catalog.entry(target.model_id)
+            if entry.available and target.mode not in entry.modes:
+                raise ModelNotFound(id, (id.removesuffix(f":{target.mode}"),))
+        return self._look().describe(destination)
 
-    def _model(self, entry: CatalogEntry, name: str, states: dict[str, str]) -> Model:
+    def _look(self) -> _Look:
+        states = {state.model_id: state.state for state in self._pool.states()}
+        return _Look(self._catalog, self._offers, states, self._aliases)
+
+
+class _Look:
+    """The models at one moment."""
+
+    def __init__(self, catalog: Catalog, offers: Offers, states: Mapping[str, str], aliases: Iterable[str]) -> None:
+        self._catalog = catalog
+        self._offers = offers
+        self._states = states
+        self._aliases: dict[tuple[str, str], list[str]] = {}
+        for alias in aliases:
+            with suppress(APIError):
+                self._aliases.setdefault(_identity(offers.find(alias)), []).append(alias)
+
+    def model(self, name: str) -> Model:
+        """A name in the list; what nothing is known of yet is there, and unavailable."""
+        try:
+            return self.describe(self._offers.find(name))
+        except APIError:
+            return Model(id=name, created=0, state=UNAVAILABLE)
+
+    def describe(self, destination: Destination) -> Model:
+        found = [self._target(choice.target) for choice in destination.choices]
+        found += [self._target(destination.larger)] if destination.larger is not None else []
+        one = found[0] if destination.only is not None else _together(found)
+        return replace(one, id=destination.public_name, aliases=tuple(self._aliases.get(_identity(destination), ())))
+
+    def _target(self, target: Target) -> Model:
+        return self._local(target) if isinstance(target, LocalTarget) else self._remote(target)
+
+    def _local(self, target: LocalTarget) -> Model:
+        entry = self._catalog.entry(target.model_id)
         return Model(
-            id=name,
+            id=entry.id,
             created=entry.created,
             owned_by=entry.owned_by,
             capabilities=tuple(entry.capabilities),
             modes=entry.modes,
             context_length=entry.context_length,
-            aliases=tuple(alias for alias in self._aliases if self._catalog.resolve(alias).model_id == entry.id),
-            state=states.get(entry.id, "unloaded") if entry.available else "unavailable",
+            state=self._states.get(entry.id, Phase.UNLOADED.value) if entry.available else UNAVAILABLE,
         )
+
+    def _remote(self, target: UpstreamTarget) -> Model:
+        """What the configuration says goes before what the upstream says of itself."""
+        listed = self._offers.listed(target) or Listed()
+        return Model(
+            id=target.label,
+            created=listed.created,
+            owned_by=target.upstream,
+            capabilities=self._offers.capabilities(target),
+            context_length=target.model.context_length or listed.context_length,
+            state=Phase.READY.value,
+        )
+
+
+def _together(models: Sequence[Model]) -> Model:
+    """A route: what all of its targets can do, and the longest context, since a longer prompt finds its way there."""
+    first, *others = models
+    states = {model.state for model in models}
+    return Model(
+        id=first.id,
+        created=max(model.created for model in models),
+        capabilities=tuple(verb for verb in first.capabilities if all(verb in other.capabilities for other in others)),
+        context_length=max((model.context_length or 0 for model in models), default=0) or None,
+        state=next((state for state in (Phase.READY, Phase.LOADING, Phase.UNLOADED) if state in states), UNAVAILABLE),
+    )
+
+
+def _identity(destination: Destination) -> tuple[str, str]:
+    """The same for two names of one thing."""
+    target = destination.only
+    if target is None:
+        return "", destination.route
+    return ("", target.model_id) if isinstance(target, LocalTarget) else (target.upstream, target.remote_name)
 
 
 class GatewayReadiness:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from handlers.types import Analysis
 from openai_compat.errors import ModelUnavailable, NotFound, UnsupportedCapability, UnsupportedMode
@@ -33,17 +33,32 @@ class Names(Protocol):
     def analysis(self, model_id: str) -> Analysis: ...
 
 
+class Offered(Protocol):
+    """What is to be had elsewhere."""
+
+    def able(self, verbs: Verbs) -> str | None:
+        """The name of the first model of an upstream that can do one of ``verbs``, if any is known to."""
+
+
+class _Elsewhere(NamedTuple):
+    """A model that is not of this machine. Its name says all."""
+
+    model_id: str
+    mode: str | None
+    public_name: str
+
+
 class Checks:
     """Finds a request's model. What the files of a model say is asked once and kept."""
 
-    def __init__(self, catalog: Names) -> None:
+    def __init__(self, catalog: Names, offers: Offered | None = None) -> None:
         self._catalog = catalog
+        self._offers = offers
         self._analyses: dict[str, Analysis] = {}
 
     async def target(self, request: Any, verbs: Verbs) -> Target:
-        """The model that ``request`` names, else the first that can do one of ``verbs`` and whose files are there.
-
-        Raises ``NotFound`` naming ``model``.
+        """The model that ``request`` names, else the first that can do one of ``verbs``: of this machine, if its files are
+        there, or of an upstream that is known to have one that can. Raises ``NotFound`` naming ``model``.
         """
         name = request.model
         return self._catalog.resolve(name) if name is not None else await self._default(verbs)
@@ -66,6 +81,8 @@ class Checks:
                 continue
             if set(verbs) & set(analysis.capabilities):
                 return self._catalog.resolve(model_id)
+        if self._offers is not None and (name := self._offers.able(verbs)) is not None:
+            return _Elsewhere(name, None, name)
         message = f"The request names no model, and no model of this server can {_words(verbs)}."
         raise NotFound(message, param="model", code="model_not_found")
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from openai_compat.config import Upstream
+from openai_compat.config import ConfigError, Upstream
+from openai_compat.gateway.upstreams.keys import Key, KeyUnavailable
+from openai_compat.gateway.upstreams.session import tls_context
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -44,6 +46,8 @@ async def list_models(name: str, upstream: Upstream) -> Mapping[str, Listed]:
     try:
         async with asyncio.timeout(2 * _wait(upstream)), _client(openai, upstream) as client:
             return models_of(await _page(client))
+    except ConfigError:
+        raise ListingFailed("the certificates of its ca_file cannot be read") from None
     except TimeoutError:
         raise ListingFailed("it did not answer in time") from None
     except openai.APITimeoutError:
@@ -92,37 +96,26 @@ def _text(value: Any) -> str:
 @asynccontextmanager
 async def _client(openai: Any, upstream: Upstream) -> AsyncIterator[AsyncOpenAI]:
     """What the environment says of OpenAI's own service is not meant for other servers."""
-    key = ""
-    bearer = upstream.api_key_header.lower() == "authorization" and bool(key)
-    headers: dict[str, Any] = dict(upstream.headers)
-    if not bearer and not any(name.lower() == "authorization" for name in headers):
-        headers["Authorization"] = openai.Omit()
-    if key and not bearer:
-        headers[upstream.api_key_header] = key
+    try:
+        # Names in lower case, since the SDK tells "authorization" from "Authorization".
+        ours: dict[str, Any] = {name.lower(): value for name, value in (*upstream.headers.items(), *Key(upstream).headers())}
+    except KeyUnavailable as error:
+        raise ListingFailed(str(error)) from None
     client = openai.AsyncOpenAI(
-        api_key=key or "none",
+        api_key="none",
         admin_api_key="",
         base_url=upstream.base_url,
         timeout=openai.Timeout(_wait(upstream), connect=upstream.connect_timeout),
         max_retries=_RETRIES,
-        default_headers=headers,
+        default_headers={"Authorization": ours.pop("authorization", openai.Omit()), **ours},
         default_query=dict(upstream.query),
         http_client=openai.DefaultAsyncHttpxClient(
-            proxy=upstream.proxy or None, trust_env=False, follow_redirects=False, **_trust(upstream)
+            proxy=upstream.proxy or None, trust_env=False, follow_redirects=False, verify=tls_context(upstream.ca_file)
         ),
     )
-    client.organization = upstream.organization or None
-    client.project = upstream.project or None
+    client.organization = client.project = None  # those of the upstream are among the headers
     async with client:
         yield client
-
-
-def _trust(upstream: Upstream) -> dict[str, Any]:
-    if not upstream.ca_file:
-        return {}
-    import ssl
-
-    return {"verify": ssl.create_default_context(cafile=upstream.ca_file)}
 
 
 async def _page(client: AsyncOpenAI) -> bytes:

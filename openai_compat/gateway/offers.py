@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
 from typing import Protocol
@@ -91,6 +92,20 @@ class Offers:
     def listed(self, target: UpstreamTarget) -> Listed | None:
         """What the upstream said of the model, if it was asked and has it."""
         return (self._discovery.listed(target.upstream) or {}).get(target.remote_name)
+
+    def able(self, verbs: tuple[str, ...]) -> str | None:
+        """The first model of an upstream that is known to do one of ``verbs``."""
+        for name in self._of_upstreams():
+            with suppress(APIError):
+                target = self.find(name).only
+                if isinstance(target, UpstreamTarget) and set(verbs) & set(self.capabilities(target)):
+                    return name
+        return None
+
+    def capabilities(self, target: UpstreamTarget) -> tuple[str, ...]:
+        """Verbs, where they are known. What the configuration says goes before what the upstream says of itself."""
+        listed = self.listed(target)
+        return target.model.capabilities or (listed.capabilities if listed else ())
 
     # ------------------------------------------------------------ one name
 
