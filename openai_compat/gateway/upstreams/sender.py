@@ -1,0 +1,189 @@
+"""Sends requests to upstreams: one exchange, one target, one answer or a ``Failure``."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from http import HTTPStatus
+
+import aiohttp
+from yarl import URL
+
+from openai_compat.config import Upstream
+from openai_compat.errors import ShuttingDown
+from openai_compat.gateway.order import Failure, Order, UpstreamTarget
+from openai_compat.gateway.replica import Answer
+from openai_compat.gateway.spool import Body
+from openai_compat.gateway.upstreams.answer import begin
+from openai_compat.gateway.upstreams.failures import failure_of, full, redirected
+from openai_compat.gateway.upstreams.forms import rewritten_form
+from openai_compat.gateway.upstreams.headers import HeadersFor
+from openai_compat.gateway.upstreams.keys import Key, KeyUnavailable, Pairs
+from openai_compat.gateway.upstreams.plan import SendPlan
+from openai_compat.gateway.upstreams.rewrite import may_ask_usage, must_change, rewritten
+from openai_compat.gateway.upstreams.session import Data, Session, tls_context
+from openai_compat.gateway.upstreams.urls import Addresses
+
+_PIECE = 1 << 18  # larger bodies are written so, for others to have their turn between
+_PACKED = frozenset({b"content-encoding", b"content-length"})
+_SHORTEST = 6  # characters of what is worth hiding; shorter ones are parts of words
+_TELLING = ("key", "token", "secret", "auth")
+
+
+class UpstreamSender:
+    """The way to every upstream of the configuration, by its name there.
+
+    Args:
+        hold: seconds for which the status of a stream is held back.
+        ping_interval: seconds between signs of life to a client, while an upstream is silent.
+
+    Raises ``ConfigError`` where an upstream's address or certificates are none.
+    """
+
+    def __init__(self, upstreams: Mapping[str, Upstream], *, hold: float, ping_interval: float) -> None:
+        contexts: dict[str, ssl.SSLContext] = {}
+        self._lanes: dict[str, _Lane] = {}
+        for name, settings in upstreams.items():
+            if settings.ca_file not in contexts:
+                contexts[settings.ca_file] = tls_context(settings.ca_file)
+            self._lanes[name] = _Lane(name, settings, contexts[settings.ca_file], hold, ping_interval)
+
+    def send(self, order: Order, target: UpstreamTarget) -> Exchange:
+        return Exchange(self._lanes[target.upstream], order, target)
+
+    def in_flight(self, upstream: str) -> int:
+        """Requests that are there now."""
+        return self._lanes[upstream].in_flight
+
+    async def close(self) -> None:
+        for lane in self._lanes.values():
+            await lane.session.close()
+
+
+class Exchange:
+    """One request and its answer. A class, since a generator as context manager costs a request 10 µs more."""
+
+    __slots__ = ("_lane", "_order", "_response", "_target")
+
+    def __init__(self, lane: _Lane, order: Order, target: UpstreamTarget) -> None:
+        self._lane = lane
+        self._order = order
+        self._target = target
+        self._response: aiohttp.ClientResponse | None = None
+
+    async def __aenter__(self) -> Answer:
+        lane, order, target = self._lane, self._order, self._target
+        order.tally.aim(target.label, target.price)
+        lane.enter(order)
+        try:
+            self._response, plan = await lane.sent(order, target)
+            answer = await begin(self._response, plan)
+            if "Content-Encoding" in self._response.headers:  # aiohttp has undone it
+                answer.headers = [pair for pair in answer.headers if pair[0].lower() not in _PACKED]
+        except BaseException:
+            self._leave()
+            raise
+        return answer
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        """After the end of the answer the connection is in the pool already, and is not touched."""
+        self._lane.in_flight -= 1
+        if self._response is not None:
+            self._response.close()
+
+
+class _Lane:
+    """Everything about one upstream."""
+
+    def __init__(self, name: str, settings: Upstream, tls: ssl.SSLContext, hold: float, ping_interval: float) -> None:
+        self.in_flight = 0
+        self.session = Session(settings, tls)
+        self._name = name
+        self._settings = settings
+        self._hold = hold
+        self._ping_interval = ping_interval
+        self._key = Key(settings)
+        self._addresses = Addresses(settings)
+        self._headers = HeadersFor(settings)
+        self._secrets: tuple[str, ...] = ()
+        self._secrets_of: Pairs | None = None
+
+    def enter(self, order: Order) -> None:
+        if self.session.closed:
+            raise Failure("not_begun", ShuttingDown("The server is shutting down.", retry_after=1))
+        if self._settings.max_in_flight is not None and self.in_flight >= self._settings.max_in_flight:
+            raise full(self._name, order.public_name)
+        self.in_flight += 1
+
+    async def sent(self, order: Order, target: UpstreamTarget) -> tuple[aiohttp.ClientResponse, SendPlan]:
+        """The head of the answer. Raises ``Failure``, and ``APIError`` for a request that nobody would take."""
+        try:
+            key = self._key.headers()
+            body, asked_usage = await self._body(order, target)
+            response = await self._send(order, target, key, body)
+        except (aiohttp.ClientError, OSError, KeyUnavailable, ValueError) as error:
+            raise failure_of(error, self._name, order.public_name) from None
+        if HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST:
+            response.close()
+            raise redirected(self._name, order.public_name)
+        if response.connection is not None and response.connection.protocol is not None:
+            response.connection.protocol.read_timeout = None  # whoever reads the body has a cheaper one
+        return response, self._plan(order, target, key, asked_usage)
+
+    async def _send(self, order: Order, target: UpstreamTarget, key: Pairs, body: bytes | Body) -> aiohttp.ClientResponse:
+        url = self._addresses.of(order.path, order.query, target.remote_name)
+        size = len(body) if isinstance(body, bytes) else body.size
+        headers = self._headers.make(order.headers, key, order.request_id, body=size > 0)
+        if size > _PIECE or not isinstance(body, bytes):
+            headers["content-length"] = str(size)  # else it would go in chunks
+        return await self.session.send(order.method, url, headers, lambda: _data(body))
+
+    async def _body(self, order: Order, target: UpstreamTarget) -> tuple[bytes | Body, bool]:
+        """The body as it goes there, and whether it asks for usage that the client did not ask for."""
+        body, envelope, model = order.body, order.envelope, target.model
+        ask = self._settings.usage and may_ask_usage(order.path, envelope, model)
+        if not ask and not must_change(envelope, model, target.remote_name):
+            return body, False
+        if order.form is not None:
+            return await rewritten_form(body, order.headers, model, target.remote_name), False
+        if not body or not isinstance(body, bytes):
+            return body, False
+        return rewritten(body, model, target.remote_name, ask_usage=ask)
+
+    def _plan(self, order: Order, target: UpstreamTarget, key: Pairs, asked_usage: bool) -> SendPlan:
+        if key is not self._secrets_of:
+            self._secrets_of = key
+            self._secrets = _secrets(self._settings, self._key.secret, self._addresses.origin)
+        return SendPlan(
+            order=order,
+            target=target,
+            upstream=self._settings,
+            asked_usage=asked_usage,
+            echo=(target.remote_name, order.public_name) if target.remote_name != order.public_name else None,
+            hold=self._hold,
+            ping_interval=self._ping_interval,
+            secrets=self._secrets,
+        )
+
+
+def _data(body: bytes | Body) -> Data:
+    if not isinstance(body, bytes):
+        return body.pieces()
+    return body if len(body) <= _PIECE else _in_pieces(body)
+
+
+async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:
+    view = memoryview(body)
+    for start in range(0, len(body), _PIECE):
+        yield bytes(view[start : start + _PIECE])
+
+
+def _secrets(settings: Upstream, key: str, origin: URL) -> tuple[str, ...]:
+    """What an answer may not say of us, longest first: a part of one must not be taken out of another."""
+    headers = [value for name, value in settings.headers.items() if any(part in name.lower() for part in _TELLING)]
+    hosts = [str(origin), origin.raw_authority, settings.base_url.rstrip("/"), settings.base_url.partition("{model}")[0]]
+    found = {key, *headers, *hosts, settings.proxy, settings.organization, settings.project, *settings.query.values()}
+    return tuple(sorted((secret for secret in found if len(secret) >= _SHORTEST), key=len, reverse=True))
