@@ -30,21 +30,27 @@ def failure_of(error: Exception, upstream: str, model: str) -> Failure:
 def full(upstream: str, model: str) -> Failure:
     """As many requests are there already as may be."""
     logger.info("upstream '%s': max_in_flight is reached", upstream)
-    error = RateLimited(f"The provider of the model '{model}' is given no more requests at once.", retry_after=1)
+    error = RateLimited(f"The upstream of the model '{model}' is given no more requests at once.", retry_after=1)
     return Failure("rate_limited", error, retry_after=1)
 
 
 def redirected(upstream: str, model: str) -> Failure:
     """Following it could take the key elsewhere."""
     logger.warning("upstream '%s': it answers with a redirect, which is not followed; see its base_url", upstream)
-    return Failure("server_error", UpstreamError(f"The provider of the model '{model}' answered with a redirect."))
+    return Failure("server_error", UpstreamError(f"The upstream of the model '{model}' answered with a redirect."))
+
+
+def unreadable(upstream: str, model: str) -> Failure:
+    """We ask for plain answers, and unpack the usual ones all the same."""
+    logger.warning("upstream '%s': its answer is packed in a way that is not known here", upstream)
+    return Failure("server_error", UpstreamError(f"The upstream of the model '{model}' answered in an unknown encoding."))
 
 
 def _told(error: Exception, model: str) -> tuple[Failure, str]:
-    who = f"The provider of the model '{model}'"
+    who = f"The upstream of the model '{model}'"
     match error:
         case KeyUnavailable():
-            return Failure("refused", UpstreamError(f"There is no key for the provider of the model '{model}'.")), str(error)
+            return Failure("refused", UpstreamError(f"There is no key for the upstream of the model '{model}'.")), str(error)
         case aiohttp.ConnectionTimeoutError():
             slow = UpstreamTimeout(f"{who} could not be reached in time.")
             return Failure("not_begun", slow), "no connection within connect_timeout"

@@ -15,7 +15,7 @@ from openai_compat.gateway.order import Failure, Order, UpstreamTarget
 from openai_compat.gateway.replica import Answer
 from openai_compat.gateway.spool import Body
 from openai_compat.gateway.upstreams.answer import begin
-from openai_compat.gateway.upstreams.failures import failure_of, full, redirected
+from openai_compat.gateway.upstreams.failures import failure_of, full, redirected, unreadable
 from openai_compat.gateway.upstreams.forms import rewritten_form
 from openai_compat.gateway.upstreams.headers import HeadersFor
 from openai_compat.gateway.upstreams.keys import Key, KeyUnavailable, Pairs
@@ -25,7 +25,7 @@ from openai_compat.gateway.upstreams.session import Data, Session, tls_context
 from openai_compat.gateway.upstreams.urls import Addresses
 
 _PIECE = 1 << 18  # larger bodies are written so, for others to have their turn between
-_PACKED = frozenset({b"content-encoding", b"content-length"})
+_UNPACKED = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})  # by aiohttp, or else refused by it
 _SHORTEST = 6  # characters of what is worth hiding; shorter ones are parts of words
 _TELLING = ("key", "token", "secret", "auth")
 
@@ -77,13 +77,10 @@ class Exchange:
         lane.enter(order)
         try:
             self._response, plan = await lane.sent(order, target)
-            answer = await begin(self._response, plan)
-            if "Content-Encoding" in self._response.headers:  # aiohttp has undone it
-                answer.headers = [pair for pair in answer.headers if pair[0].lower() not in _PACKED]
+            return await begin(self._response, plan)
         except BaseException:
             self._leave()
             raise
-        return answer
 
     async def __aexit__(self, *_: object) -> None:
         self._leave()
@@ -129,6 +126,9 @@ class _Lane:
         if HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST:
             response.close()
             raise redirected(self._name, order.public_name)
+        if response.headers.get("Content-Encoding", "").lower() not in _UNPACKED:
+            response.close()
+            raise unreadable(self._name, order.public_name)
         if response.connection is not None and response.connection.protocol is not None:
             response.connection.protocol.read_timeout = None  # whoever reads the body has a cheaper one
         return response, self._plan(order, target, key, asked_usage)
