@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client import Counter as PrometheusCounter
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -30,13 +31,26 @@ class ModelState(Protocol):
     def waiting(self) -> int: ...
 
 
+class Used(Protocol):
+    """What one key has used of one model since the start: tokens by kind, and their cost."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def tokens(self) -> dict[str, int]: ...
+    @property
+    def cost(self) -> float: ...
+
+
 class Metrics:
     """Counters and histograms of requests, and the models' states at the moment of reading.
 
-    Labels come from closed sets (route templates, configured models, statuses): a client cannot make new series.
+    Labels come from closed sets (route templates, configured models and keys, statuses): a client cannot make new series.
     """
 
-    def __init__(self, states: Callable[[], Iterable[ModelState]] = tuple) -> None:
+    def __init__(self, states: Callable[[], Iterable[ModelState]] = tuple, used: Callable[[], Iterable[Used]] = tuple) -> None:
         self.registry = CollectorRegistry()
         labels = ("route", "status", "model")
         self._requests = PrometheusCounter("openai_compat_requests", "Requests answered.", labels, registry=self.registry)
@@ -55,7 +69,10 @@ class Metrics:
             registry=self.registry,
         )
         self.in_flight = Gauge("openai_compat_requests_in_flight", "Requests being answered.", registry=self.registry)
+        tasks = Gauge("openai_compat_event_loop_tasks", "Tasks of the gateway's event loop.", registry=self.registry)
+        tasks.set_function(_tasks)
         self.registry.register(_ModelCollector(states))
+        self.registry.register(_UsageCollector(used))
 
     def observe(self, *, route: str, status: int, model: str, duration: float, first_byte: float | None) -> None:
         """Count one answered request; times in seconds."""
@@ -63,6 +80,14 @@ class Metrics:
         self._duration.labels(route, model).observe(duration)
         if first_byte is not None:
             self._first_byte.labels(route, model).observe(first_byte)
+
+
+def _tasks() -> int:
+    """Read where the loop runs; elsewhere there is nothing to count."""
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        return 0
 
 
 class _ModelCollector(Collector):
@@ -87,3 +112,25 @@ class _ModelCollector(Collector):
             waiting.add_metric((model.model_id,), model.waiting)
         yield active
         yield waiting
+
+
+class _UsageCollector(Collector):
+    """Reads whole numbers kept elsewhere, since a counter of floats would drift."""
+
+    def __init__(self, used: Callable[[], Iterable[Used]]) -> None:
+        self._used = used
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        used = tuple(self._used())
+        tokens = CounterMetricFamily(
+            "openai_compat_tokens",
+            "Tokens used. Those cached are among the prompt's, those estimated among the prompt's and the completion's.",
+            labels=("model", "kind", "key"),
+        )
+        cost = CounterMetricFamily("openai_compat_cost", "Cost, in the currency of the prices.", labels=("model", "key"))
+        for one in used:
+            for kind, count in one.tokens.items():
+                tokens.add_metric((one.model, kind, one.key), count)
+            cost.add_metric((one.model, one.key), one.cost)
+        yield tokens
+        yield cost

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -205,6 +206,11 @@ def test_the_metrics_count_by_template_status_and_model(client, metrics) -> None
     assert 'openai_compat_request_duration_seconds_count{model="b",route="/models/{name}"} 1.0' in text
     assert 'openai_compat_first_byte_seconds_count{model="a",route="/models/{name}"} 2.0' in text
     assert "openai_compat_requests_in_flight 1.0" in text
+
+
+def test_the_metrics_count_the_tasks_of_the_loop(client) -> None:
+    (tasks,) = re.findall(r"^openai_compat_event_loop_tasks (\d+)", client.get("/metrics").text, re.MULTILINE)
+    assert int(tasks) >= 1
 
 
 def test_the_metrics_show_the_models(client) -> None:
