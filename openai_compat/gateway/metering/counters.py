@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -61,12 +62,15 @@ class Counters:
 
     def __init__(self) -> None:
         self.since_start: Table = {}
+        self.news = asyncio.Event()
+        """Set while there is something to write."""
         self._unwritten: Table = {}
 
     def book(self, key_id: str, label: str, now: float, sums: Sums) -> None:
         """Count at ``now``, in Unix seconds."""
         added(self.since_start, Place(key_id, label), sums)
         added(self._unwritten, Place(key_id, label, int(now // HOUR)), sums)
+        self.news.set()
 
     @property
     def unwritten(self) -> Iterable[tuple[Place, Sums]]:
@@ -75,11 +79,14 @@ class Counters:
     def take(self) -> Table:
         """What is to be written; whoever cannot write it gives it back."""
         taken, self._unwritten = self._unwritten, {}
+        self.news.clear()
         return taken
 
     def give_back(self, table: Table) -> None:
         for place, sums in table.items():
             added(self._unwritten, place, sums)
+        if table:
+            self.news.set()
 
 
 def added(table: Table, place: Place, sums: Sums) -> None:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 from openai_compat.config import Metering
 from openai_compat.gateway.metering import estimate
-from openai_compat.gateway.metering.cost import Counts, rates_of
-from openai_compat.gateway.metering.counters import Counters, Sums
+from openai_compat.gateway.metering.cost import Counts, amount, rates_of
+from openai_compat.gateway.metering.counters import HOUR, Counters, Sums, Table
 from openai_compat.gateway.metering.limits import Allowance, Hold
 from openai_compat.gateway.metering.tally import Tally
 from openai_compat.gateway.order import Choice, Envelope
 from openai_compat.gateway.spool import Body
 
 Clock = Callable[[], float]
+
+
+class Used(NamedTuple):
+    """What one key has used of one model."""
+
+    key: str
+    model: str
+    tokens: dict[str, int]
+    cost: float
 
 
 class Ledger:
@@ -58,6 +68,19 @@ class Ledger:
         if found is None:
             found = self._allowances[key_id] = Allowance(self._limits)
         return found
+
+    def recall(self, table: Table) -> None:
+        """Count what earlier servers did; ``table`` is in the order of its hours, of which each is taken for its end."""
+        now = self._clock()
+        for place, sums in table.items():
+            when = min(now, (place.hour + 1) * HOUR - 1)
+            self.allowance(place.key_id).recall(when, tokens=sums.tokens, cost=sums.cost)
+
+    def used(self) -> Iterator[Used]:
+        """Since the start, for metrics."""
+        for place, sums in self.counters.since_start.items():
+            tokens = {name: getattr(sums, name) for name in ("prompt", "cached", "completion", "estimated")}
+            yield Used(key=place.key_id, model=place.label, tokens=tokens, cost=amount(sums.cost))
 
     def booked(self, tally: Tally, label: str, sums: Sums) -> None:
         self.counters.book(tally.key_id, label, self._clock(), sums)

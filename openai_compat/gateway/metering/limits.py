@@ -24,12 +24,12 @@ class Hold(Struct, frozen=True, kw_only=True):
 
 
 class _Limit:
-    def __init__(self, window: Window, most: int, name: str, *, of_cost: bool = False, quota: bool = True) -> None:
+    def __init__(self, window: Window, most: int, name: str, *, of_cost: bool = False, daily: bool = True) -> None:
         self.window = window
         self.most = most
         self.of_cost = of_cost
         self._name = name
-        self._quota = quota
+        self.daily = daily
 
     def check(self, now: float, wanted: int) -> None:
         """Raises ``RateLimited``."""
@@ -37,7 +37,7 @@ class _Limit:
         if used + wanted <= self.most:
             return
         wait = self.window.wait(now, used + wanted - self.most)
-        code = "insufficient_quota" if self._quota else "rate_limit_exceeded"
+        code = "insufficient_quota" if self.daily else "rate_limit_exceeded"
         facts = f"{self._name}: limit {self._shown(self.most)}, used {self._shown(used)}, requested {self._shown(wanted)}."
         if math.isinf(wait):
             raise RateLimited(f"The request is too large for this key's {facts}", code=code, retry=False)
@@ -54,7 +54,7 @@ class Allowance:
     def __init__(self, limits: Metering) -> None:
         self._limits: list[_Limit] = []
         if limits.tokens_per_minute is not None:
-            self._limits.append(_Limit(Window(step=1, steps=60), limits.tokens_per_minute, "tokens per minute", quota=False))
+            self._limits.append(_Limit(Window(step=1, steps=60), limits.tokens_per_minute, "tokens per minute", daily=False))
         if limits.tokens_per_day is not None:
             self._limits.append(_Limit(_a_day(), limits.tokens_per_day, "tokens per day"))
         if limits.cost_per_day is not None:
@@ -73,8 +73,8 @@ class Allowance:
             limit.window.correct(slot, now, cost - hold.cost if limit.of_cost else tokens - hold.tokens)
 
     def recall(self, when: float, *, tokens: int, cost: int) -> None:
-        """What an earlier process has counted, oldest first."""
-        for limit in self._limits:
+        """What was counted before, by the hour, oldest first: of no use to a limit of minutes."""
+        for limit in (limit for limit in self._limits if limit.daily):
             limit.window.add(when, cost if limit.of_cost else tokens)
 
     def used(self, now: float) -> tuple[int, ...]:

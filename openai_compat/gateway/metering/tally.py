@@ -12,6 +12,7 @@ from openai_compat.gateway.metering.counters import Sums
 
 OnUsage = Callable[[Counts | None], None]
 _FREE = Price()
+_MOST = 1 << 40
 
 
 class Guess(Protocol):
@@ -41,7 +42,7 @@ class Tally:
     """
 
     __slots__ = (
-        "_book", "_bytes", "_counts", "_guess", "_guesses", "_over", "_price", "_reported", "_waits", "hold", "key_id", "label",
+        "_book", "_bytes", "_counts", "_failed", "_guess", "_over", "_price", "_reported", "_waits", "hold", "key_id", "label",
         "used_cost", "used_tokens",
     )  # fmt: skip
 
@@ -58,7 +59,7 @@ class Tally:
         self._bytes = 0
         self._waits = 0
         self._reported = False
-        self._guesses = False
+        self._failed = False
         self._over = False
 
     def aim(self, label: str, price: Price) -> None:
@@ -76,7 +77,7 @@ class Tally:
         return partial(self._report, self.label, self._price)
 
     def used(self, prompt: int, completion: int, cached: int = 0) -> None:
-        self._counts = Counts(prompt, completion, cached)
+        self._counts = Counts(_sane(prompt), _sane(completion), _sane(cached))
 
     def passed(self, size: int) -> None:
         self._bytes += size
@@ -85,7 +86,7 @@ class Tally:
         """``failed``: the last target said no, so what it did not count is nothing. A second time changes nothing."""
         if not self._over:
             self._over = True
-            self._guesses = not failed
+            self._failed = failed
             self._settle()
 
     def _report(self, label: str, price: Price, counts: Counts | None) -> None:
@@ -104,16 +105,23 @@ class Tally:
         self._book.settled(self)
 
     def _finish(self) -> None:
-        """Count the request itself, for the target that was tried last."""
+        """Count the request itself, for the target that was tried last, unless that has refused it."""
         counts, estimated = self._counts, False
-        if counts is None and not self._reported and self._guesses and self._guess is not None:
+        if counts is None and not self._reported and not self._failed and self._guess is not None:
             counts, estimated = self._guess(self._bytes), True
-        self._count(self.label, self._price, counts or Counts(), requests=1, estimated=estimated)
+        self._count(self.label, self._price, counts or Counts(), requests=0 if self._failed else 1, estimated=estimated)
 
     def _count(self, label: str, price: Price, counts: Counts, *, requests: int, estimated: bool) -> None:
         rates = rates_of(price)
+        if not (requests or counts.prompt or counts.completion):
+            return
         sums = Sums(requests=requests)
         sums.count(counts, rates.of(counts) + requests * rates.request, estimated=estimated)
         self.used_tokens += sums.tokens
         self.used_cost += sums.cost
         self._book.booked(self, label, sums)
+
+
+def _sane(count: int) -> int:
+    """Upstreams say what they like, and a sum must stay one."""
+    return min(max(count, 0), _MOST)

@@ -2,7 +2,8 @@
 
 ``objects`` holds whatever has an id: ``kind`` says what it is, ``body`` is its Struct as JSON (which gets new fields with
 defaults only, so that old rows can be read), ``number`` the order in which they were made. ``media`` has a row for each file
-of the folder. Times are Unix seconds; without ``expires`` a row stays.
+of the folder. Times are Unix seconds; without ``expires`` a row stays. ``usage`` has a row for each key, model and hour (of the
+epoch) in which something was used: tokens, and a cost in whole units of the currency with the rest in its 10¹²th parts.
 """
 
 from __future__ import annotations
@@ -36,5 +37,23 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE INDEX media_of_object ON media (object)",
         "CREATE INDEX media_by_expiry ON media (expires)",
+    ),
+    (
+        """
+        CREATE TABLE usage (
+            key_id TEXT NOT NULL,
+            model TEXT NOT NULL,
+            hour INTEGER NOT NULL,
+            requests INTEGER NOT NULL,
+            prompt INTEGER NOT NULL,
+            cached INTEGER NOT NULL,
+            completion INTEGER NOT NULL,
+            estimated INTEGER NOT NULL,
+            cost INTEGER NOT NULL,
+            cost_rest INTEGER NOT NULL,
+            PRIMARY KEY (key_id, model, hour)
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX usage_by_hour ON usage (hour)",
     ),
 )

@@ -30,6 +30,11 @@ class Store:
     def objects(self, kind: str) -> Objects:
         return Objects(self._database, kind)
 
+    @property
+    def database(self) -> Database:
+        """For what has a table of its own."""
+        return self._database
+
     async def close(self) -> None:
         await self._database.close()
         await asyncio.to_thread(self._place.close)

@@ -1,0 +1,36 @@
+"""What the asking key has used."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+from litestar import Controller, Request, get
+from litestar.di import NamedDependency
+from msgspec import Struct
+
+from openai_compat.http.openapi import documented
+from schemas.form import decode_form
+from schemas.usage import UsageList, UsageQuery
+
+
+@runtime_checkable
+class UsageReader(Protocol):
+    """What ``/v1/usage`` asks."""
+
+    async def usage(self, key_id: str, query: UsageQuery) -> UsageList:
+        """What this key has used; everything where the server has no keys."""
+
+
+class UsageController(Controller):
+    path = "/v1/usage"
+    tags = ("Usage",)
+
+    @get(operation_class=documented(None, UsageList))
+    async def usage(self, request: Request[Any, Any, Any], usage_reader: NamedDependency[UsageReader]) -> UsageList:
+        """What this key has used, by day and model, the newest day first. Of other keys nothing is shown."""
+        query = decode_form(_Query(fields=request.query_params.dict()), UsageQuery)
+        return await usage_reader.usage(str(request.scope["state"].get("key_id", "")), query)
+
+
+class _Query(Struct, frozen=True):
+    fields: dict[str, list[str]]
