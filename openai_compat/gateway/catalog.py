@@ -189,7 +189,7 @@ def _examine(model_id: str, model: Model, path: Path, signature: Signature) -> _
         return _Known(signature=signature, spec=spec, refusal=_refusal(model_id, problems))
     if model.command:
         spec = _spec(model_id, model, path, KIND)
-        return _Known(signature=signature, spec=spec, analysis=analyze_engine(model, spec.path))
+        return _Known(signature=signature, spec=spec, analysis=analyze_engine(model))
     try:
         if spec.kind == "auto":
             spec = _spec(model_id, model, path, registry.detect(spec.path))

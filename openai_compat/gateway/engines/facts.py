@@ -6,15 +6,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
-from handlers.types import Analysis, Verb
+from handlers.types import VERBS, Analysis
 from openai_compat.config import Model
-from openai_compat.gateway.engines.recipe import PATH
 
 KIND = "command"
 _WEIGHTS = (".bin", ".gguf", ".onnx", ".pt", ".safetensors")
-_VERBS: tuple[Verb, ...] = get_args(Verb)
 
 
 def has_program(model: Model) -> bool:
@@ -22,24 +19,23 @@ def has_program(model: Model) -> bool:
     return shutil.which(model.command[0], path=model.environment.get("PATH") or os.environ.get("PATH")) is not None
 
 
-def analyze_engine(model: Model, path: str) -> Analysis:
-    """``path`` is that of its files, where it has a source. What it can do is as configured; modes are none of its business."""
+def analyze_engine(model: Model) -> Analysis:
+    """What it can do is as configured. It has no modes: those are our handlers' business."""
     return Analysis(
         architecture=KIND,
         parameters=0,
         dtype="",
         bytes_per_dtype={},
-        load_bytes=sum(_sizes(model, path)),
+        load_bytes=sum(_sizes(model)),
         context_length=model.engine.context_length or model.context_length,
-        capabilities=tuple(verb for verb in _VERBS if verb in model.engine.capabilities),
+        capabilities=tuple(verb for verb in VERBS if verb in model.engine.capabilities),
         weight_format="",
     )
 
 
-def _sizes(model: Model, path: str) -> Iterator[int]:
+def _sizes(model: Model) -> Iterator[int]:
     """Bytes of the weights that the command names: the least that it will take, as far as anybody can tell."""
-    named = [part.replace(PATH, path) for part in model.command[1:]]
-    for file in {Path(part.partition("=")[2] or part) for part in named if os.sep in part}:
+    for file in {Path(part.partition("=")[2] or part) for part in model.command[1:] if os.sep in part}:
         if file.is_file() and file.suffix in _WEIGHTS:
             yield file.stat().st_size
         elif file.is_dir():

@@ -9,13 +9,14 @@ import secrets
 from collections.abc import Callable, Mapping
 
 from handlers.types import ModelSpec
-from openai_compat.config import Config, Model
+from openai_compat.config import Config, Model, Upstream
 from openai_compat.errors import ModelUnavailable, ShuttingDown
 from openai_compat.gateway.engines.ports import Ports
 from openai_compat.gateway.engines.process import EngineProcess
 from openai_compat.gateway.engines.recipe import as_upstream, write_recipe
 from openai_compat.gateway.engines.worker import EngineWorker
 from openai_compat.gateway.launcher import Launcher, Worker
+from openai_compat.gateway.upstreams.sender import UpstreamSender
 from openai_compat.protocol import Status
 
 logger = logging.getLogger(__name__)
@@ -57,16 +58,22 @@ class EngineLauncher:
     async def _start(self, model: Model, spec: ModelSpec, listener: Callable[[Status], None]) -> EngineWorker:
         port = self._ports.take()
         recipe = write_recipe(spec, model, os.environ, port, secrets.token_urlsafe(32))
+        engine = as_upstream(self._config, model, recipe)
         try:
+            sender = await asyncio.to_thread(self._sender, spec.id, engine)
             process = await EngineProcess.start(recipe)
-        except OSError:
+        except BaseException:
             self._ports.give_back(port)
             raise
         logger.debug("the engine of %s is process %d, on port %d", spec.id, process.pid, port)
-        engine = as_upstream(self._config, model, recipe)
-        worker = EngineWorker(process, recipe, model.engine, engine, self._config.workers.heartbeat, listener)
+        worker = EngineWorker(process, recipe, model.engine, engine, sender, self._config.workers.heartbeat, listener)
         self._engines[worker] = asyncio.create_task(self._forget_when_gone(worker, port))
         return worker
+
+    def _sender(self, model_id: str, engine: Upstream) -> UpstreamSender:
+        """It reads certificates, which takes a while."""
+        server = self._config.server
+        return UpstreamSender({model_id: engine}, hold=server.first_byte_timeout, ping_interval=server.ping_interval)
 
     async def _forget_when_gone(self, worker: EngineWorker, port: int) -> None:
         await worker.gone.wait()

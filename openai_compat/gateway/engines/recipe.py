@@ -13,8 +13,7 @@ from openai_compat.config import Config, Model, Upstream, UpstreamModel
 from openai_compat.gateway.engines.ports import HOST
 
 KEY_VARIABLE = "OPENAI_COMPAT_ENGINE_KEY"
-PATH = "{path}"
-_PLACEHOLDER = re.compile(r"\{(port|host|model|path|key|key_sha256)\}")
+_PLACEHOLDER = re.compile(r"(?<!\{)\{(port|host|model|key|key_sha256)\}(?!\})")
 # What programs need to run and to find libraries, devices and caches. No key of the gateway's is among it.
 _KEPT = frozenset(
     {
@@ -44,7 +43,6 @@ def write_recipe(spec: ModelSpec, model: Model, environment: Mapping[str, str], 
         "port": str(port),
         "host": HOST,
         "model": model.engine.name or spec.id,
-        "path": spec.path,
         "key": key,
         "key_sha256": hashlib.sha256(key.encode()).hexdigest(),
     }

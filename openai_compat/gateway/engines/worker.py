@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from openai_compat import errors
 from openai_compat.config import Engine, Upstream
@@ -15,13 +16,16 @@ from openai_compat.gateway.engines.health import Health
 from openai_compat.gateway.engines.process import EngineProcess, MemoryGauge
 from openai_compat.gateway.engines.recipe import Recipe
 from openai_compat.gateway.engines.replica import NoReplica
+from openai_compat.gateway.order import Order, UpstreamTarget
+from openai_compat.gateway.replica import Answer
+from openai_compat.gateway.upstreams.sender import UpstreamSender
 from openai_compat.protocol import Heartbeat, Progress, Ready, Status
 
 logger = logging.getLogger(__name__)
 
 
 class EngineWorker:
-    """``heartbeat`` is how often its memory is looked at, in seconds; ``engine`` is how it is spoken to."""
+    """``heartbeat`` is how often its memory is looked at, in seconds; ``engine`` is how it is spoken to, by ``sender``."""
 
     def __init__(
         self,
@@ -29,6 +33,7 @@ class EngineWorker:
         recipe: Recipe,
         settings: Engine,
         engine: Upstream,
+        sender: UpstreamSender,
         heartbeat: float,
         listener: Callable[[Status], None],
     ) -> None:
@@ -37,6 +42,7 @@ class EngineWorker:
         self.gone = asyncio.Event()
         self._model_id = recipe.model_id
         self._process = process
+        self._sender = sender
         self._grace = settings.stop_grace
         self._heartbeat = heartbeat
         self._listener = listener
@@ -47,6 +53,12 @@ class EngineWorker:
         self._ready: asyncio.Future[Ready] = loop.create_future()
         self._living = loop.create_task(self._live(settings.capabilities))
         self._watching = loop.create_task(self._watch())
+
+    def exchange(self, order: Order) -> AbstractAsyncContextManager[Answer]:
+        """As a ``Sender`` has it. Only for who holds a lease."""
+        (model,) = self.engine.models.values()
+        target = UpstreamTarget(upstream=self._model_id, model=model, remote_name=model.name, label=self._model_id)
+        return self._sender.send(order, target)
 
     async def ready(self) -> Ready:
         return await asyncio.shield(self._ready)
@@ -84,6 +96,7 @@ class EngineWorker:
         self._living.cancel()
         await asyncio.wait({self._living})
         self._tell(status)
+        await self._sender.close()
         self.gone.set()
 
     def _tell(self, status: int) -> None:

@@ -36,6 +36,7 @@ class Yard:
     """A pool, and what its engines wrote down of themselves."""
 
     def __init__(self, config: Config, host: int, log: Path) -> None:
+        self.config = config
         self.log = log
         self.pool = Pool(config, Catalog(config), EngineLauncher(config, Supervisor(config)), limits={"host": host})
 
