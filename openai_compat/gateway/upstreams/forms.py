@@ -92,6 +92,7 @@ class _Writer:
         self._mark = b"--" + boundary.encode()
         self._changes = changes
         self._there: set[str] = set()
+        self._replaced: set[str] = set()
         self._silent = False  # whether the data of the part that is read now is left out
         self._parser = PushMultipartParser(
             boundary, max_header_size=MAX_HEADER, max_header_count=MAX_HEADERS, max_segment_count=MAX_PARTS,
@@ -113,9 +114,9 @@ class _Writer:
     def end(self) -> bytes:
         """What is added, and the end. Raises ``MultipartError`` where the form was not complete."""
         self._parser.close()
-        added = [(name, value) for name, value in self._changes.set.items() if name not in self._there]
+        added = [(name, value) for name, value in self._changes.set.items() if name not in self._replaced]
         for name, values in self._changes.default.items():
-            if _bare(name) not in self._there:
+            if _bare(name) not in self._there | self._replaced:
                 added += [(name, value) for value in values]
         return b"".join(self._field(name, value) for name, value in added) + self._mark + b"--\r\n"
 
@@ -125,8 +126,8 @@ class _Writer:
         changes = self._changes
         self._silent = True
         if part.filename is None and name in changes.set:
-            if name not in self._there:
-                self._there.add(name)
+            if name not in self._replaced:
+                self._replaced.add(name)
                 yield self._field(name, changes.set[name])
             return
         if name in changes.drop or _bare(name) in changes.drop:
