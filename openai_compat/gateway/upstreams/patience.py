@@ -1,0 +1,138 @@
+"""Reading what an upstream sends, as long as it sends anything worth waiting for.
+
+There is one timer for a stream, which looks now and then at how long it has been silent; setting one for every read would cost
+more than everything else that is done to a chunk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Any
+
+import aiohttp
+
+from openai_compat.gateway.upstreams.errors import lost, too_late
+
+COMMENTS = 5
+"""Comments alone (``: ping``) keep a stream alive this many times as long as silence would."""
+_FAREWELL = 0.25  # seconds that a connection has to end its answer after the answer's last event, to be used again
+_LEAST_PAUSE = 0.001
+
+
+class Patience:
+    """Reads of one answer. Only the time in which somebody waits counts: a client that is slow to take what
+    came costs the upstream nothing.
+
+    Args:
+        first: seconds until the first event.
+        idle: seconds between events.
+        deadline: on the monotonic clock, for everything.
+    """
+
+    __slots__ = (
+        "_began", "_cancelling", "_content", "_deadline", "_event_at", "_idle", "_life_at", "_limit", "_pause", "_said_at",
+        "_task", "_timer", "_waited", "_woken",
+    )  # fmt: skip
+
+    def __init__(self, content: aiohttp.StreamReader, *, first: float, idle: float, deadline: float) -> None:
+        self._content = content
+        self._limit = first
+        self._idle = idle
+        self._deadline = deadline
+        self._pause = 0.0
+        # Seconds of waiting so far, and where on this scale an event, a comment, and anything for the client came.
+        self._waited = self._event_at = self._life_at = self._said_at = 0.0
+        self._began = 0.0
+        self._task: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._cancelling = 0
+        self._woken = False
+
+    def pause_for(self, seconds: float) -> None:
+        """From now on ``read`` comes back after so many seconds without a byte for the client; never if 0."""
+        self._pause = seconds
+        self._said_at = self._waited
+        self.close()
+
+    def event(self) -> None:
+        """A whole event came, and goes to the client."""
+        self._event_at = self._life_at = self._said_at = self._waited
+        self._limit = self._idle
+
+    def comment(self) -> None:
+        """Something came that says only that the upstream lives."""
+        self._life_at = self._said_at = self._waited
+
+    async def read(self) -> bytes | None:
+        """What is there; empty at the end, None after a pause.
+
+        Raises ``Failure`` when the upstream breaks off or falls silent.
+        """
+        self._began = time.monotonic()
+        self._task = task = asyncio.current_task()
+        if self._timer is None:
+            self._arm()
+        try:
+            return await self._content.readany()
+        except asyncio.CancelledError:
+            if not self._woken or task is None or task.uncancel() > self._cancelling:
+                raise
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:
+            raise (too_late("The model's provider fell silent.") if isinstance(error, TimeoutError) else lost()) from error
+        finally:
+            self._task = None
+            self._waited += time.monotonic() - self._began
+        self._after_pause()
+        return None
+
+    async def rest(self) -> None:
+        """After the last event: let the connection come to its end, if it does at once."""
+        self.close()
+        with contextlib.suppress(aiohttp.ClientError, OSError, RuntimeError):
+            async with asyncio.timeout(_FAREWELL):
+                while not self._content.at_eof():
+                    await self._content.readany()
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _after_pause(self) -> None:
+        self._woken = False
+        if self._is_late():
+            raise too_late("The model's provider fell silent.")
+        self._said_at = self._waited
+
+    def _is_late(self) -> bool:
+        return self._left(self._waited) <= _LEAST_PAUSE
+
+    def _left(self, waited: float) -> float:
+        """Seconds until there is no use in waiting any longer."""
+        return min(
+            self._life_at + self._limit - waited,
+            self._event_at + self._limit * COMMENTS - waited,
+            self._deadline - time.monotonic(),
+        )
+
+    def _arm(self) -> None:
+        waited = self._waited + (time.monotonic() - self._began)
+        due = self._left(waited)
+        if self._pause:
+            due = min(due, self._said_at + self._pause - waited)
+        self._timer = asyncio.get_running_loop().call_later(max(due, _LEAST_PAUSE), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._task is None:
+            return  # nobody waits; the next read sets the timer
+        waited = self._waited + (time.monotonic() - self._began)
+        silent = self._pause and self._said_at + self._pause - waited <= _LEAST_PAUSE
+        if silent or self._left(waited) <= _LEAST_PAUSE:
+            self._woken = True
+            self._cancelling = self._task.cancelling()
+            self._task.cancel()
+        else:
+            self._arm()
