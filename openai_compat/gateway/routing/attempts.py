@@ -104,7 +104,7 @@ class Attempts:
                 self._left.remove(candidate)
                 self._failures.append(left_alone(self._order.public_name, seconds))
             elif seconds := circuit.aside_for():
-                candidate.ready_at = self._clock() + seconds
+                candidate.ready_at = self._clock() + seconds + self._pause(1)
                 self._failures.append(aside(self._order.public_name, seconds))
 
     def next(self) -> Step | None:
@@ -119,9 +119,9 @@ class Attempts:
         return self._take(candidate, wait)
 
     def other(self) -> Candidate | None:
-        """Who may be asked beside the one that is asked: another target, without a wait."""
+        """Who may be asked beside the one that is asked: a target that was not asked yet, without a wait."""
         candidate = self._soonest()
-        if candidate is None or candidate.ready_at > self._clock():
+        if candidate is None or candidate.tries or candidate.ready_at > self._clock():
             return None
         return self._take(candidate, 0.0).candidate
 

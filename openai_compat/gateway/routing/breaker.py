@@ -70,13 +70,14 @@ class Circuit:
         """It has said itself when it wants to be asked again, which is no failure."""
         self._aside = max(self._aside, self._clock() + min(seconds, _LONGEST_ASIDE))
 
-    def succeeded(self, ticket: int) -> None:
+    def succeeded(self, ticket: int) -> int:
+        """Returns a ticket for what may still be said."""
         if ticket != self._generation:
-            return
+            return ticket
         self._failures = 0
         if self._state == "half_open" and self._settings is not None:
-            self._pause = self._settings.pause
             self._change("closed")
+        return self._generation
 
     def failed(self, ticket: int) -> None:
         if ticket != self._generation or self._settings is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from random import Random
@@ -20,7 +19,6 @@ from openai_compat.gateway.routing.standing import Standings, TargetState
 from openai_compat.gateway.routing.sticky import sticky_key
 from openai_compat.gateway.routing.trial import Trial
 
-logger = logging.getLogger(__name__)
 _UNKNOWN = Model()
 _LOCAL_RETRIES = 1  # after a worker could not be reached: the pool starts another one
 

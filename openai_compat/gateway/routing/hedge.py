@@ -39,8 +39,9 @@ class Contestant:
         """Nobody wants it any more. Returns when nothing is left of it."""
         self._task.cancel()
         await asyncio.wait([self._task])
-        if not self._task.cancelled():
-            self._task.exception()
+        for outcome in (self.began, self._task):
+            if outcome.done() and not outcome.cancelled():
+                outcome.exception()  # looked at, so that asyncio does not report it as lost
 
     async def _left_with(self, error: BaseException) -> None:
         """What the try makes of ``error`` is raised, unless it is the error itself, which is on its way already."""
@@ -55,8 +56,11 @@ class Contestant:
             async with trial as answer:
                 self.began.set_result(answer)
                 await self._leaving
+        except asyncio.CancelledError:
+            self.began.cancel()
+            raise
         except BaseException as error:
-            if self.began.done() or isinstance(error, asyncio.CancelledError):
+            if self.began.done():
                 raise
             self.began.set_exception(error)
 
@@ -69,6 +73,7 @@ class Race:
         self._begin = begin
         self._after = after
         self._running: list[Contestant] = []
+        self._hedges = True
         self.latest: Candidate | None = None
 
     async def run(self) -> Contestant:
@@ -95,13 +100,20 @@ class Race:
 
     async def _watch(self) -> bool:
         """Wait until something happens; False where nothing did for so long that another one should be asked."""
-        patience = self._after if len(self._running) == 1 else None
+        patience = self._after if self._hedges and len(self._running) == 1 else None
         began = [contestant.began for contestant in self._running]
         done, _ = await asyncio.wait(began, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-        if not done and (other := self._attempts.other()) is not None:
-            other.standing.hedges += 1
-            self._enter(other)
+        if not done:
+            self._hedge()
         return bool(done)
+
+    def _hedge(self) -> None:
+        other = self._attempts.other()
+        if other is None:
+            self._hedges = False
+            return
+        other.standing.hedges += 1
+        self._enter(other)
 
     def _settle(self, happened: bool) -> Contestant | None:
         """The one that has begun, if any; those that failed are out. Raises what is no failure of a target."""

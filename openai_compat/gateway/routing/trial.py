@@ -33,19 +33,18 @@ class Trial:
         if ticket is None:
             standing.failures["open"] += 1
             raise left_alone(self._order.public_name, standing.circuit.left_alone_for())
-        self._ticket = ticket
         standing.in_flight += 1
         try:
             exchange = self._sender.send(self._order, self._target)
             answer = await exchange.__aenter__()
         except BaseException as error:
             standing.in_flight -= 1
-            self._record(error)
+            self._record(ticket, error)
             raise
         self._exchange = exchange
         standing.begun += 1
-        if standing.circuit.state != "closed":
-            standing.circuit.succeeded(ticket)
+        # The end of an answer tells more than its beginning, but a target that is tried again is not to wait so long.
+        self._ticket = ticket if standing.circuit.state == "closed" else standing.circuit.succeeded(ticket)
         return answer
 
     async def __aexit__(
@@ -63,9 +62,9 @@ class Trial:
             standing.broke(self._ticket)
         await exchange.__aexit__(kind, error, trace)
 
-    def _record(self, error: BaseException) -> None:
+    def _record(self, ticket: int, error: BaseException) -> None:
         """A client that left, a deadline and a request that is wrong in itself say nothing of the target."""
         if isinstance(error, Failure):
-            self._standing.failed(self._ticket, error)
+            self._standing.failed(ticket, error)
         else:
-            self._standing.circuit.dropped(self._ticket)
+            self._standing.circuit.dropped(ticket)
