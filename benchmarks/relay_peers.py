@@ -31,7 +31,7 @@ import uvloop
 from msgspec import Struct, structs
 from support.asking import Latencies, Question, Unanswered, at_rate, client, in_turn, quantile
 from support.peers import Peer, base_of, litellm, mock_upstream, nginx, ours, portkey
-from support.processor import processor_seconds
+from support.watching import processor_seconds
 
 STREAM: dict[str, Any] = {"stream": True}
 COUNTED: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}

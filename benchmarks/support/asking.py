@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import aiohttp
@@ -12,6 +13,7 @@ from msgspec import Struct
 
 PATH = "/chat/completions"
 Latencies = list[float]
+Sent = AbstractAsyncContextManager[aiohttp.ClientResponse]
 Once = Callable[[], Awaitable[None]]
 
 
@@ -26,13 +28,16 @@ class Question(Struct, frozen=True):
     headers: Mapping[str, str] = {}
     fields: Mapping[str, Any] = {}
 
-    def asked(self, session: aiohttp.ClientSession) -> Once:
-        """Ask once, and see that the answer is a whole one."""
+    def sent(self, session: aiohttp.ClientSession) -> Sent:
         body = {"model": "mock", "messages": [{"role": "user", "content": "Say hello twenty times, please."}], **self.fields}
-        end = b"data: [DONE]\n\n" if body.get("stream") else b"}"
+        return session.post(self.base + PATH, json=body, headers=dict(self.headers))
+
+    def asked(self, session: aiohttp.ClientSession) -> Once:
+        """Asks once, and sees that the answer is a whole one."""
+        end = b"data: [DONE]\n\n" if self.fields.get("stream") else b"}"
 
         async def ask() -> None:
-            async with session.post(self.base + PATH, json=body, headers=dict(self.headers)) as answer:
+            async with self.sent(session) as answer:
                 payload = await answer.read()
                 if answer.status != 200 or not payload.endswith(end):
                     raise Unanswered(f"status {answer.status}, {payload[:200]!r} … {payload[-40:]!r}")

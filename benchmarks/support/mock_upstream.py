@@ -24,6 +24,7 @@ JSON, EVENTS = b"application/json", b"text/event-stream"
 PACE = 0.001
 FLAP = 5.0  # seconds that /flapping is well, and then ill
 CHUNKS = 100
+LONG = 50_000
 NAMES = {"id": "chatcmpl-mock", "created": 1, "model": "mock"}
 USAGE = {"prompt_tokens": 5, "completion_tokens": 20, "total_tokens": 25}
 WHOLE = json.dumps(
@@ -100,9 +101,18 @@ async def at_once(send: Send, body: bytes) -> None:
 
 
 async def idle(send: Send, body: bytes) -> None:
-    await start(send, EVENTS)
-    await write(send, FIRST)
+    if streamed(body):
+        await start(send, EVENTS)
+        await write(send, FIRST)
     await asyncio.sleep(3600)
+
+
+async def long(send: Send, body: bytes) -> None:
+    """More than all buffers on the way can hold; ends where the reader is too slow or has gone."""
+    await start(send, EVENTS)
+    for _ in range(LONG):
+        await write(send, MIDDLE)
+    await write(send, DONE, more=False)
 
 
 async def cut(send: Send, body: bytes) -> None:
@@ -132,7 +142,7 @@ async def flapping(send: Send, body: bytes) -> None:
     await (error if int(time.monotonic() / FLAP) % 2 else at_once)(send, body)
 
 
-ACTS: dict[str, Act] = {act.__name__: act for act in (idle, cut, garbage, empty, error, busy, flapping)}
+ACTS: dict[str, Act] = {act.__name__: act for act in (idle, long, cut, garbage, empty, error, busy, flapping)}
 
 
 async def app(scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]], send: Send) -> None:

@@ -1,4 +1,4 @@
-"""The gateways that ours is measured beside, each as its own documentation starts it, all on one core."""
+"""Gateways to be measured: ours as users start it, and others as their own documentation does, each on one core."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from openai_compat.auth import hash_key
 
 COMMAND = Path(sys.executable).with_name("openai-compat")
 KEY = "sk-benchmark-0123456789abcdef"
+WITH_KEY = {"authorization": f"Bearer {KEY}"}
 PATIENCE = 120.0
 NGINX = """
 daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/errors;
@@ -118,18 +119,23 @@ def mock_upstream(core: int, chunks: int) -> Iterator[int]:
 
 
 @contextmanager
-def ours(upstream: int, core: int, *, metered: bool) -> Iterator[Peer]:
-    """The installed command. ``metered``: with a key, limits, and usage asked of the upstream; else bytes just pass."""
+def gateway(config: str, core: int) -> Iterator[tuple[int, int]]:
+    """The installed command with this configuration: its process id, and its port."""
     port = free_port()
-    headers = {"authorization": f"Bearer {KEY}"} if metered else {}
-    text = OURS.format(base=base_of(upstream), usage="true" if metered else "false")
     with folder() as place:
-        config = place / "config.toml"
-        config.write_text(text + (LIMITED.format(key=hash_key(KEY)) if metered else ""))
-        command = [COMMAND, "serve", "--config", config, "--port", str(port), "--no-pull"]
+        (place / "config.toml").write_text(config)
+        command = [COMMAND, "serve", "--config", place / "config.toml", "--port", str(port), "--no-pull"]
         with process(command, port, core, place) as pid:
-            name = "ours, metered, key and limits" if metered else "ours, passing on"
-            yield Peer(name=name, pid=pid, question=Question(base_of(port), headers))
+            yield pid, port
+
+
+@contextmanager
+def ours(upstream: int, core: int, *, metered: bool) -> Iterator[Peer]:
+    """``metered``: with a key, limits, and usage asked of the upstream; else without any of them."""
+    text = OURS.format(base=base_of(upstream), usage="true" if metered else "false")
+    with gateway(text + (LIMITED.format(key=hash_key(KEY)) if metered else ""), core) as (pid, port):
+        name = "ours, metered, key and limits" if metered else "ours, no key, no metering"
+        yield Peer(name=name, pid=pid, question=Question(base_of(port), WITH_KEY if metered else {}))
 
 
 @contextmanager
@@ -154,14 +160,13 @@ def litellm(path: Path, upstream: int, core: int) -> Iterator[Peer]:
             "PATH": f"{path.parent}:{os.environ['PATH']}",
         }
         with process(command, port, core, place, environ) as pid:
-            question = Question(base_of(port), {"authorization": f"Bearer {KEY}"})
-            yield Peer(name="LiteLLM", pid=pid, question=question, share=0.1)
+            yield Peer(name="LiteLLM", pid=pid, question=Question(base_of(port), WITH_KEY), share=0.1)
 
 
 @contextmanager
 def portkey(path: Path, upstream: int, core: int) -> Iterator[Peer]:
     port = free_port()
-    headers = {"x-portkey-provider": "openai", "x-portkey-custom-host": base_of(upstream), "authorization": f"Bearer {KEY}"}
+    headers = {"x-portkey-provider": "openai", "x-portkey-custom-host": base_of(upstream), **WITH_KEY}
     with folder() as place:
         command = ["node", path, f"--port={port}", "--headless"]
         environ = {"TRUSTED_CUSTOM_HOSTS": "127.0.0.1,localhost", "NODE_ENV": "production"}
