@@ -62,6 +62,10 @@ class Discovery:
             logger.warning("the models of the upstream '%s' are not known: %s", name, error)
             self._settle(name)
             return False
+        except Exception as error:  # the boundary: whatever it was, the next question may be answered
+            logger.error("the models of the upstream '%s' are not known: %s", name, type(error).__name__)
+            self._settle(name)
+            return False
         if found != self._lists.get(name):
             logger.info("the upstream '%s' lists %d models", name, len(found))
             self._lists[name] = found

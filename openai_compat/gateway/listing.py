@@ -43,9 +43,10 @@ async def list_models(name: str, upstream: Upstream) -> Mapping[str, Listed]:
     """The models by the names that the upstream uses, in its order. Raises ``ListingFailed``."""
     # About a second of imports, which the event loop is not kept waiting for.
     openai = await asyncio.to_thread(import_module, "openai")
+    httpx = import_module("httpx2")  # what the SDK sends with, whose errors come through it while a body is read
     try:
         async with asyncio.timeout(2 * _wait(upstream)), _client(openai, upstream) as client:
-            return models_of(await _page(client))
+            return models_of(await _page(client, _headers(openai, upstream)))
     except ConfigError:
         raise ListingFailed("the certificates of its ca_file cannot be read") from None
     except TimeoutError:
@@ -54,8 +55,10 @@ async def list_models(name: str, upstream: Upstream) -> Mapping[str, Listed]:
         raise ListingFailed("it did not answer in time") from None
     except openai.APIStatusError as error:
         raise ListingFailed(f"it answered with status {error.status_code}") from None
-    except openai.APIConnectionError as error:
-        raise ListingFailed(f"it could not be reached ({type(error.__cause__).__name__})") from None
+    except openai.APIConnectionError:
+        raise ListingFailed("it could not be reached") from None
+    except (openai.OpenAIError, httpx.HTTPError) as error:
+        raise ListingFailed(f"its answer could not be read ({type(error).__name__})") from None
 
 
 def models_of(page: bytes) -> Mapping[str, Listed]:
@@ -96,18 +99,12 @@ def _text(value: Any) -> str:
 @asynccontextmanager
 async def _client(openai: Any, upstream: Upstream) -> AsyncIterator[AsyncOpenAI]:
     """What the environment says of OpenAI's own service is not meant for other servers."""
-    try:
-        # Names in lower case, since the SDK tells "authorization" from "Authorization".
-        ours: dict[str, Any] = {name.lower(): value for name, value in (*upstream.headers.items(), *Key(upstream).headers())}
-    except KeyUnavailable as error:
-        raise ListingFailed(str(error)) from None
     client = openai.AsyncOpenAI(
         api_key="none",
         admin_api_key="",
         base_url=upstream.base_url,
         timeout=openai.Timeout(_wait(upstream), connect=upstream.connect_timeout),
         max_retries=_RETRIES,
-        default_headers={"Authorization": ours.pop("authorization", openai.Omit()), **ours},
         default_query=dict(upstream.query),
         http_client=openai.DefaultAsyncHttpxClient(
             proxy=upstream.proxy or None, trust_env=False, follow_redirects=False, verify=tls_context(upstream.ca_file)
@@ -118,9 +115,19 @@ async def _client(openai: Any, upstream: Upstream) -> AsyncIterator[AsyncOpenAI]
         yield client
 
 
-async def _page(client: AsyncOpenAI) -> bytes:
+def _headers(openai: Any, upstream: Upstream) -> dict[str, Any]:
+    try:
+        pairs = (*upstream.headers.items(), *Key(upstream).headers())
+    except KeyUnavailable as error:
+        raise ListingFailed(str(error)) from None
+    # Names in lower case, since the SDK tells "authorization" from "Authorization".
+    ours: dict[str, Any] = {name.lower(): value for name, value in pairs}
+    return {"Authorization": ours.pop("authorization", openai.Omit()), **ours}
+
+
+async def _page(client: AsyncOpenAI, headers: dict[str, Any]) -> bytes:
     pieces = bytearray()
-    async with client.models.with_streaming_response.list() as response:
+    async with client.models.with_streaming_response.list(extra_headers=headers) as response:
         async for piece in response.iter_bytes():
             pieces += piece
             if len(pieces) > _MAX_BYTES:
