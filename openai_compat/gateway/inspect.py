@@ -10,7 +10,7 @@ from threading import Semaphore, Thread
 from msgspec import Struct
 
 from handlers.types import Analysis, ModelSpec
-from openai_compat.config import Config
+from openai_compat.config import Config, Model
 from openai_compat.errors import ModelUnavailable
 from openai_compat.gateway.catalog import Catalog
 from openai_compat.gateway.sources.download import file_hash
@@ -29,7 +29,10 @@ class Pulled(Struct, frozen=True, kw_only=True):
 
 
 class Checked(Struct, frozen=True, kw_only=True):
-    """Whether a model's files are here, and what is wrong with them; ``present`` is false before the first pull."""
+    """Whether a model's files are here, and what is wrong with them; ``present`` is false before the first pull.
+
+    The ``source`` of an engine is its program.
+    """
 
     id: str
     source: str
@@ -75,7 +78,7 @@ def describe_model(config: Config, name: str) -> Description:
     model = catalog.model(model_id)
     return Description(
         id=model_id,
-        source=model.source,
+        source=_source(model),
         spec=catalog.spec(model_id),
         analysis=catalog.analysis(model_id),
         manifest=catalog.store.manifest(model),
@@ -104,8 +107,11 @@ def _fulfil(future: Future[Pulled], room: Semaphore, pull: Callable[[str], Pulle
 
 
 def _pull(catalog: Catalog, model_id: str, report: Report) -> Pulled:
+    model = catalog.model(model_id)
+    if model.command:
+        return Pulled(id=model_id, path=_source(model))
     try:
-        path = catalog.store.pull(catalog.model(model_id), report, model_id=model_id)
+        path = catalog.store.pull(model, report, model_id=model_id)
     except PullFailed as error:
         return Pulled(id=model_id, error=error.message)
     return Pulled(id=model_id, path=str(path))
@@ -125,9 +131,13 @@ def _check(catalog: Catalog, model_id: str, hashes: bool) -> Checked:
         if present:
             catalog.spec(model_id)
     except ModelUnavailable as error:
-        return Checked(id=model_id, source=model.source, present=True, problems=(error.message,))
+        return Checked(id=model_id, source=_source(model), present=True, problems=(error.message,))
     problems = tuple(_changed(catalog, model_id)) if hashes and present else ()
-    return Checked(id=model_id, source=model.source, present=present, problems=problems)
+    return Checked(id=model_id, source=_source(model), present=present, problems=problems)
+
+
+def _source(model: Model) -> str:
+    return model.source or next(iter(model.command), "")
 
 
 def _changed(catalog: Catalog, model_id: str) -> Iterator[str]:
