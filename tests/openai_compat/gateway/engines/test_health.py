@@ -53,7 +53,7 @@ def test_it_serves_once_it_answers_200(caplog: pytest.LogCaptureFixture) -> None
         assert asyncio.run(check()) == ["Bearer secret"] * 5
     assert set(stages) == {"loading"}
     assert [record.getMessage().partition(";")[0] for record in caplog.records] == [
-        f"m answers its health check with {status}" for status in (302, 404)
+        f"m answers {status} where its health is asked" for status in (302, 404)
     ]
 
 
