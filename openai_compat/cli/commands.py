@@ -83,16 +83,17 @@ def serve(
 def check(
     config: ConfigOption = None,
     hashes: Annotated[bool, typer.Option("--hashes", help="Read every byte of pulled files again.")] = False,
+    online: Annotated[bool, typer.Option("--online", help="Ask each upstream for its models.")] = False,
     as_json: JSONOption = False,
 ) -> None:
-    """Validate the configuration and each model's files, without loading anything."""
+    """Validate the configuration, each model's files and each upstream's key, without loading anything."""
     import os
 
     with clear_errors():
         from openai_compat import settings
         from openai_compat.cli.models import check
 
-        if not check(settings.load(config, os.environ), hashes=hashes, as_json=as_json):
+        if not check(settings.load(config, os.environ), hashes=hashes, online=online, as_json=as_json):
             raise typer.Exit(FAILED)
 
 

@@ -3,33 +3,60 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
+from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-from openai_compat.config import Config, Model
+from openai_compat.config import Config, Model, RouteTarget, UpstreamModel
+from openai_compat.errors import APIError, NotFound
 from openai_compat.gateway.catalog import Catalog, CatalogEntry
+from openai_compat.gateway.discovery import Discovery
 from openai_compat.gateway.inspect import Checked, Description, check_models, describe_model
+from openai_compat.gateway.inspect_upstreams import CheckedUpstream, check_upstreams
+from openai_compat.gateway.offers import Offers
+from openai_compat.gateway.order import UpstreamTarget
+from openai_compat.patterns import STAR
 from openai_compat.settings import check_exposure
 from openai_compat.sizes import format_size
 
 _PIPE_WIDTH = 10_000
 
 
-def check(config: Config, *, hashes: bool, as_json: bool) -> bool:
-    """Whether everything that is configured can be served now. Raises ``ConfigError`` for an open door."""
+def check(config: Config, *, hashes: bool, online: bool, as_json: bool) -> bool:
+    """Whether everything that is configured can be served now: with ``online``, whether each upstream answers, too.
+
+    Raises ``ConfigError`` for an open door.
+    """
     check_exposure(config)
     checked = check_models(config, hashes=hashes)
+    upstreams = check_upstreams(config, online=online)
     if as_json:
-        _print_json(checked)
+        _print_json((*checked, *upstreams))
     else:
-        _print_table(("model", "source", "files"), ((model.id, model.source, _state(model)) for model in checked))
-    return all(model.present and not model.problems for model in checked)
+        if checked:
+            _print_table(("model", "source", "files"), ((model.id, model.source, _state(model)) for model in checked))
+        if upstreams:
+            headings = ("upstream", "host", "models", "state")
+            _print_table(headings, ((each.name, each.host, ", ".join(each.models), _standing(each)) for each in upstreams))
+    reached = not online or not any(upstream.missing or upstream.failure for upstream in upstreams)
+    return reached and all(model.present and not model.problems for model in checked)
+
+
+def _standing(upstream: CheckedUpstream) -> str:
+    notes = [*upstream.missing, *upstream.doubts]
+    if upstream.failure and upstream.failure not in notes:
+        notes.append(upstream.failure)
+    if upstream.listed is not None:
+        notes.append(f"answers, and lists {upstream.listed} models")
+    if upstream.unlisted:
+        notes.append(f"does not list {', '.join(upstream.unlisted)}")
+    return "\n".join(notes) or "not asked: --online"
 
 
 def _state(model: Checked) -> str:
@@ -42,33 +69,67 @@ def _state(model: Checked) -> str:
 
 
 def list_models(config: Config, *, as_json: bool) -> None:
+    """What is configured; nobody is asked what else upstreams have."""
     catalog = Catalog(config)
-    entries = catalog.models()
+    entries: tuple[CatalogEntry | Elsewhere, ...] = (*catalog.models(), *_elsewhere(config))
     if as_json:
         _print_json(entries)
         return
-    aliases: dict[str, list[str]] = {entry.id: [] for entry in entries}
-    for alias in config.aliases:
-        aliases[catalog.resolve(alias).model_id].append(alias)
+    aliases = _aliases(config, Offers(config, catalog, Discovery(config)))
     headings = ("model", "aliases", "files", "context", "capabilities", "modes")
-    _print_table(headings, (_row(entry, aliases[entry.id]) for entry in entries))
+    _print_table(headings, (_row(entry, aliases.get(entry.id, ())) for entry in entries))
 
 
-def _row(entry: CatalogEntry, aliases: Sequence[str]) -> tuple[str, ...]:
+class Elsewhere(Struct, frozen=True, kw_only=True):
+    """A model of an upstream, a pattern of such, or a route, as it is listed beside local models. ``targets`` are a route's."""
+
+    id: str
+    owned_by: str = ""
+    targets: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    context_length: int | None = None
+
+
+def _elsewhere(config: Config) -> Iterator[Elsewhere]:
+    for name, upstream in config.upstreams.items():
+        for key, model in (upstream.models or {STAR: UpstreamModel()}).items():
+            yield Elsewhere(id=key, owned_by=name, capabilities=model.capabilities, context_length=model.context_length)
+    for name, route in config.routes.items():
+        targets = (target.model if isinstance(target, RouteTarget) else target for target in route.targets)
+        yield Elsewhere(id=name, targets=tuple(targets))
+
+
+def _aliases(config: Config, offers: Offers) -> dict[str, list[str]]:
+    """By what each stands for, as far as that is known without asking anybody."""
+    aliases: dict[str, list[str]] = {}
+    for alias in config.aliases:
+        with suppress(APIError):
+            found = offers.find(alias)
+            aliases.setdefault(found.route or found.choices[0].target.label, []).append(alias)
+    return aliases
+
+
+def _row(entry: CatalogEntry | Elsewhere, aliases: Sequence[str]) -> tuple[str, ...]:
     return (
         entry.id,
         ", ".join(aliases),
-        "here" if entry.available else "missing",
+        ("here" if entry.available else "missing") if isinstance(entry, CatalogEntry) else _where(entry),
         str(entry.context_length or ""),
         ", ".join(verb.replace("_", " ") for verb in entry.capabilities),
-        ", ".join(entry.modes),
+        ", ".join(entry.modes) if isinstance(entry, CatalogEntry) else "",
     )
+
+
+def _where(entry: Elsewhere) -> str:
+    return f"at {entry.owned_by}" if entry.owned_by else f"route: {', '.join(entry.targets)}"
 
 
 def analyze(config: Config, name: str, *, as_json: bool) -> None:
     """Raises ``ModelNotFound``, and ``ModelUnavailable`` where the files are missing or refused."""
     if name not in config.models and Path(name).exists():
-        config = replace(config, models={name: Model(source=str(Path(name).absolute()))}, aliases={})
+        config = Config(server=config.server, models={name: Model(source=str(Path(name).absolute()))})
+    else:
+        _refuse_remote(config, name)
     found = describe_model(config, name)
     if as_json:
         _print_json(found)
@@ -77,6 +138,15 @@ def analyze(config: Config, name: str, *, as_json: bool) -> None:
     for label, value in _facts(found):
         if value:
             _console().print(f"{label:<{width}}{value}", markup=False)
+
+
+def _refuse_remote(config: Config, name: str) -> None:
+    """Raises ``NotFound`` for what has no files here."""
+    destination = Offers(config, Catalog(config), Discovery(config)).find(name)
+    if destination.route:
+        raise NotFound(f"'{name}' is a route; analyze one of its targets.")
+    if isinstance(destination.only, UpstreamTarget):
+        raise NotFound(f"'{name}' is a model of the upstream '{destination.only.upstream}': its files are not here.")
 
 
 def _facts(found: Description) -> tuple[tuple[str, str], ...]:

@@ -8,13 +8,21 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from openai_compat.config import Config
+from openai_compat.gateway.catalog import Catalog
+from openai_compat.gateway.discovery import Discovery
 from openai_compat.gateway.inspect import Pulled, pull_models
+from openai_compat.gateway.offers import Offers
+from openai_compat.gateway.order import LocalTarget
 from openai_compat.gateway.sources.types import Step
 
 
 def pull(config: Config, names: Sequence[str]) -> bool:
-    """Whether all of them are here now. Raises ``ModelNotFound``."""
+    """Whether all of them are here now; what is elsewhere needs no files. Raises ``ModelNotFound``."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if names:
+        names = _of_this_machine(config, names, console)
+        if not names:
+            return True
     if console.is_terminal:
         with _bars(console) as progress:
             ended = pull_models(config, names, Bars(progress))
@@ -23,6 +31,18 @@ def pull(config: Config, names: Sequence[str]) -> bool:
     for model in ended:
         _tell(console, model)
     return not any(model.error for model in ended)
+
+
+def _of_this_machine(config: Config, names: Sequence[str], console: Console) -> list[str]:
+    """Those of ``names`` that are no routes, and no models of upstreams. Raises ``ModelNotFound``."""
+    offers = Offers(config, Catalog(config), Discovery(config))
+    ours: list[str] = []
+    for name in names:
+        if isinstance(offers.find(name).only, LocalTarget):
+            ours.append(name)
+        else:
+            console.print(f"{name}: is elsewhere, and needs no files", markup=False)
+    return ours
 
 
 class Bars:

@@ -14,8 +14,13 @@ from handlers.types import Verb
 from openai_compat import logs
 from openai_compat.cli.pull import pull as pull_models
 from openai_compat.config import Config
+from openai_compat.errors import APIError
 from openai_compat.gateway.catalog import Catalog
+from openai_compat.gateway.discovery import Discovery
 from openai_compat.gateway.inspect import check_models, missing_models
+from openai_compat.gateway.inspect_upstreams import check_upstreams
+from openai_compat.gateway.offers import Offers
+from openai_compat.gateway.order import LocalTarget
 from openai_compat.http.server import base_url, listen, run
 from openai_compat.settings import ConfigError, check_exposure
 
@@ -41,24 +46,39 @@ def serve(config: Config, *, pull: bool) -> None:
 def _pull_missing(config: Config) -> None:
     """A model that cannot be fetched does not keep the others from being served."""
     missing = missing_models(config)
-    if missing and not pull_models(config, missing) and len(missing) == len(config.models) == len(missing_models(config)):
+    if not missing or pull_models(config, missing) or config.upstreams:
+        return
+    if len(missing) == len(config.models) == len(missing_models(config)):
         raise ConfigError("no model could be fetched; --no-pull starts the server all the same")
 
 
 def _announce(config: Config, listener: socket.socket) -> None:
     url = base_url(listener)
-    names = (*config.models, *config.aliases)
+    catalog = Catalog(config)
+    offers = Offers(config, catalog, Discovery(config))
+    named, patterns = offers.names(), offers.patterns()
     _logger.info(
-        "listening on %s, models: %s", url, ", ".join(names) or "none", extra={"fields": {"url": url, "models": names}}
+        "listening on %s, models: %s",
+        url,
+        ", ".join((*named, *patterns)) or "none",
+        extra={"fields": {"url": url, "models": (*named, *patterns)}},
     )
-    if config.server.log_format == "text" and names:
-        command = example(url, names[0], _abilities(config, names[0]), with_key=bool(config.auth.keys))
+    if config.server.log_format == "text" and (named or patterns):
+        with_key = bool(config.auth.keys)
+        command = (
+            example(url, named[0], _abilities(catalog, offers, named[0]), with_key=with_key)
+            if named
+            else f"curl {url}/models{_authorization(with_key)}"
+        )
         _logger.info("try it: %s", command)
     Thread(target=warn, args=(config,), name="check", daemon=True).start()
 
 
 def warn(config: Config) -> None:
     """Say before the first request what each would be told; reading files is nothing that the server should wait for."""
+    for upstream in check_upstreams(config):
+        for note in (*upstream.missing, *upstream.doubts):
+            _logger.warning("the upstream '%s': %s", upstream.name, note)
     for checked in check_models(config):
         for problem in checked.problems or (
             () if checked.present else (f"The files of the model '{checked.id}' are not here.",)
@@ -66,9 +86,13 @@ def warn(config: Config) -> None:
             _logger.warning("%s: %s", checked.id, problem)
 
 
-def _abilities(config: Config, name: str) -> tuple[Verb, ...]:
-    catalog = Catalog(config)
-    return catalog.entry(catalog.resolve(name).model_id).capabilities
+def _abilities(catalog: Catalog, offers: Offers, name: str) -> Sequence[str]:
+    """What is known without asking anybody; of a route, what its first target can do."""
+    try:
+        target = offers.find(name).choices[0].target
+    except APIError:  # it stands for what an upstream has not listed yet
+        return ()
+    return catalog.entry(target.model_id).capabilities if isinstance(target, LocalTarget) else offers.capabilities(target)
 
 
 _QUESTIONS: dict[Verb, tuple[str, dict[str, Any]]] = {
@@ -79,9 +103,9 @@ _QUESTIONS: dict[Verb, tuple[str, dict[str, Any]]] = {
 }
 
 
-def example(url: str, model: str, abilities: Sequence[Verb], *, with_key: bool) -> str:
+def example(url: str, model: str, abilities: Sequence[str], *, with_key: bool) -> str:
     """A command that a new user can paste; a chat where it is not known what the model can do."""
-    auth = ' -H "authorization: Bearer $OPENAI_API_KEY"' if with_key else ""
+    auth = _authorization(with_key)
     if "process_audio" in abilities and "generate_text" not in abilities:
         return f"curl {url}/audio/transcriptions{auth} -F file=@speech.wav -F model={quote(model)}"
     verb: Verb = next((verb for verb in _QUESTIONS if verb in abilities), "generate_text")
@@ -89,3 +113,7 @@ def example(url: str, model: str, abilities: Sequence[Verb], *, with_key: bool) 
     body = quote(json.dumps({"model": model, **question}, ensure_ascii=False))
     file = " -o speech.mp3" if verb == "generate_audio" else ""
     return f"curl {url}/{path}{auth} -H 'content-type: application/json' -d {body}{file}"
+
+
+def _authorization(with_key: bool) -> str:
+    return ' -H "authorization: Bearer $OPENAI_API_KEY"' if with_key else ""

@@ -89,6 +89,10 @@ class Offers:
         """Every name that is known, in the order of the configuration. Patterns are none."""
         return tuple(dict.fromkeys((*self._models, *self._of_upstreams(), *self._routes, *self._aliases)))
 
+    def patterns(self) -> tuple[str, ...]:
+        """Names with a ``*``, in their order."""
+        return tuple(dict.fromkeys(pattern.key for pattern in self._patterns))
+
     def listed(self, target: UpstreamTarget) -> Listed | None:
         """What the upstream said of the model, if it was asked and has it."""
         return (self._discovery.listed(target.upstream) or {}).get(target.remote_name)
