@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -13,17 +14,30 @@ from litestar.types import ASGIApp, ControllerRouterHandler
 from openai_compat.auth import Authentication
 from openai_compat.config import Config
 from openai_compat.directory import GatewayDirectory, GatewayHappenings, GatewayReadiness
+from openai_compat.gateway.answer_cache import AnswerCache
 from openai_compat.gateway.catalog import Catalog
+from openai_compat.gateway.checks import Checks
 from openai_compat.gateway.discovery import Discovery
+from openai_compat.gateway.engines.launcher import EngineLauncher
+from openai_compat.gateway.engines.sender import EngineSender
 from openai_compat.gateway.jobs.videos import VideoDesk
+from openai_compat.gateway.local import LocalSender
+from openai_compat.gateway.metering.keeper import UsageKeeper
+from openai_compat.gateway.metering.ledger import Ledger
+from openai_compat.gateway.metering.report import UsageReport
 from openai_compat.gateway.offers import Offers
+from openai_compat.gateway.order import LocalTarget, Sender, Target
 from openai_compat.gateway.pool import Pool
 from openai_compat.gateway.relay import Relay
+from openai_compat.gateway.routing.dispatcher import Router
+from openai_compat.gateway.routing.metrics import TargetCollector
 from openai_compat.gateway.store.links import Links
 from openai_compat.gateway.store.storage import Storage
 from openai_compat.gateway.supervisor import Supervisor
+from openai_compat.gateway.upstreams.sender import UpstreamSender
 from openai_compat.http.cors import CrossOrigin
 from openai_compat.http.errors import exception_handlers
+from openai_compat.http.front import Front
 from openai_compat.http.head import HeadAsGet
 from openai_compat.http.openapi import openapi_config
 from openai_compat.http.sse import StreamTiming
@@ -47,6 +61,7 @@ from routes.models import ModelController
 from routes.rerank import RerankController
 from routes.speech import SpeechController
 from routes.transcriptions import TranscriptionController
+from routes.usage import UsageController
 from routes.video_worker import VideoWorkerController
 from routes.videos import VideoController
 from routes.vision import VisionController
@@ -69,6 +84,7 @@ GATEWAY_ROUTES: tuple[ControllerRouterHandler, ...] = (
     MetricsController,
     MediaController,
     VideoController,
+    UsageController,
 )
 WORKER_ROUTES: tuple[ControllerRouterHandler, ...] = (VideoWorkerController,)
 
@@ -81,33 +97,48 @@ def create_gateway(config: Config) -> ASGIApp:
     catalog = Catalog(config)
     discovery = Discovery(config)
     offers = Offers(config, catalog, discovery)
-    timing = StreamTiming(first_byte_timeout=config.server.first_byte_timeout, ping_interval=config.server.ping_interval)
-    launcher = InlineLauncher(timing) if config.server.inline else Supervisor(config)
-    pool = Pool(config, catalog, launcher)
-    metrics = Metrics(pool.states)
+    server = config.server
+    timing = StreamTiming(first_byte_timeout=server.first_byte_timeout, ping_interval=server.ping_interval)
+    pool = Pool(config, catalog, EngineLauncher(config, InlineLauncher(timing) if server.inline else Supervisor(config)))
     storage = Storage(config)
     storage.claim()
     links = Links(config, storage)
     videos = VideoDesk(config, catalog, pool, storage)
-    relay = Relay(config, catalog, pool, links)
+    checks = Checks(catalog, offers)
+    upstreams = UpstreamSender(config.upstreams, hold=server.first_byte_timeout, ping_interval=server.ping_interval)
+    router = Router(config, _senders(EngineSender(config.models, pool, LocalSender(checks, pool, links)), upstreams))
+    ledger = Ledger(config.metering)
+    relay = Relay(config, offers, checks, router, ledger, AnswerCache(config.cache))
+    usage = UsageKeeper(config, ledger, storage)
+    metrics = Metrics(pool.states, ledger.used)
+    metrics.registry.register(TargetCollector(router.states))
     app = Litestar(
         route_handlers=[*MODEL_ROUTES, *GATEWAY_ROUTES],
-        middleware=[relay.middleware],
         dependencies={
             "directory": given(GatewayDirectory(config, catalog, pool, offers)),
             "readiness": given(GatewayReadiness(pool)),
             "happenings": given(GatewayHappenings(pool)),
             "metrics_registry": given(metrics.registry),
             "links": given(links),
+            "usage_reader": given(UsageReport(usage, open_to_all=not config.auth.keys)),
             "videos": given(videos),
             **model_dependencies(None, timing, None),
         },
         exception_handlers=exception_handlers,
         openapi_config=openapi_config(version("openai-compat")),
-        on_startup=[storage.start, pool.start, discovery.start, videos.start],
-        on_shutdown=[discovery.close, videos.close, pool.close, storage.close],
+        on_startup=[storage.start, usage.start, pool.start, discovery.start, videos.start],
+        on_shutdown=[discovery.close, videos.close, pool.close, upstreams.close, usage.close, storage.close],
         **plain(),
     )
+    return _layered(config, Front(app, relay.serve), metrics)
+
+
+def _senders(local: Sender, upstreams: Sender) -> Callable[[Target], Sender]:
+    return lambda target: local if isinstance(target, LocalTarget) else upstreams
+
+
+def _layered(config: Config, app: ASGIApp, metrics: Metrics) -> ASGIApp:
+    """What every request passes before the application, from the last to the first."""
     limited = BodyLimit(app, max_body=parse_size(config.server.max_body))
     guarded = Authentication(limited, keys=config.auth.keys)
     return Telemetry(HeadAsGet(CrossOrigin(guarded, origins=config.server.cors_origins)), metrics=metrics)

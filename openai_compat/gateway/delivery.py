@@ -33,7 +33,7 @@ class Delivery:
         self._send = send
         self._state = state
         self._began = began
-        self._started = False
+        self.started = False
         self._events = False
         self._part = b""
         self._left = -1  # bytes still to come of an answer that announced its length
@@ -50,7 +50,7 @@ class Delivery:
                     self._events = value.startswith(b"text/event-stream")
                 elif lower == b"content-length" and value.isdigit():
                     self._left = int(value)
-        self._started = True
+        self.started = True
         await self._send({"type": "http.response.start", "status": status, "headers": kept})
 
     async def pass_on(self, chunk: bytes) -> None:
@@ -70,7 +70,7 @@ class Delivery:
 
     async def fail(self, error: APIError) -> None:
         """Say what happened in the way that is still possible. Raises ``error`` when nothing was sent yet."""
-        if not self._started:
+        if not self.started:
             raise error
         if self._ended:
             return

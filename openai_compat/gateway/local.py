@@ -26,6 +26,9 @@ from openai_compat.gateway.checks import Checks, verbs_of
 from openai_compat.gateway.order import Cause, Failure, LocalTarget, Order
 from openai_compat.gateway.replica import Answer, Call, Headers, NotBegun, ReplicaLost
 from openai_compat.gateway.slot import Lease
+from openai_compat.gateway.spool import Body
+from openai_compat.http.endpoint import Endpoint
+from openai_compat.http.form import Form
 from openai_compat.protocol import ASCII, RelayFacts
 from schemas.common import ErrorDetail, ErrorResponse
 from schemas.decode import decode
@@ -81,6 +84,7 @@ class _Exchange:
         self._order.tally.aim(self._target.label, self._target.price)
         request = await self._checked()
         self._lease = lease = await self._acquire()
+        lease.on_usage = self._order.tally.awaits()
         try:
             return await self._begin(lease, request)
         except BaseException as error:
@@ -89,14 +93,16 @@ class _Exchange:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         opened, self._open = self._open, None
-        if opened is not None:
-            await opened.__aexit__(None, None, None)
         lease, self._lease = self._lease, None
         if lease is None:
             return
         if isinstance(error, ReplicaLost):
             lease.suspect()
-        lease.leave()
+        try:
+            if opened is not None:
+                await opened.__aexit__(None, None, None)
+        finally:
+            lease.leave()
         if isinstance(error, ReplicaLost):
             raise self._died() from error
 
@@ -159,7 +165,18 @@ async def read_whole(answer: Answer) -> bytes:
     return b"".join([chunk async for chunk in answer.chunks()])
 
 
-def decoded(order: Order) -> Any:
+class Asked(Protocol):
+    """What is known of a request before anything is decided about it."""
+
+    @property
+    def body(self) -> bytes | Body: ...
+    @property
+    def form(self) -> Form | None: ...
+    @property
+    def endpoint(self) -> Endpoint: ...
+
+
+def decoded(order: Asked) -> Any:
     """The body as the route's Struct. Raises ``InvalidRequest``."""
     if order.form is not None and order.endpoint.form is not None:
         return order.endpoint.form(order.form)

@@ -56,8 +56,10 @@ class Call(Struct, frozen=True):
 class Answer(Protocol):
     """The answer of a replica. ``chunks`` raises ``ReplicaLost`` when it breaks off."""
 
-    status: int
-    headers: Headers
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Headers: ...
 
     def chunks(self) -> AsyncIterator[bytes]: ...
 

@@ -16,8 +16,15 @@ import pytest
 from handlers.types import Analysis, ModelSpec
 from openai_compat.config import Config, Model, Server, Workers
 from openai_compat.errors import ModelNotFound
+from openai_compat.gateway.answer_cache import AnswerCache
+from openai_compat.gateway.checks import Checks
+from openai_compat.gateway.local import LocalSender
+from openai_compat.gateway.metering.ledger import Ledger
+from openai_compat.gateway.order import Choice, Destination, LocalTarget
 from openai_compat.gateway.pool import Pool
+from openai_compat.gateway.relay import Relay
 from openai_compat.gateway.replica import Call
+from openai_compat.gateway.routing.dispatcher import Router
 from openai_compat.gateway.slot import Lease
 from openai_compat.gateway.supervisor import Supervisor
 from openai_compat.protocol import RelayFacts
@@ -70,6 +77,31 @@ class FakeCatalog:
         if base not in self.config.models:
             raise ModelNotFound(name)
         return Target(base, mode or None, name)
+
+
+class LocalNames:
+    """A catalog as the relay's finder: every name is one local model's."""
+
+    def __init__(self, catalog: Any) -> None:
+        self._catalog = catalog
+
+    def find(self, name: str) -> Destination:
+        found = self._catalog.resolve(name)
+        target = LocalTarget(model_id=found.model_id, mode=found.mode)
+        return Destination(public_name=name, choices=(Choice(target=target),))
+
+
+def relay_to(config: Config, catalog: Any, pool: Any) -> Relay:
+    """A relay in front of the pool's models."""
+    checks = Checks(catalog)
+    local = LocalSender(checks, pool)
+    router = Router(config, lambda target: local)
+    return Relay(config, LocalNames(catalog), checks, router, Ledger(config.metering), AnswerCache(config.cache))
+
+
+@pytest.fixture(name="relay_to")
+def _relay_to() -> Callable[..., Relay]:
+    return relay_to
 
 
 class Arena:

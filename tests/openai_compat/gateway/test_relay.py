@@ -20,6 +20,7 @@ from openai_compat.gateway.relay import Relay
 from openai_compat.gateway.replica import InlineReplica
 from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.errors import exception_handlers
+from openai_compat.http.front import Front
 
 MIB = 1024**2
 
@@ -30,7 +31,7 @@ class Ask(Struct, frozen=True):
     verb: str = "generate_text"
 
 
-def make_app(config: Any, catalog: Any, pool: Any, states: list[dict[str, Any]] | None = None) -> Litestar:
+def make_app(relay: Relay, states: list[dict[str, Any]] | None = None) -> Any:
     @post("/v1/x", opt={"endpoint": Endpoint(Ask, lambda request: request.verb)})
     async def relayed() -> None:
         raise AssertionError("the relay answers")
@@ -39,27 +40,21 @@ def make_app(config: Any, catalog: Any, pool: Any, states: list[dict[str, Any]] 
     async def own() -> str:
         return "here"
 
-    relay = Relay(config, catalog, pool)
+    app = Litestar([relayed, own], exception_handlers=exception_handlers, openapi_config=None, logging_config=None)
+    front = Front(app, relay.serve)
 
-    def watched(app):
-        async def middleware(scope, receive, send):
+    async def watched(scope, receive, send):
+        if scope["type"] == "http":
+            scope.setdefault("state", {})
             if states is not None:
                 states.append(scope["state"])
-            await app(scope, receive, send)
+        await front(scope, receive, send)
 
-        return middleware
-
-    return Litestar(
-        [relayed, own],
-        middleware=[watched, relay.middleware],
-        exception_handlers=exception_handlers,
-        openapi_config=None,
-        logging_config=None,
-    )
+    return watched
 
 
 @pytest.fixture
-def gateway(arena, live):
+def gateway(arena, live, relay_to):
     """A pool, a server in front of it, and what the middleware saw of each request."""
 
     @contextlib.asynccontextmanager
@@ -67,7 +62,7 @@ def gateway(arena, live):
         async with arena(models or {"a": {}}, **limits) as world:
             config = structs.replace(world.config, server=structs.replace(world.config.server, **(server or {})))
             world.states_seen = []
-            app = make_app(config, world.catalog, world.pool, world.states_seen)
+            app = make_app(relay_to(config, world.catalog, world.pool), world.states_seen)
             async with live(app) as running:
                 yield world, running
 
@@ -409,14 +404,11 @@ class OneReplica:
     async def acquire(self, model_id, *, wait=None, request_id="request"):
         return self
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
+    def leave(self):
         self.left += 1
 
 
-def test_an_application_in_this_process_answers_as_a_worker_does(arena, live, in_time):
+def test_an_application_in_this_process_answers_as_a_worker_does(arena, live, in_time, relay_to):
     seen = []
 
     async def worker(scope, receive, send):
@@ -436,7 +428,7 @@ def test_an_application_in_this_process_answers_as_a_worker_does(arena, live, in
     async def scenario():
         async with arena({"a": {}}) as world:
             pool = OneReplica(InlineReplica(worker))
-            async with live(make_app(world.config, world.catalog, pool)) as running:
+            async with live(make_app(relay_to(world.config, world.catalog, pool))) as running:
                 _, _, body = await answer_of(running, {"model": "a"})
                 assert body == {"path": "/v1/x", "body": {"model": "a"}}
                 wire = await running.connect()

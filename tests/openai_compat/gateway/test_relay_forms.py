@@ -15,10 +15,10 @@ import pytest
 from litestar import Litestar, post
 from msgspec import Struct, structs
 
-from openai_compat.gateway.relay import Relay
 from openai_compat.gateway.replica import InlineReplica
 from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.errors import exception_handlers
+from openai_compat.http.front import Front
 from routes.forms import from_form
 
 MIB = 1024**2
@@ -49,27 +49,21 @@ SMALL = MODEL + file(b"RIFF") + END
 
 
 @pytest.fixture
-def gateway(arena, live):
+def gateway(arena, live, relay_to):
     """A pool and a server in front of it whose route takes forms."""
 
     @contextlib.asynccontextmanager
     async def make(models=None, *, pool=None, **server: Any):
         async with arena(models or {"a": {}}) as world:
             config = structs.replace(world.config, server=structs.replace(world.config.server, **server))
-            world.relay = Relay(config, world.catalog, pool or world.pool)
+            world.relay = relay_to(config, world.catalog, pool or world.pool)
 
             @post("/v1/x", opt={"endpoint": Endpoint(Ask, lambda _: "generate_text", from_form(Ask))})
             async def relayed() -> None:
                 raise AssertionError("the relay answers")
 
-            app = Litestar(
-                [relayed],
-                middleware=[world.relay.middleware],
-                exception_handlers=exception_handlers,
-                openapi_config=None,
-                logging_config=None,
-            )
-            async with live(app) as running:
+            app = Litestar([relayed], exception_handlers=exception_handlers, openapi_config=None, logging_config=None)
+            async with live(Front(app, world.relay.serve)) as running:
                 yield world, running
 
     return make
