@@ -128,6 +128,9 @@ class Tally(Protocol):
         account stays open, whenever it is closed.
         """
 
+    def spent(self, label: str, price: Price) -> None:
+        """A target was let go while it may have worked, beside the one that answers: what it took is estimated, and marked so."""
+
     def passed(self, size: int) -> None:
         """Bytes of an answer went to the client, for an estimate where nobody counts."""
 

@@ -76,6 +76,11 @@ class Tally:
         self._waits += 1
         return partial(self._report, self.label, self._price)
 
+    def spent(self, label: str, price: Price) -> None:
+        """By a target that was let go before its answer began: the prompt, by estimate, as somebody else answers the request."""
+        if self._guess is not None:
+            self._count(label, price, self._guess(0), requests=0, estimated=True)
+
     def used(self, prompt: int, completion: int, cached: int = 0) -> None:
         self._counts = Counts(_sane(prompt), _sane(completion), _sane(cached))
 

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from random import Random
 from types import TracebackType
 
+from msgspec.structs import replace
+
 from openai_compat.config import Config, Model, Route
-from openai_compat.gateway.order import Destination, Failure, LocalTarget, Order, Sender, Target
+from openai_compat.gateway.order import Destination, Failure, LocalTarget, Order, Sender, Tally, Target
 from openai_compat.gateway.replica import Answer
 from openai_compat.gateway.routing.attempts import Attempts, Candidate, Pause, back_off
 from openai_compat.gateway.routing.breaker import Clock
@@ -138,12 +140,11 @@ class Dispatch:
         raise attempts.error()
 
     async def _hedged(self, attempts: Attempts, after: float) -> Answer:
-        race = Race(attempts, self._trial, after)
-        winner = self._held = await race.run()
-        if race.latest is not winner.candidate:  # the account is of the one that answers
-            target = winner.candidate.target
-            self._order.tally.aim(target.label, target.price)
+        winner = self._held = await Race(attempts, self._trial_with, self._order.tally, after).run()
         return winner.began.result()
+
+    def _trial_with(self, candidate: Candidate, tally: Tally) -> Trial:
+        return self._router.trial(replace(self._order, tally=tally), candidate.target)
 
     def _trial(self, candidate: Candidate) -> Trial:
         return self._router.trial(self._order, candidate.target)

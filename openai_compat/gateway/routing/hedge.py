@@ -7,20 +7,22 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
-from openai_compat.gateway.order import Failure
+from openai_compat.gateway.order import Failure, Tally
 from openai_compat.gateway.replica import Answer
 from openai_compat.gateway.routing.attempts import Attempts, Candidate
+from openai_compat.gateway.routing.draft import Draft
 
-Begin = Callable[[Candidate], AbstractAsyncContextManager[Answer]]
-"""A try at a target."""
+Begin = Callable[[Candidate, Tally], AbstractAsyncContextManager[Answer]]
+"""A try at a target, with an account of its own."""
 
 
 class Contestant:
     """One try in a task of its own, which enters it and leaves it: a time limit in there belongs to one task."""
 
-    def __init__(self, candidate: Candidate, trial: AbstractAsyncContextManager[Answer]) -> None:
+    def __init__(self, candidate: Candidate, trial: AbstractAsyncContextManager[Answer], account: Draft) -> None:
         loop = asyncio.get_running_loop()
         self.candidate = candidate
+        self.account = account
         self.began: asyncio.Future[Answer] = loop.create_future()
         self._leaving: asyncio.Future[None] = loop.create_future()
         self._task = loop.create_task(self._hold(trial))
@@ -66,29 +68,32 @@ class Contestant:
 
 
 class Race:
-    """The tries of one request that is hedged: two at the same time at most. ``latest`` is the last that was asked."""
+    """The tries of one request that is hedged: two at the same time at most."""
 
-    def __init__(self, attempts: Attempts, begin: Begin, after: float) -> None:
+    def __init__(self, attempts: Attempts, begin: Begin, tally: Tally, after: float) -> None:
         self._attempts = attempts
+        self._tally = tally
         self._begin = begin
         self._after = after
         self._running: list[Contestant] = []
         self._hedges = True
-        self.latest: Candidate | None = None
 
     async def run(self) -> Contestant:
         """The winner, which is to be left. Raises the error of the attempts when all have failed."""
+        winner = None
         try:
-            winner = None
             while winner is None:
                 if not self._running:
                     await self._start()
                 winner = self._settle(await self._watch())
-            await _dismiss([other for other in self._running if other is not winner])
-            self._running.clear()
-            return winner
-        finally:
-            await _dismiss(self._running)
+            winner.account.win()
+            await _let_go([other for other in self._running if other is not winner])
+        except BaseException:
+            if winner is None and self._running:
+                self._running[-1].account.win()  # what a client who left is charged for
+            await _let_go(self._running)
+            raise
+        return winner
 
     async def _start(self) -> None:
         step = self._attempts.next()
@@ -124,16 +129,18 @@ class Race:
             if error is None:
                 return contestant
             self._running.remove(contestant)
+            contestant.account.fail()
             if not isinstance(error, Failure):
                 raise error
             self._attempts.failed(contestant.candidate, error)
         return None
 
     def _enter(self, candidate: Candidate) -> None:
-        self.latest = candidate
-        self._running.append(Contestant(candidate, self._begin(candidate)))
+        account = Draft(self._tally)
+        self._running.append(Contestant(candidate, self._begin(candidate, account), account))
 
 
-async def _dismiss(contestants: Sequence[Contestant]) -> None:
+async def _let_go(contestants: Sequence[Contestant]) -> None:
     for contestant in contestants:
+        contestant.account.lose()
         await contestant.dismiss()

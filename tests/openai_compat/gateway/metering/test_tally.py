@@ -122,3 +122,13 @@ def test_a_key_never_appears_beside_anothers_counts(desk) -> None:
     d.spend(10, "a")
     d.spend(20, "b")
     assert (d.used("a")["completion"], d.used("b")["completion"]) == (6, 16)
+
+
+def test_a_target_that_was_let_go_beside_the_one_that_answers_is_charged_the_prompt_by_estimate(desk) -> None:
+    d = desk()
+    tally = d.open(price=PRICE)
+    tally.spent("loser", PRICE)
+    tally.used(4, 2)
+    tally.close(complete=True)
+    assert d.used(label="loser") == {"prompt": 4, "estimated": 4, "cost": 4 * MILLIONTH}
+    assert d.used() == {"requests": 1, "prompt": 4, "completion": 2, "cost": 8 * MILLIONTH + UNIT // 4}

@@ -20,19 +20,35 @@ from openai_compat.http.endpoint import Endpoint
 
 
 class SpyTally:
-    """Remembers what it was aimed at."""
+    """Remembers what it was told, in order; ``aims`` are the targets alone."""
 
     def __init__(self) -> None:
-        self.aims: list[str] = []
+        self.label = ""
+        self.said: list[tuple[Any, ...]] = []
+
+    @property
+    def aims(self) -> list[str]:
+        return [said[1] for said in self.said if said[0] == "aim"]
 
     def aim(self, label: str, price: Any) -> None:
-        self.aims.append(label)
+        self.label = label
+        self.said.append(("aim", label))
 
-    def used(self, prompt: int, completion: int, cached: int = 0) -> None: ...
+    def used(self, prompt: int, completion: int, cached: int = 0) -> None:
+        self.said.append(("used", prompt, completion, cached))
 
-    def passed(self, size: int) -> None: ...
+    def awaits(self) -> Callable[[Any], None]:
+        label = self.label
+        return lambda counts: self.said.append(("report", label, counts))
 
-    def close(self, *, complete: bool) -> None: ...
+    def spent(self, label: str, price: Any) -> None:
+        self.said.append(("spent", label))
+
+    def passed(self, size: int) -> None:
+        raise NotImplementedError
+
+    def close(self, *, complete: bool, failed: bool = False) -> None:
+        raise NotImplementedError
 
 
 class ScriptedAnswer:
@@ -48,7 +64,9 @@ class ScriptedAnswer:
 class ScriptedSender:
     """Does for each target what its script says next, the last entry for ever: a ``Failure``, another error, or text to answer.
 
-    Seconds before an entry, as a pair, pass before it. ``asked`` is who was asked, in order; ``held`` who is being asked now.
+    Seconds before an entry, as a pair, pass before it. ``counts`` are tokens that a target says it used before it answers;
+    ``reports`` those that it reports by itself once its answer is left. ``asked`` is who was asked, in order; ``held`` who is
+    being asked now.
     """
 
     def __init__(self) -> None:
@@ -56,25 +74,35 @@ class ScriptedSender:
         self.asked: list[str] = []
         self.held: list[str] = []
         self.left_with: list[BaseException | None] = []
+        self.counts: dict[str, tuple[int, int]] = {}
+        self.reports: dict[str, Any] = {}
 
     def send(self, order: Order, target: Target) -> ScriptedExchange:
-        order.tally.aim(target.label, target.price)
-        return ScriptedExchange(self, target.label)
+        return ScriptedExchange(self, order, target)
 
 
 class ScriptedExchange:
-    def __init__(self, sender: ScriptedSender, label: str) -> None:
+    def __init__(self, sender: ScriptedSender, order: Order, target: Target) -> None:
         self._sender = sender
-        self._label = label
+        self._label = target.label
+        self._price = target.price
+        self._tally = order.tally
+        self._report: Callable[[Any], None] | None = None
 
     async def __aenter__(self) -> ScriptedAnswer:
         sender = self._sender
         sender.asked.append(self._label)
         sender.held.append(self._label)
+        self._tally.aim(self._label, self._price)
+        if self._label in sender.reports:
+            self._report = self._tally.awaits()
         try:
-            return ScriptedAnswer((await self._next()).encode())
+            said = await self._next()
+            if self._label in sender.counts:
+                self._tally.used(*sender.counts[self._label])
+            return ScriptedAnswer(said.encode())
         except BaseException:
-            sender.held.remove(self._label)
+            self._leave()
             raise
 
     async def _next(self) -> str:
@@ -88,8 +116,13 @@ class ScriptedExchange:
         return str(entry)
 
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._sender.held.remove(self._label)
+        self._leave()
         self._sender.left_with.append(error)
+
+    def _leave(self) -> None:
+        self._sender.held.remove(self._label)
+        if self._report is not None:
+            self._report(self._sender.reports[self._label])
 
 
 class Nothing(Struct):

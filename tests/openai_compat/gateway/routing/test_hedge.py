@@ -59,11 +59,10 @@ def test_a_slow_target_loses_to_the_second_and_is_let_go(bench: Make) -> None:
     assert [route.state("a").hedges, route.state("b").hedges] == [0, 1]
 
 
-def test_the_first_one_may_still_win_and_the_account_is_aimed_at_it_again(bench: Make) -> None:
+def test_the_first_one_may_still_win(bench: Make) -> None:
     route = bench(hedge_after=SOON)
     route.script(a=(4 * SOON, "a after all"), b=(LONG, "late"))
     assert ask(route) == "a after all"
-    assert route.tally.aims == ["a", "b", "a"]
 
 
 def test_two_are_asked_at_the_same_time_and_no_more(bench: Make) -> None:
@@ -182,3 +181,56 @@ def test_many_hedged_requests_leave_no_tasks_behind(bench: Make) -> None:
             return list(await asyncio.gather(*(route.ask() for _ in range(200))))
 
     assert set(asyncio.run(many())) <= set("abc")
+
+
+# ---------------------------------------------------------------- whose account
+
+
+def test_the_winner_is_counted_as_it_said_itself_and_the_loser_by_estimate(bench: Make) -> None:
+    route = bench(hedge_after=SOON)
+    route.script(a=(4 * SOON, "a after all"), b=(LONG, "late"))
+    route.sender.counts["a"] = (7, 3)
+    ask(route)
+    assert route.tally.said == [("aim", "a"), ("aim", "b"), ("aim", "a"), ("used", 7, 3, 0), ("spent", "b")]
+
+
+def test_a_loser_that_was_counted_meanwhile_does_not_count_for_the_winner(bench: Make) -> None:
+    route = bench(hedge_after=SOON)
+    route.script(a=(LONG, "late"), b=(SOON, "b"))
+    route.sender.counts["a"] = (100, 100)
+    ask(route)
+    assert route.tally.said == [("aim", "a"), ("aim", "b"), ("aim", "b"), ("spent", "a")]
+
+
+def test_a_worker_that_lost_says_itself_what_it_did(bench: Make) -> None:
+    route = bench("local a", hedge_after=SOON)
+    route.script(local=(LONG, "late"))
+    route.sender.reports["local"] = "its counts"
+    ask(route)
+    assert ("report", "local", "its counts") in route.tally.said
+    assert ("spent", "local") not in route.tally.said
+
+
+def test_a_worker_that_failed_reports_all_the_same_and_has_spent_nothing(bench: Make, failure: Make) -> None:
+    route = bench("local a", hedge_after=SOON)
+    route.script(local=(2 * SOON, failure("lost")), a=(4 * SOON, "a"))
+    route.sender.reports["local"] = None
+    assert ask(route) == "a"
+    assert route.tally.said[-1] == ("aim", "a")
+    assert ("report", "local", None) in route.tally.said
+    assert not [said for said in route.tally.said if said[0] == "spent"]
+
+
+def test_a_client_that_leaves_two_targets_is_charged_for_each_once(bench: Make) -> None:
+    route = bench(hedge_after=SOON)
+    route.script(a=(LONG, "late"), b=(LONG, "late"))
+
+    async def leave() -> None:
+        async with nothing_left(route):
+            task = asyncio.create_task(route.ask())
+            await asyncio.sleep(3 * SOON)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(leave())
+    assert route.tally.said[-2:] == [("aim", "b"), ("spent", "a")], "b is what the account is aimed at when it is closed"
