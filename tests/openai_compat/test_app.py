@@ -188,7 +188,7 @@ def test_each_mode_shapes_prompt_and_sampling_and_a_request_field_beats_it(
 
 
 def test_the_inline_gateway_answers_streams_refuses_and_lists() -> None:
-    config = Config(server=Server(inline=True), models={"echo": Model(source="", kind="echo")}, aliases={"gpt-4o-mini": "echo"})
+    config = Config(server=Server(inline=True, port=0), models={"echo": Model(source="", kind="echo")}, aliases={"gpt-4o-mini": "echo"})
     with TestClient(create_gateway(config), base_url="http://127.0.0.1") as client:  # type: ignore[arg-type]
         answer = client.post("/v1/chat/completions", json={"model": "gpt-4o-mini", **TEXT})
         assert (answer.status_code, text_of(answer.json())) == (200, "hello")
@@ -202,7 +202,7 @@ def test_the_inline_gateway_answers_streams_refuses_and_lists() -> None:
 
 def test_a_model_is_described_under_every_name_that_a_request_could_use_and_no_other() -> None:
     aliases = {"loud": "echo:shout", "louder": "loud", "odd": "echo:nope"}
-    config = Config(server=Server(inline=True), models={"echo": Model(source="", kind="echo")}, aliases=aliases)
+    config = Config(server=Server(inline=True, port=0), models={"echo": Model(source="", kind="echo")}, aliases=aliases)
     with TestClient(create_gateway(config), base_url="http://127.0.0.1") as client:  # type: ignore[arg-type]
         for name in ("echo", "loud", "louder", "echo:shout"):
             model = client.get(f"/v1/models/{name}").json()

@@ -42,7 +42,7 @@ class Window:
     def correct(self, slot: int, now: float, amount: int) -> None:
         """Change what was added to ``slot``. Where that has left the window, only what is more than was known counts now."""
         self._slot(now)
-        for entry in self._sums:
+        for entry in reversed(self._sums):
             if entry[0] == slot:
                 entry[1] += amount
                 self._total += amount

@@ -16,7 +16,7 @@ ASKED = "authorization,content-type,x-stainless-os,x-stainless-retry-count,opena
 
 
 def gateway(*origins: str, keys: tuple[str, ...] = ()) -> TestClient:
-    server = Server(inline=True, cors_origins=origins)
+    server = Server(inline=True, port=0, cors_origins=origins)
     config = Config(server=server, auth=Auth(keys=keys), models={"echo": Model(source="", kind="echo")})
     return TestClient(create_gateway(config), base_url="http://127.0.0.1")  # type: ignore[arg-type]
 
