@@ -129,7 +129,7 @@ class Tally(Protocol):
         """
 
     def spent(self, label: str, price: Price) -> None:
-        """A target was let go while it may have worked, beside the one that answers: what it took is estimated, and marked so."""
+        """A target was let go while it may have worked, beside the one that answers: what it took is estimated, marked so."""
 
     def passed(self, size: int) -> None:
         """Bytes of an answer went to the client, for an estimate where nobody counts."""

@@ -77,7 +77,7 @@ class Tally:
         return partial(self._report, self.label, self._price)
 
     def spent(self, label: str, price: Price) -> None:
-        """By a target that was let go before its answer began: the prompt, by estimate, as somebody else answers the request."""
+        """By a target that was let go before its answer began: the prompt, by estimate, as another one answers the request."""
         if self._guess is not None:
             self._count(label, price, self._guess(0), requests=0, estimated=True)
 

@@ -69,7 +69,7 @@ class Standing:
         self.failures[failure.cause] += 1
         if failure.retry_after is not None:
             self.circuit.set_aside(failure.retry_after)
-        if failure.cause in _VERDICTS:
+        if failure.cause in _VERDICTS and not _is_ours(failure):
             self.broke(ticket)
         else:
             self.circuit.dropped(ticket)
@@ -118,6 +118,11 @@ class Standings:
         circuit = Circuit(found.breaker if found is not None else None, self._clock)
         standing = self._known[upstream, label] = Standing(upstream, label, circuit)
         return standing
+
+
+def _is_ours(failure: Failure) -> bool:
+    """This process could not ask at all: it lacks descriptors, or ends."""
+    return failure.cause == "not_begun" and isinstance(failure.error, Unavailable)
 
 
 def left_alone(public_name: str, seconds: float) -> Failure:

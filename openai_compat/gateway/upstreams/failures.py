@@ -31,7 +31,7 @@ def full(upstream: str, model: str) -> Failure:
     """As many requests are there already as may be."""
     logger.info("upstream '%s': max_in_flight is reached", upstream)
     error = RateLimited(f"The upstream of the model '{model}' is given no more requests at once.", retry_after=1)
-    return Failure("rate_limited", error, retry_after=1)
+    return Failure("rate_limited", error)  # it was not the upstream that asked for a pause
 
 
 def redirected(upstream: str, model: str) -> Failure:
@@ -56,7 +56,7 @@ def _told(error: Exception, model: str) -> tuple[Failure, str]:
             return Failure("not_begun", slow), "no connection within connect_timeout"
         case aiohttp.ClientConnectorError() if error.errno in _OUR_SHORTAGES:
             short = Unavailable("The server has too many open connections.", retry_after=1)
-            return Failure("not_begun", short, retry_after=1), "this process can open no more connections"
+            return Failure("not_begun", short), "this process can open no more connections"
         case aiohttp.ClientConnectorError() | aiohttp.ClientConnectorCertificateError() | aiohttp.ClientHttpProxyError():
             return Failure("not_begun", UpstreamError(f"{who} could not be reached.")), _unreached(error)
         case TimeoutError():

@@ -365,6 +365,15 @@ def test_what_is_no_fault_of_the_target_never_opens_its_breaker(bench: Make, fai
     assert one.state("a").state == "closed"
 
 
+def test_a_shortage_of_our_own_never_opens_a_breaker(bench: Make, failure: Make) -> None:
+    one = broken(bench, failure)
+    one.script(a=Failure("not_begun", Unavailable("The server has too many open connections.", retry_after=1)))
+    for _ in range(5):
+        refused(one, "a")
+    assert one.state("a").state == "closed"
+    assert one.state("a").aside_for == 0
+
+
 def test_a_rate_limited_target_is_set_aside_for_as_long_as_it_asked(bench: Make, failure: Make) -> None:
     route = bench("a b")
     route.script(a=[failure("rate_limited", 30.0), "a"])
