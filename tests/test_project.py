@@ -6,6 +6,7 @@ import re
 import tomllib
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,45 +16,87 @@ from typer.main import get_command
 from openai_compat import settings
 from openai_compat.app import GATEWAY_ROUTES, MODEL_ROUTES
 from openai_compat.cli.commands import app
-from openai_compat.config import Auth, Config, File, MemoryBudget, Model, Part, Server, Workers
+from openai_compat.config import (
+    AnswerCache,
+    Auth,
+    Breaker,
+    Config,
+    Engine,
+    File,
+    Jobs,
+    MemoryBudget,
+    Metering,
+    Model,
+    Part,
+    Price,
+    Route,
+    RouteTarget,
+    Server,
+    Storage,
+    Upstream,
+    UpstreamModel,
+    Workers,
+)
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "config.example.toml"
 README = (ROOT / "README.md").read_text()
 NOWHERE = {"HOME": "/nowhere"}
-OPTIONAL = re.compile(r"^# (\w+ = .*?)(\s+#.*)?$", re.MULTILINE)
+SHOWN = re.compile(r"^# (?=\[|\w+ = )", re.MULTILINE)
 
 
 def test_the_example_is_exactly_the_defaults() -> None:
     assert settings.load(EXAMPLE, NOWHERE) == settings.load(None, NOWHERE)
 
 
+def in_full() -> str:
+    """The example with everything that it shows, what is not set included."""
+    return SHOWN.sub("", EXAMPLE.read_text())
+
+
+def keys(*tables: Any) -> set[str]:
+    return {key for table in tables for key in table}
+
+
 def test_the_example_holds_every_setting() -> None:
-    text = EXAMPLE.read_text()
-    values = tomllib.loads(text)
-    model = values["models"]["smollm2-135m-instruct"]
-    files = [file for model in values["models"].values() for file in model.get("files", ())]
-    unset = {line.partition(" ")[0] for line in OPTIONAL.findall(text) for line in line[:1]}
+    values = tomllib.loads(in_full())
+    models, upstreams, routes = (list(values[name].values()) for name in ("models", "upstreams", "routes"))
+    files = [file for model in models for file in model.get("files", ())]
+    offered = [model for upstream in upstreams for model in upstream.get("models", {}).values()]
     shown = {
         Config: set(values),
         Server: set(values["server"]),
         Auth: set(values["auth"]),
         MemoryBudget: set(values["memory"]),
         Workers: set(values["workers"]),
-        Model: set(model) | unset,
-        File: set().union(*files),
-        Part: set().union(*(part for file in files for part in file.get("parts", ()))),
+        Storage: set(values["storage"]),
+        Jobs: set(values["jobs"]),
+        Metering: set(values["metering"]),
+        AnswerCache: set(values["cache"]),
+        Model: keys(*models),
+        Engine: keys(*(model.get("engine", {}) for model in models)),
+        Price: keys(*(model.get("price", {}) for model in models)),
+        File: keys(*files),
+        Part: keys(*(part for file in files for part in file.get("parts", ()))),
+        Upstream: keys(*upstreams),
+        UpstreamModel: keys(*offered),
+        Breaker: keys(*(upstream.get("breaker", {}) for upstream in upstreams)),
+        Route: keys(*routes),
+        RouteTarget: keys(*(target for route in routes for target in route["targets"] if isinstance(target, dict))),
     }
     assert shown == {section: {field.name for field in msgspec.structs.fields(section)} for section in shown}
 
 
 def test_the_settings_that_are_shown_but_not_set_are_good_ones(tmp_path) -> None:
     path = tmp_path / "config.toml"
-    path.write_text(OPTIONAL.sub(r"\1", EXAMPLE.read_text()))
-    model = settings.load(path, NOWHERE).models["smollm2-135m-instruct"]
-    assert model.context_length == 2048
-    assert model.threads == 2
-    assert model.memory == "1GiB"
+    path.write_text(in_full())
+    config = settings.load(path, NOWHERE)
+    model = config.models["smollm2-135m-instruct"]
+    assert (model.context_length, model.threads, model.memory) == (2048, 2, "1GiB")
+    upstream = config.upstreams["my-provider"]
+    shown = {"api_key_env": "MY_PROVIDER_KEY", "max_in_flight": 100, "models": upstream.models}
+    assert upstream == Upstream(base_url="https://api.example.com/v1", **shown)
+    assert config.models["my-engine"].engine == Engine(context_length=8192, max_in_flight=64)
 
 
 def test_every_setting_of_the_example_is_explained() -> None:
