@@ -151,7 +151,7 @@ def test_no_more_requests_are_there_at_once_than_allowed(serving, sending, make_
                 await body_from(sender, make_order())
             assert refusal.value.cause == "rate_limited"
             assert isinstance(refusal.value.error, RateLimited)
-            assert refusal.value.retry_after == refusal.value.error.retry_after == 1
+            assert (refusal.value.retry_after, refusal.value.error.retry_after) == (None, 1)
             go.set()
             await asyncio.gather(*running)
             await body_from(sender, make_order())
