@@ -7,6 +7,7 @@ import hmac
 import ipaddress
 import logging
 import re
+from functools import lru_cache
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
@@ -104,6 +105,7 @@ def _foreign_host(scope: HTTPScope) -> PermissionRefused | None:
     )
 
 
+@lru_cache(maxsize=256)
 def _names_this_machine(host: str) -> bool:
     name, bracket, rest = host.partition("]")
     if not bracket:

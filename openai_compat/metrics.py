@@ -68,6 +68,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._series: dict[tuple[str, int, str], tuple[PrometheusCounter, Histogram, Histogram]] = {}  # found by label slowly
         self.in_flight = Gauge("openai_compat_requests_in_flight", "Requests being answered.", registry=self.registry)
         tasks = Gauge("openai_compat_event_loop_tasks", "Tasks of the gateway's event loop.", registry=self.registry)
         tasks.set_function(_tasks)
@@ -76,10 +77,18 @@ class Metrics:
 
     def observe(self, *, route: str, status: int, model: str, duration: float, first_byte: float | None) -> None:
         """Count one answered request; times in seconds."""
-        self._requests.labels(route, str(status), model).inc()
-        self._duration.labels(route, model).observe(duration)
+        series = self._series.get((route, status, model))
+        if series is None:
+            series = self._series[route, status, model] = (
+                self._requests.labels(route, str(status), model),
+                self._duration.labels(route, model),
+                self._first_byte.labels(route, model),
+            )
+        requests, durations, first_bytes = series
+        requests.inc()
+        durations.observe(duration)
         if first_byte is not None:
-            self._first_byte.labels(route, model).observe(first_byte)
+            first_bytes.observe(first_byte)
 
 
 def _tasks() -> int:

@@ -12,6 +12,7 @@ from litestar.types import Receive, Send
 
 from openai_compat.errors import APIError, Cancelled, error_event
 from openai_compat.gateway.replica import Headers
+from openai_compat.http.guard import DEPARTURE, Departure
 
 logger = logging.getLogger(__name__)
 # Of one hop only, or said by the gateway itself.
@@ -92,17 +93,26 @@ class Delivery:
 
 
 class ClientWatch:
-    """Cancels the task that entered it when the client leaves, and turns that into ``Cancelled``."""
+    """Cancels the task that entered it when the client leaves, and turns that into ``Cancelled``.
 
-    def __init__(self, receive: Receive) -> None:
+    The server says so through ``state``, where it can (``http.guard``); else somebody waits at ``receive``.
+    """
+
+    def __init__(self, receive: Receive, state: dict[str, Any]) -> None:
         self._receive = receive
+        self._departure: Departure | None = state.get(DEPARTURE)
         self._task: asyncio.Task[Any] | None = None
         self._ear: asyncio.Task[None] | None = None
         self.client_gone = False
 
     async def __aenter__(self) -> ClientWatch:
         self._task = asyncio.current_task()
-        self._ear = asyncio.get_running_loop().create_task(self._listen())
+        if self._departure is None:
+            self._ear = asyncio.get_running_loop().create_task(self._listen())
+        else:
+            self._departure.calls.add(self._left)
+            if self._departure.over:
+                self._left()
         return self
 
     async def __aexit__(
@@ -110,14 +120,20 @@ class ClientWatch:
     ) -> None:
         if self._ear is not None:
             self._ear.cancel()
+        if self._departure is not None:
+            self._departure.calls.discard(self._left)
         if self.client_gone and self._task is not None:
             self._task.uncancel()
             if kind is asyncio.CancelledError:
+                await self._receive()  # at once; the layers around this one learn of it so
                 raise Cancelled from error
 
     async def _listen(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._left()
+
+    def _left(self) -> None:
         self.client_gone = True
         if self._task is not None:
             self._task.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -19,6 +20,8 @@ from openai_compat.http.errors import encode_error
 from openai_compat.http.request_id import new_request_id
 
 _logger = logging.getLogger("openai_compat.http")
+DEPARTURE = "departure"
+"""In ``scope["state"]``: the connection's ``Departure``."""
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -33,6 +36,21 @@ class Limits(Struct, frozen=True, kw_only=True):
     header_time: float = 5.0
     body_gap: float = 5.0
     write_stall: float = 30.0
+
+
+class Departure:
+    """The end of a connection, as an event that costs nothing to wait for: a task in ``receive`` would cost 30 µs a request."""
+
+    __slots__ = ("calls", "over")
+
+    def __init__(self) -> None:
+        self.over = False
+        self.calls: set[Callable[[], None]] = set()
+
+    def tell(self) -> None:
+        self.over = True
+        for call in tuple(self.calls):
+            call()
 
 
 class Phase(Enum):
@@ -65,6 +83,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._header_count = 0
         self._refusal: APIError | None = None
+        self._departure = Departure()
 
     # ------------------------------------------------------------ connection
 
@@ -78,6 +97,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._stall is not None:
             self._stall.cancel()
         super().connection_lost(exc)
+        self._departure.tell()
 
     def data_received(self, data: bytes) -> None:
         if self._phase is Phase.IDLE:
@@ -132,6 +152,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._timer is None:
             self._watch(self.limits.header_time)
         super().on_message_begin()
+        self.scope["state"][DEPARTURE] = self._departure
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))

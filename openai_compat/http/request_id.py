@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from uuid import uuid4
+from random import getrandbits
 
 HEADER = b"x-request-id"
 _HARMLESS = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 def new_request_id() -> str:
-    return f"req_{uuid4().hex}"
+    return f"req_{getrandbits(128):032x}"
 
 
 def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:

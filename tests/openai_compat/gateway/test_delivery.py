@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from openai_compat.errors import WorkerDied
-from openai_compat.gateway.delivery import Delivery
+from openai_compat.errors import Cancelled, WorkerDied
+from openai_compat.gateway.delivery import ClientWatch, Delivery
+from openai_compat.http.guard import DEPARTURE, Departure
 
 STREAM = b'data: {"a": 1}\n\n: ping\n\ndata: {"b": 2}\n\ndata: [DONE]\n\n'
 
@@ -70,3 +71,53 @@ def test_a_failure_before_the_first_byte_is_raised():
 
     with pytest.raises(WorkerDied):
         asyncio.run(Delivery(send, {}, 0.0).fail(WorkerDied("It died.")))
+
+
+def watched(leave, *, told: bool):
+    """What a request that waits for ever ends with, when its client leaves; and whether the layers around learned of it."""
+    departure, heard = Departure(), []
+
+    async def scenario():
+        gone = asyncio.Event()
+
+        async def receive():
+            await gone.wait()
+            heard.append("disconnect")
+            return {"type": "http.disconnect"}
+
+        def depart():
+            gone.set()
+            departure.tell()
+
+        if leave == "before":
+            depart()
+        else:
+            asyncio.get_running_loop().call_later(0.01, depart)
+        with pytest.raises(Cancelled):
+            async with ClientWatch(receive, {DEPARTURE: departure} if told else {}):
+                await asyncio.sleep(30)
+        assert asyncio.current_task().cancelling() == 0
+        assert departure.calls == set()
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(scenario())
+    return heard
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("leave", ["before", "later"])
+def test_a_client_that_leaves_ends_its_request_whoever_tells(leave, told):
+    assert watched(leave, told=told) != []
+
+
+def test_an_answer_that_is_complete_is_not_cancelled_when_the_connection_ends_after_it():
+    departure = Departure()
+
+    async def scenario():
+        async with ClientWatch(None, {DEPARTURE: departure}) as watch:
+            pass
+        departure.tell()
+        await asyncio.sleep(0)
+        assert not watch.client_gone
+
+    asyncio.run(scenario())
