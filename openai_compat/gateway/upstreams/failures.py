@@ -37,20 +37,22 @@ def full(upstream: str, model: str) -> Failure:
 def redirected(upstream: str, model: str) -> Failure:
     """Following it could take the key elsewhere."""
     logger.warning("upstream '%s': it answers with a redirect, which is not followed; see its base_url", upstream)
-    return Failure("server_error", UpstreamError(f"The upstream of the model '{model}' answered with a redirect."))
+    return Failure("refused", UpstreamError(f"The upstream of the model '{model}' answered with a redirect.", retry=False))
 
 
 def unreadable(upstream: str, model: str) -> Failure:
     """We ask for plain answers, and unpack the usual ones all the same."""
     logger.warning("upstream '%s': its answer is packed in a way that is not known here", upstream)
-    return Failure("server_error", UpstreamError(f"The upstream of the model '{model}' answered in an unknown encoding."))
+    error = UpstreamError(f"The upstream of the model '{model}' answered in an unknown encoding.", retry=False)
+    return Failure("refused", error)
 
 
 def _told(error: Exception, model: str) -> tuple[Failure, str]:
     who = f"The upstream of the model '{model}'"
     match error:
         case KeyUnavailable():
-            return Failure("refused", UpstreamError(f"There is no key for the upstream of the model '{model}'.")), str(error)
+            keyless = UpstreamError(f"There is no key for the upstream of the model '{model}'.", retry=False)
+            return Failure("refused", keyless), str(error)
         case aiohttp.ConnectionTimeoutError():
             slow = UpstreamTimeout(f"{who} could not be reached in time.")
             return Failure("not_begun", slow), "no connection within connect_timeout"

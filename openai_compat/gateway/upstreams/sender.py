@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from functools import lru_cache
 from http import HTTPStatus
 
 import aiohttp
@@ -24,6 +25,7 @@ from openai_compat.gateway.upstreams.rewrite import may_ask_usage, must_change, 
 from openai_compat.gateway.upstreams.session import Data, Session, tls_context
 from openai_compat.gateway.upstreams.urls import Addresses
 
+_ENCRYPTED = "https:"
 _PIECE = 1 << 18  # larger bodies are written so, for others to have their turn between
 _UNPACKED = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})  # by aiohttp, or else refused by it
 _SHORTEST = 6  # characters of what is worth hiding; shorter ones are parts of words
@@ -41,12 +43,11 @@ class UpstreamSender:
     """
 
     def __init__(self, upstreams: Mapping[str, Upstream], *, hold: float, ping_interval: float) -> None:
-        contexts: dict[str, ssl.SSLContext] = {}
+        context = lru_cache(maxsize=None)(tls_context)  # each takes milliseconds, and a megabyte
         self._lanes: dict[str, _Lane] = {}
         for name, settings in upstreams.items():
-            if settings.ca_file not in contexts:
-                contexts[settings.ca_file] = tls_context(settings.ca_file)
-            self._lanes[name] = _Lane(name, settings, contexts[settings.ca_file], hold, ping_interval)
+            tls = context(settings.ca_file) if settings.base_url.lower().startswith(_ENCRYPTED) else None
+            self._lanes[name] = _Lane(name, settings, tls, hold, ping_interval)
 
     def send(self, order: Order, target: UpstreamTarget) -> Exchange:
         return Exchange(self._lanes[target.upstream], order, target)
@@ -95,7 +96,7 @@ class Exchange:
 class _Lane:
     """Everything about one upstream."""
 
-    def __init__(self, name: str, settings: Upstream, tls: ssl.SSLContext, hold: float, ping_interval: float) -> None:
+    def __init__(self, name: str, settings: Upstream, tls: ssl.SSLContext | None, hold: float, ping_interval: float) -> None:
         self.in_flight = 0
         self.session = Session(settings, tls)
         self._name = name

@@ -30,12 +30,12 @@ class Session:
     """Sends to one upstream: its certificate checked, through no proxy but the configured one, following no redirect.
 
     Args:
-        tls: what its certificate is checked with; see ``tls_context``.
+        tls: what its certificate is checked with (see ``tls_context``); None where its address is not encrypted.
     """
 
-    def __init__(self, settings: Upstream, tls: ssl.SSLContext) -> None:
+    def __init__(self, settings: Upstream, tls: ssl.SSLContext | None) -> None:
         self._settings = settings
-        self._tls = tls
+        self._tls = tls or True  # in aiohttp's words: checked
         self._pooled: aiohttp.ClientSession | None = None
         self._fresh: aiohttp.ClientSession | None = None
         self.closed = False

@@ -196,7 +196,7 @@ def test_a_redirect_is_an_error_and_takes_the_key_nowhere(serving, sending, make
 
             async with serving(redirecting) as server, sending(server.base, **with_key) as sender:
                 failure = await _failure(sender, make_order(), body_from)
-                assert failure.cause == "server_error"
+                assert failure.cause == "refused"
                 assert kind_of(failure.error).code == "upstream_error"
             assert not elsewhere.visits
 

@@ -190,7 +190,7 @@ def test_an_answer_that_cannot_be_unpacked_is_refused(serving, sending, make_ord
         async with serving(answering) as server, sending(server.base) as sender:
             with pytest.raises(Failure) as failure:
                 await body_from(sender, make_order())
-            assert failure.value.cause == "server_error"
+            assert failure.value.cause == "refused"
 
     asyncio.run(scenario())
 
@@ -278,7 +278,7 @@ def test_a_trusted_certificate_of_another_host_is_refused(
 
 def test_no_request_is_sent_in_the_clear_to_a_server_without_tls(serving, sending, make_order, body_from) -> None:
     async def scenario() -> None:
-        async with serving() as server, sending(server.base.replace("http:", "https:"), connect_timeout=2) as sender:
+        async with serving() as server, sending(server.base.replace("http:", "https:"), connect_timeout=0.5) as sender:
             with pytest.raises(Failure) as failure:
                 await body_from(sender, make_order())
             assert failure.value.cause == "not_begun"
