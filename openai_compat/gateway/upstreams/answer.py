@@ -48,7 +48,7 @@ async def begin(response: aiohttp.ClientResponse, plan: SendPlan) -> Answer:
     Raises ``Failure`` for everything that another target might do better. Whoever calls this closes ``response``.
     """
     first, idle = plan.upstream.first_byte_timeout, plan.upstream.idle_timeout
-    patience = Patience(response.content, first=first, idle=idle, deadline=plan.order.deadline)
+    patience = Patience(response, first=first, idle=idle, deadline=plan.order.deadline)
     try:
         return await _begin(response, plan, patience)
     except Refusal as refusal:

@@ -19,6 +19,7 @@ COMMENTS = 5
 """Comments alone (``: ping``) keep a stream alive this many times as long as silence would."""
 _FAREWELL = 0.25  # seconds that a connection has to end its answer after the answer's last event, to be used again
 _LEAST_PAUSE = 0.001
+_GLANCE = 1.0  # seconds between looks at the connection: of framing that makes no sense aiohttp closes it and tells no reader
 
 
 class Patience:
@@ -32,12 +33,13 @@ class Patience:
     """
 
     __slots__ = (
-        "_began", "_cancelling", "_content", "_deadline", "_event_at", "_idle", "_life_at", "_limit", "_pause", "_said_at",
-        "_task", "_timer", "_waited", "_woken",
+        "_began", "_cancelling", "_connection", "_content", "_deadline", "_event_at", "_idle", "_life_at", "_limit", "_pause",
+        "_said_at", "_task", "_timer", "_waited", "_woken",
     )  # fmt: skip
 
-    def __init__(self, content: aiohttp.StreamReader, *, first: float, idle: float, deadline: float) -> None:
-        self._content = content
+    def __init__(self, response: aiohttp.ClientResponse, *, first: float, idle: float, deadline: float) -> None:
+        self._content = response.content
+        self._connection = response.connection
         self._limit = first
         self._idle = idle
         self._deadline = deadline
@@ -102,12 +104,17 @@ class Patience:
 
     def _after_pause(self) -> None:
         self._woken = False
-        if self._is_late():
+        if self._is_cut():
+            raise lost()
+        if self._left(self._waited) <= _LEAST_PAUSE:
             raise too_late("The model's provider fell silent.")
         self._said_at = self._waited
 
-    def _is_late(self) -> bool:
-        return self._left(self._waited) <= _LEAST_PAUSE
+    def _is_cut(self) -> bool:
+        """Whether nothing can come any more, and nothing waits to be read."""
+        protocol = self._connection.protocol if self._connection is not None else None
+        waits = self._content.is_eof() or self._content.exception() is not None
+        return protocol is not None and not protocol.is_connected() and not waits
 
     def _left(self, waited: float) -> float:
         """Seconds until there is no use in waiting any longer."""
@@ -119,7 +126,7 @@ class Patience:
 
     def _arm(self) -> None:
         waited = self._waited + (time.monotonic() - self._began)
-        due = self._left(waited)
+        due = min(self._left(waited), _GLANCE)
         if self._pause:
             due = min(due, self._said_at + self._pause - waited)
         self._timer = asyncio.get_running_loop().call_later(max(due, _LEAST_PAUSE), self._look)
@@ -130,7 +137,7 @@ class Patience:
             return  # nobody waits; the next read sets the timer
         waited = self._waited + (time.monotonic() - self._began)
         silent = self._pause and self._said_at + self._pause - waited <= _LEAST_PAUSE
-        if silent or self._left(waited) <= _LEAST_PAUSE:
+        if silent or self._left(waited) <= _LEAST_PAUSE or self._is_cut():
             self._woken = True
             self._cancelling = self._task.cancelling()
             self._task.cancel()

@@ -14,10 +14,11 @@ _LONGEST_READ = 20_000  # characters that are looked at
 _SHORTEST = 4  # characters of a secret; shorter ones would blank out half a text
 _USUAL_PATHS = frozenset({"", "/", "/v1", "/v1/"})
 _CREDENTIALS = re.compile(
-    r"\b(?:sk|pk|rk|gsk|hf|xai|r8|pplx|nvapi|csk|fw|tgp|org|proj)[-_][\w*.-]{6,}"
-    r"|\bAIza[\w*-]{16,}"
-    r"|\b(?:bearer|basic)\s+[^\s\"'\\,;]+"
-    r"|\b(?:authorization|api[-_]?key|x-api-key)\b\s*[:=]\s*[^\s\"'\\,;]+",
+    r"\b(?:authorization|api[-_]?key|x-api-key)\b\s*[:=]\s*(?:bearer\s+|basic\s+)?[^\s\"'\\,;]+"
+    r"|\bbearer\s+[^\s\"'\\,;]{8,}|\bbasic\s+[\w+/]{16,}=*"
+    r"|\b(?:sk|pk|rk|gsk|hf|xai|r8|pplx|nvapi|csk|fw|tgp)[-_][\w*.-]{6,}"
+    r"|\b(?:org|proj)[-_](?=[\w-]*\d)[\w-]{6,}"
+    r"|\bAIza[\w*-]{16,}",
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(
