@@ -50,7 +50,7 @@ def test_what_nobody_may_read_is_gone(text: str) -> None:
         "Invalid schema for function 'get_weather': In context=('properties', 'a'), 'required' is missing.",
         "You can find your limits at https://platform.openai.com/docs/guides/rate-limits.",
         "messages[0].content[1].image_url must be a data: URL or https://…",
-        "Größe zu groß: 4096×4096 €",
+        "Größe zu groß: 4096 px, 3 €",
         "use and/or combine: a/b, c/d; task-based org charts, sk-i",
         "version 1.2.3 of the API",
         "max_tokens: 5 > 4\nPlease lower it.",
@@ -75,6 +75,6 @@ def test_short_values_are_not_blanked_out_of_every_text() -> None:
 def test_an_address_gives_its_parts_away_and_a_usual_path_does_not() -> None:
     assert set(addresses_of("http://h:1/v1")) == {"http://h:1/v1", "http://h:1", "h:1", "h"}
     assert "/tenants/blue/v1" in addresses_of(BASE)
-    assert addresses_of("https://x.azure.com/openai/deployments/{model}")[2] == "https://x.azure.com"
+    assert {"https://x.azure.com", "/openai/deployments"} < set(addresses_of("https://x.azure.com/openai/deployments/{model}"))
     assert addresses_of("http://[bad") == ("http://[bad",)
     assert HIDDEN in scrub("at https://llm.example.net:8443/tenants/blue/v1", SECRETS)

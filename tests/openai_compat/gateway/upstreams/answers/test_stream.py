@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -69,7 +70,7 @@ def run(chunks: list[bytes], **rules: Any) -> tuple[bytes, list[Any], str, bool]
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
     edges = [0, *sorted({place % (len(stream) + 1) for place in places}), len(stream)]
-    return [stream[a:b] for a, b in zip(edges, edges[1:], strict=False) if a != b]
+    return [stream[a:b] for a, b in pairwise(edges) if a != b]
 
 
 @settings(max_examples=400, deadline=None)
