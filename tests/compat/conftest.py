@@ -78,6 +78,12 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture(scope="session")
+def serve() -> Callable[..., Server]:
+    """Start a server for several tests, who must stop it."""
+    return Server
+
+
+@pytest.fixture(scope="session")
 def model_source() -> str:
     """The lines of a configuration that say where the real model comes from."""
     section = (HERE / "config.toml").read_text().partition(f"[models.{MODEL}]\n")[2]
