@@ -188,10 +188,10 @@ class Guard:
         drops = rules.drop_usage and piece.usage is not UNSET
         lacks = rules.chat and not isinstance(piece.choices, list)
         names = rules.model is not None and b'"model"' in data
-        if names:
-            self._learn(data, piece)
-        if drops or lacks or names:
+        if drops or lacks or (names and self._learn(data, piece) is None):
             data = rewritten(data, model=rules.model, without_usage=drops, with_choices=lacks)
+        elif names and self._renaming is not None:
+            data = data.replace(*self._renaming)
         return named + b"".join([_DATA + line + b"\n" for line in data.split(b"\n")]) + b"\n"
 
     def _last(self, data: bytes) -> bytes:
@@ -201,13 +201,16 @@ class Guard:
             count_usage(None if reply is None else reply.usage, self._rules.used)
         return scrub(data.decode(), self._rules.secrets).encode() if b"failed" in data else data
 
-    def _learn(self, data: bytes, piece: Piece) -> None:
+    def _learn(self, data: bytes, piece: Piece) -> tuple[bytes, bytes] | None:
+        """How one replacement renames the model, here and in later blocks; None where its name stands there more than once."""
         name = msgspec.json.encode(piece.model)
         for colon in (b": ", b":"):
             said = b'"model"' + colon + name
             if data.count(said) == 1:
                 self._remote = piece.model
                 self._renaming = (said, b'"model"' + colon + msgspec.json.encode(self._rules.model))
+                return self._renaming
+        return None
 
     def _finish(self) -> bytes:
         if not self.events:
