@@ -122,7 +122,7 @@ class _Lane:
             key = self._key.headers()
             body, asked_usage = await self._body(order, target)
             response = await self._send(order, target, key, body)
-        except (aiohttp.ClientError, OSError, KeyUnavailable, ValueError) as error:
+        except (aiohttp.ClientError, OSError, KeyUnavailable) as error:
             raise failure_of(error, self._name, order.public_name) from None
         if HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST:
             response.close()

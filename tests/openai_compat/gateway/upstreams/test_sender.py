@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import tracemalloc
 from typing import Any
 
 import pytest
 
 from openai_compat.config import ConfigError, Price, Upstream
 from openai_compat.errors import RateLimited, ShuttingDown, UpstreamError, UpstreamTimeout, kind_of
-from openai_compat.gateway.order import Failure
+from openai_compat.gateway.order import Envelope, Failure, Order
 from openai_compat.gateway.spool import Spool, Spooled
 from openai_compat.gateway.upstreams.sender import UpstreamSender
+from openai_compat.http.form import Form
 
 KEY = "sk-very-secret-1"
 MIB = 1 << 20
@@ -296,16 +299,17 @@ def test_after_the_end_nothing_is_sent(serving, sending, make_order, body_from) 
     asyncio.run(scenario())
 
 
-def test_a_form_streams_to_the_upstream_with_its_length(serving, sending, make_order, make_target, body_from) -> None:
-    async def scenario() -> None:
-        from openai_compat.gateway.order import Envelope
-        from openai_compat.http.form import Form
+@pytest.fixture
+def form(make_order) -> Any:
+    """An order that brings a file, of so many times the same bytes, and where the file waits."""
 
-        file = b"\0\xff" * MIB
-        head, tail = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\npublic\r\n', b"\r\n--b--\r\n"
-        part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + file
+    async def made(block: bytes, times: int) -> tuple[Order, Spooled]:
         spooled = Spooled(Spool(100 * MIB))
-        await spooled.write(head + part + tail)
+        await spooled.write(b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\npublic\r\n')
+        await spooled.write(b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n')
+        for _ in range(times):
+            await spooled.write(block)
+        await spooled.write(b"\r\n--b--\r\n")
         order = make_order(
             path="/v1/audio/transcriptions",
             headers=[(b"content-type", b"multipart/form-data; boundary=b")],
@@ -313,18 +317,77 @@ def test_a_form_streams_to_the_upstream_with_its_length(serving, sending, make_o
             envelope=Envelope(model="public"),
             form=Form(fields={"model": ["public"]}, files={}),
         )
+        return order, spooled
 
-        async def answering(visit: Any) -> None:
-            visit.answer(b'{"text":"x"}')
+    return made
 
+
+def test_a_form_streams_to_the_upstream_with_its_length(serving, sending, make_target, body_from, form) -> None:
+    async def answering(visit: Any) -> None:
+        visit.answer(b'{"text":"x"}')
+
+    async def scenario() -> None:
+        order, spooled = await form(b"\0\xff" * MIB, 1)
         async with serving(answering, limit=16 * MIB) as server, sending(server.base) as sender:
             await body_from(sender, order)
             await body_from(sender, order, make_target("there"))
             same, changed = server.visits
-            assert same.body == head + part + tail
-            assert changed.body == head.replace(b"public", b"there") + part + tail
+            assert same.body == b"".join([piece async for piece in spooled.pieces()])
+            assert changed.body == same.body.replace(b"public", b"there")
             assert changed.headers["content-type"] == "multipart/form-data; boundary=b"
         spooled.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_large_upload_is_in_nobodys_memory(sending, make_order, make_target, body_from, form) -> None:
+    size = 64 * MIB
+
+    async def swallowing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        left = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
+        assert left > size
+        while left:
+            left -= len(await reader.read(left))
+        writer.write(b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 12\r\n\r\n{"text":"x"}')
+        await reader.read()
+        writer.close()
+
+    async def scenario() -> None:
+        order, spooled = await form(os.urandom(MIB), size // MIB)
+        listening = await asyncio.start_server(swallowing, "127.0.0.1", 0)
+        port = listening.sockets[0].getsockname()[1]
+        async with listening, sending(f"http://127.0.0.1:{port}/v1") as sender:
+            tracemalloc.start()
+            try:
+                assert await body_from(sender, order, make_target("there")) == b'{"text":"x"}'
+                assert tracemalloc.get_traced_memory()[1] < 8 * MIB
+            finally:
+                tracemalloc.stop()
+        spooled.close()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(scenario())
+
+
+def test_an_upstream_may_answer_before_it_has_read_the_upload(sending, make_order, body_from) -> None:
+    async def refusing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = b'{"error":{"message":"too large"}}'
+        writer.write(
+            b"HTTP/1.1 413 Too Large\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+        )
+        await reader.read(1 << 20)
+        await asyncio.sleep(0.3)
+        writer.close()
+
+    async def scenario() -> None:
+        listening = await asyncio.start_server(refusing, "127.0.0.1", 0)
+        port = listening.sockets[0].getsockname()[1]
+        async with listening, sending(f"http://127.0.0.1:{port}/v1") as sender:
+            order = make_order({"model": "public", "messages": "x" * (24 * MIB)})
+            assert b"too large" in await body_from(sender, order)
+            await asyncio.sleep(0.4)
 
     asyncio.run(scenario())
 

@@ -356,13 +356,15 @@ def test_to_an_encrypted_upstream_a_proxy_is_a_tunnel(
                 sending(
                     server.base.replace("http:", "https:"),
                     ca_file=str(certificates / "ca.pem"),
-                    proxy=f"http://127.0.0.1:{proxy.port}",
+                    proxy=f"http://name:word@127.0.0.1:{proxy.port}",
                     api_key_env="SOME_KEY",
                 ) as sender,
             ):
                 await body_from(sender, make_order())
                 assert proxy.visits[0].line == f"CONNECT 127.0.0.1:{server.port} HTTP/1.1"
+                assert proxy.visits[0].headers["proxy-authorization"].startswith("Basic ")
                 assert KEY not in str(proxy.visits[0].headers)
+                assert "proxy-authorization" not in server.visits[0].headers
                 assert server.visits[0].headers["authorization"] == f"Bearer {KEY}"
 
     asyncio.run(scenario())
