@@ -31,11 +31,11 @@ from openai_compat.gateway.order import Cause, Failure
 from openai_compat.gateway.upstreams.scrub import scrub_message
 
 TOO_LONG = "context_length_exceeded"
-ENDED_EARLY = "The model's provider ended its answer early."
-BROKEN_OFF = "The model's provider broke off its answer."
-MIXED_UP = "The model's provider answered with what was not asked for."
-_LIMITED = "The rate limit of the model's provider is reached."
-NOTHING = "The model's provider answered with nothing."
+ENDED_EARLY = "The model's upstream ended its answer early."
+BROKEN_OFF = "The model's upstream broke off its answer."
+MIXED_UP = "The model's upstream answered with what was not asked for."
+_LIMITED = "The rate limit of the model's upstream is reached."
+NOTHING = "The model's upstream answered with nothing."
 _OVERFLOW = re.compile(
     r"context[ _](?:length|window|size)|maximum (?:context|sequence|model) length|exceed_context_size"
     r"|(?:prompt|input|request|messages?)\b.{0,40}\b(?:is|are|was) too (?:long|large)\b.{0,60}\btoken|prompt is too long"
@@ -89,7 +89,7 @@ class Refusal(Exception):
         kind = _CLIENT_ERRORS.get(status, InvalidRequest)
         self.status = status
         self.error = kind(
-            said.message or f"The model's provider refused the request ({status}).", param=said.param, code=said.code
+            said.message or f"The model's upstream refused the request ({status}).", param=said.param, code=said.code
         )
         self.type = said.type or kind_of(self.error).type
         super().__init__(self.error.message)
@@ -173,18 +173,18 @@ def failure_of(status: int, said: Said, *, names_model: bool, retry_after: float
         long = InvalidRequest(said.message or "The request is too long for the model.", param=said.param, code=TOO_LONG)
         return Failure("context", long)
     if status in _REFUSING or said.code in _NO_CREDIT:
-        return _failure("refused", UpstreamError("The model's provider does not serve this server.", retry=False))
+        return _failure("refused", UpstreamError("The model's upstream does not serve this server.", retry=False))
     if status in _NO_SUCH_WAY or (status == HTTPStatus.NOT_FOUND and names_model):
-        return _failure("refused", UpstreamError("The model's provider does not offer it here.", retry=False))
+        return _failure("refused", UpstreamError("The model's upstream does not offer it here.", retry=False))
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return _failure("rate_limited", RateLimited(_LIMITED, retry_after=retry_after))
     if status in _TOO_SLOW:
-        return _failure("timeout", UpstreamTimeout("The model's provider took too long.", retry_after=retry_after))
+        return _failure("timeout", UpstreamTimeout("The model's upstream took too long.", retry_after=retry_after))
     if status in _OVERLOADED:
-        return _failure("server_error", Unavailable("The model's provider is overloaded.", retry_after=retry_after))
+        return _failure("server_error", Unavailable("The model's upstream is overloaded.", retry_after=retry_after))
     if 400 <= status < 499:
         return Refusal(status, said)
-    return _failure("server_error", UpstreamError(f"The model's provider failed ({status}).", retry_after=retry_after))
+    return _failure("server_error", UpstreamError(f"The model's upstream failed ({status}).", retry_after=retry_after))
 
 
 def _failure(cause: Cause, error: APIError) -> Failure:

@@ -82,7 +82,7 @@ class Patience:
             if not self._woken or task is None or task.uncancel() > self._cancelling:
                 raise
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
-            raise (too_late("The model's provider fell silent.") if isinstance(error, TimeoutError) else lost()) from error
+            raise (too_late("The model's upstream fell silent.") if isinstance(error, TimeoutError) else lost()) from error
         finally:
             self._task = None
             self._waited += time.monotonic() - self._began
@@ -107,7 +107,7 @@ class Patience:
         if self._is_cut():
             raise lost()
         if self._left(self._waited) <= _LEAST_PAUSE:
-            raise too_late("The model's provider fell silent.")
+            raise too_late("The model's upstream fell silent.")
         self._said_at = self._waited
 
     def _is_cut(self) -> bool:

@@ -34,8 +34,8 @@ _FIELDS = frozenset({b"data", b"event", b"id", b"retry"})
 _BETWEEN = END + _DATA
 _FAILED = 500
 _NULLS = (b',"usage":null', b', "usage": null')
-_NOT_EVENTS = "The model's provider sent what is no stream of events."
-_NO_CHOICES = "The model's provider sent an event without choices."
+_NOT_EVENTS = "The model's upstream sent what is no stream of events."
+_NO_CHOICES = "The model's upstream sent an event without choices."
 _ENDS = frozenset(
     {
         "response.completed", "response.failed", "response.incomplete", "transcript.text.done", "speech.audio.done",
@@ -80,7 +80,7 @@ class Guard:
         try:
             block = self._framing.feed(chunk)
         except TooLong:
-            self.failure = nonsense("The model's provider sent an event without an end.")
+            self.failure = nonsense("The model's upstream sent an event without an end.")
             return b""
         return self._pass(block) if block else block
 

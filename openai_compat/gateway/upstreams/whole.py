@@ -29,7 +29,7 @@ _LISTS = {
     "/v1/images/edits": "data",
     "/v1/images/variations": "data",
 }
-_NO_JSON = "The model's provider answered with something that is no JSON object."
+_NO_JSON = "The model's upstream answered with something that is no JSON object."
 
 
 class Ready:
@@ -63,7 +63,7 @@ async def read_body(patience: Patience, idle: float) -> tuple[list[bytes], bool]
         patience.event()
         began = began or time.monotonic()
         if time.monotonic() - began > idle + size / _SLOWEST:
-            raise too_late("The answer of the model's provider came too slowly.")
+            raise too_late("The answer of the model's upstream came too slowly.")
         if size > LONGEST_WHOLE:
             return chunks, False
     return chunks, True
@@ -107,7 +107,7 @@ def _check_list(whole: Whole, plan: SendPlan) -> None:
     if wanted is not None:
         found = whole.choices if wanted == "choices" else whole.data
         if not isinstance(found, msgspec.Raw) or not _is_filled(found):
-            raise nonsense(f"The answer of the model's provider has no {wanted}.")
+            raise nonsense(f"The answer of the model's upstream has no {wanted}.")
 
 
 def _is_filled(raw: msgspec.Raw) -> bool:
