@@ -94,6 +94,7 @@ class Attempts:
         self._pause = pause
         self._tries = 0
         self._failures: list[Failure] = []
+        self._takers: list[Candidate] | None = None  # of a prompt that was too long for somebody
         self._last: Candidate | None = None
 
     def hold_back(self) -> None:
@@ -131,11 +132,13 @@ class Attempts:
         self.failed(candidate, failure)
 
     def failed(self, candidate: Candidate, failure: Failure) -> None:
-        if failure.cause == "context":
-            self._outgrown(candidate)
-        self._failures.append(failure)
         self._last = candidate
         candidate.tries += 1
+        if failure.cause == "context":
+            self._outgrown(candidate)
+        elif self._takers is not None and candidate not in self._takers:
+            return  # it was asked beside the one that found the prompt too long, and is no larger
+        self._failures.append(failure)
         if self._may_recover(candidate, failure):
             asked = failure.retry_after or 0.0
             local = isinstance(candidate.target, LocalTarget)
@@ -197,6 +200,7 @@ class Attempts:
             self._left = [larger] if larger.target != candidate.target else []
         else:
             self._left = [other for other in self._left if known is not None and (other.context_length or 0) > known]
+        self._takers = list(self._left)
 
 
 def _telling(failure: Failure) -> tuple[int, float]:

@@ -183,6 +183,13 @@ def test_many_hedged_requests_leave_no_tasks_behind(bench: Make) -> None:
     assert set(asyncio.run(many())) <= set("abc")
 
 
+def test_a_failure_beside_a_prompt_that_is_too_long_does_not_hide_that(bench: Make, failure: Make) -> None:
+    route = bench("a b c", hedge_after=SOON)
+    route.script(a=(4 * SOON, failure("server_error")), b=failure("context"))
+    assert refused(route).message == "It was context."
+    assert route.sender.asked == ["a", "b"]
+
+
 # ---------------------------------------------------------------- whose account
 
 
