@@ -81,9 +81,9 @@ class _Exchange:
         self._open: Any = None
 
     async def __aenter__(self) -> Answer:
-        self._order.tally.aim(self._target.label, self._target.price)
         request = await self._checked()
         self._lease = lease = await self._acquire()
+        self._order.tally.aim(self._target.label, self._target.price)  # whoever leaves before has used nothing
         lease.on_usage = self._order.tally.awaits()
         try:
             return await self._begin(lease, request)

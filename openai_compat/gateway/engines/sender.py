@@ -63,9 +63,9 @@ class _Exchange:
         self._open: AbstractAsyncContextManager[Answer] | None = None
 
     async def __aenter__(self) -> Answer:
-        self._order.tally.aim(self._target.label, self._target.price)
         self._check()
         lease = await self._acquire()
+        self._order.tally.aim(self._target.label, self._target.price)
         try:
             opened = _engine(lease).exchange(self._order)
             answer = await opened.__aenter__()

@@ -129,7 +129,7 @@ class Worker:
             gone.cancel()
             self.active.discard(facts.request_id)
             if not script.get("silent"):
-                self.say(Done(facts.request_id))
+                self.say(Done(facts.request_id, *script.get("usage", ())))
 
     async def gate(self, name: str | None) -> None:
         while name and not Path(name).exists():
