@@ -17,13 +17,21 @@ STORY: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Write a 
 
 
 def workers(server: Any) -> list[psutil.Process]:
-    """The processes that hold models: children of the fork server."""
-    return [p for p in psutil.Process(server.process.pid).children(recursive=True) if is_worker(p, server.process.pid)]
+    """The processes that hold models: children of the fork server, and none of what they start themselves."""
+    found = [worker for own in children(server.process) for worker in children(own)]
+    return [process for process in found if is_worker(process)]
 
 
-def is_worker(process: psutil.Process, gateway: int) -> bool:
+def children(process: Any) -> list[psutil.Process]:
     try:
-        return "openai_compat.worker" in " ".join(process.cmdline()) and process.ppid() != gateway
+        return psutil.Process(process.pid).children()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return "openai_compat.worker" in " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return False
 
