@@ -100,6 +100,7 @@ class _Look:
             created=listed.created,
             owned_by=target.upstream,
             capabilities=self._offers.capabilities(target),
+            modes=listed.modes,
             context_length=target.model.context_length or listed.context_length,
             state=Phase.READY.value,
         )

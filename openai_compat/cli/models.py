@@ -50,7 +50,7 @@ def check(config: Config, *, hashes: bool, online: bool, as_json: bool) -> bool:
 
 def _standing(upstream: CheckedUpstream) -> str:
     notes = [*upstream.missing, *upstream.doubts]
-    if upstream.failure and upstream.failure not in notes:
+    if upstream.failure and not upstream.missing:  # which is why
         notes.append(upstream.failure)
     if upstream.listed is not None:
         notes.append(f"answers, and lists {upstream.listed} models")

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 MAX_MODELS = 10_000
 MAX_NAME = 256
+MAX_WORDS = 64
 _MAX_BYTES = 16 * 2**20
 _LONGEST_WAIT = 30.0
 _RETRIES = 1
-_VERB = re.compile(r"[a-z_]{1,40}")
+_WORD = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
 
 class ListingFailed(Exception):
@@ -36,6 +37,7 @@ class Listed(Struct, frozen=True, kw_only=True):
 
     created: int = 0
     capabilities: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ()
     context_length: int | None = None
 
 
@@ -77,15 +79,18 @@ def models_of(page: bytes) -> Mapping[str, Listed]:
 
 def _listed(entry: Mapping[str, Any]) -> Listed:
     """Our own servers say all of it, vLLM and others call the context differently."""
-    verbs = entry.get("capabilities")
     lengths = (entry.get(name) for name in ("context_length", "max_model_len", "context_window"))
     return Listed(
         created=_whole(entry.get("created")) or 0,
-        capabilities=tuple(verb for verb in verbs if isinstance(verb, str) and _VERB.fullmatch(verb))
-        if isinstance(verbs, list)
-        else (),
+        capabilities=_words(entry.get("capabilities")),
+        modes=_words(entry.get("modes")),
         context_length=next((length for length in map(_whole, lengths) if length), None),
     )
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    words = value[:MAX_WORDS] if isinstance(value, list) else ()
+    return tuple(word for word in words if isinstance(word, str) and _WORD.fullmatch(word))
 
 
 def _whole(value: Any) -> int | None:

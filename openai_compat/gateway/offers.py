@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from openai_compat.config import Config, Route, RouteTarget, UpstreamModel
 from openai_compat.errors import APIError, ModelNotFound, Unavailable
@@ -94,8 +95,16 @@ class Offers:
         return tuple(dict.fromkeys(pattern.key for pattern in self._patterns))
 
     def listed(self, target: UpstreamTarget) -> Listed | None:
-        """What the upstream said of the model, if it was asked and has it."""
-        return (self._discovery.listed(target.upstream) or {}).get(target.remote_name)
+        """What the upstream said of the model, if it was asked and has it.
+
+        A model with modes may be named with one after it; which ones there are is the upstream's to say.
+        """
+        known = self._discovery.listed(target.upstream) or {}
+        if found := known.get(target.remote_name):
+            return found
+        base, _, mode = target.remote_name.rpartition(":")
+        found = known.get(base) if mode else None
+        return found if found is not None and found.modes else None
 
     def able(self, verbs: tuple[str, ...]) -> str | None:
         """The first model of an upstream that is known to do one of ``verbs``."""
@@ -162,9 +171,14 @@ class Offers:
             if pattern.discovers and self._discovery.awaited(pattern.upstream):
                 return None
             target = pattern.target(name, star)
-            if not pattern.discovers or self.listed(target) is not None:
+            if not pattern.discovers:
                 return target
+            if self.listed(target) is not None:
+                return target if self._is_listed(target) else replace(target, label=name.rpartition(":")[0])
         return None
+
+    def _is_listed(self, target: UpstreamTarget) -> bool:
+        return target.remote_name in (self._discovery.listed(target.upstream) or {})
 
     def _unknown(self, name: str, meant: str) -> APIError:
         fitting = {pattern.upstream for pattern in self._patterns if pattern.discovers and star_of(pattern.key, meant)}

@@ -57,16 +57,17 @@ def page(*entries: Any) -> Handler:
 
 
 def test_the_list_is_read_with_all_that_servers_say_of_their_models() -> None:
+    ours = {"capabilities": ["generate_text", "Not One", 3], "modes": ["creative"], "context_length": 4096}
     entries = (
         {"id": "plain", "object": "model", "created": 5, "owned_by": "x"},
-        {"id": "ours", "created": 6, "capabilities": ["generate_text", "Not One", 3], "context_length": 4096},
+        {"id": "ours", "created": 6, **ours},
         {"id": "vllm", "created": 1.0, "max_model_len": 8192},
         {"id": "groq", "created": None, "context_window": 131072, "context_length": "many"},
         {"id": ""}, {"id": 3}, "text", {"id": "x" * 300}, {"id": "a\nb"}, {"name": "by-name"},
     )  # fmt: skip
     assert asked(page(*entries)) == {
         "plain": Listed(created=5),
-        "ours": Listed(created=6, capabilities=("generate_text",), context_length=4096),
+        "ours": Listed(created=6, capabilities=("generate_text",), modes=("creative",), context_length=4096),
         "vllm": Listed(created=1, context_length=8192),
         "groq": Listed(context_length=131072),
         "by-name": Listed(),

@@ -161,6 +161,16 @@ def test_with_discovery_only_what_is_listed_is_offered() -> None:
     assert remote(names.find("fast")) == ("up", "small", "fast")
 
 
+def test_a_mode_goes_with_a_listed_model_that_has_some() -> None:
+    lists = Lists(up={"m": Listed(modes=("creative",)), "tagged:8b": Listed(), "plain": Listed()})
+    names = offers(lists, upstreams={"up": patterns({"up/*": "*"}, discover=True)})
+    assert remote(names.find("up/m:creative")) == ("up", "m:creative", "up/m")
+    assert remote(names.find("up/tagged:8b")) == ("up", "tagged:8b", "up/tagged:8b")
+    for name in ("up/plain:creative", "up/m:", "up/:creative", "up/tagged:9b"):
+        with pytest.raises(ModelNotFound):
+            names.find(name)
+
+
 def test_a_list_that_changes_changes_what_a_name_stands_for() -> None:
     lists = Lists(one={"a": Listed()}, two={"a": Listed(), "b": Listed()})
     names = offers(lists, upstreams={"one": patterns({}, discover=True), "two": patterns({}, discover=True)})
