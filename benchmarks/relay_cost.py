@@ -1,11 +1,12 @@
-"""What the relay adds to a request: processor time and latency, beside a direct call of the same upstream in the same run.
+"""What the relay adds to a request for a model of this machine: processor time and latency, beside a direct call.
 
     python benchmarks/relay_cost.py [--requests 2000] [--streams 20] [--chunks 200] [--rounds 3]
 
-Three processes: a trivial upstream that answers at once, the gateway (uvicorn, uvloop, telemetry, litestar, relay), and this
-client; all over Unix sockets, one request after the other. The processor time of the process in question is read before and
-after each round, and the best round counts. Chunks are sent back to back, one a turn of the upstream's loop, and then a
-millisecond apart, where each wakes every process up: that costs more than the work, at either end.
+Three processes, in one run: a trivial worker that answers at once, the gateway's parts around its relay (uvicorn, uvloop,
+telemetry, checks, local sender), and this client; all over Unix sockets, one request after the other. The processor time of the
+process in question is read before and after each round, and the best round counts. Chunks are sent back to back, one a turn of
+the worker's loop, and then a millisecond apart, where each wakes every process up: that costs more than the work, at either end.
+What the whole server costs with an upstream, and other gateways, is measured by ``relay_peers.py``.
 """
 
 from __future__ import annotations
@@ -28,9 +29,16 @@ from litestar import Litestar, post
 
 from handlers.types import Analysis
 from openai_compat.config import Config
+from openai_compat.gateway.answer_cache import AnswerCache
+from openai_compat.gateway.checks import Checks
+from openai_compat.gateway.local import LocalSender
+from openai_compat.gateway.metering.ledger import Ledger
+from openai_compat.gateway.order import Choice, Destination, LocalTarget
 from openai_compat.gateway.relay import Relay
 from openai_compat.gateway.replica import WorkerReplica
+from openai_compat.gateway.routing.dispatcher import Router
 from openai_compat.http.endpoint import Endpoint
+from openai_compat.http.front import Front
 from openai_compat.metrics import Metrics
 from openai_compat.telemetry import Telemetry
 from schemas.chat import ChatCompletionRequest
@@ -58,14 +66,18 @@ def serve_upstream(path: str, chunks: int) -> None:
 
 
 class Everywhere:
-    """A catalog of one model and a pool of one replica that is always ready."""
+    """A catalog of one model, and a pool with one replica of it that is always ready and never given up."""
 
+    ids = ("m",)
     model_id = public_name = "m"
     mode = None
     request_id = "r"
 
     def __init__(self, path: str) -> None:
         self.replica = WorkerReplica(path)
+
+    def find(self, name: str) -> Destination:
+        return Destination(public_name=name, choices=(Choice(target=LocalTarget(model_id=name)),))
 
     def resolve(self, name: str) -> Everywhere:
         return self
@@ -77,20 +89,20 @@ class Everywhere:
     async def acquire(self, model_id: str, *, wait: float | None = None, request_id: str = "r") -> Everywhere:
         return self
 
-    def __enter__(self) -> Everywhere:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
+    def leave(self) -> None: ...
 
 
 def serve_gateway(path: str, upstream: str) -> None:
     @post(PATH, opt={"endpoint": Endpoint(ChatCompletionRequest, lambda request: "generate_text")})
     async def chat() -> None: ...
 
-    everywhere = Everywhere(upstream)
-    relay = Relay(Config(), everywhere, everywhere)
-    app = Litestar([chat], middleware=[relay.middleware], openapi_config=None, logging_config=None)
-    uvicorn.run(Telemetry(app, metrics=Metrics()), uds=path, log_config=None, access_log=False)
+    config, everywhere = Config(), Everywhere(upstream)
+    checks = Checks(everywhere)
+    sender = LocalSender(checks, everywhere)
+    router = Router(config, lambda target: sender)
+    relay = Relay(config, everywhere, checks, router, Ledger(config.metering), AnswerCache(config.cache))
+    front = Front(Litestar([chat], openapi_config=None, logging_config=None), relay.serve)
+    uvicorn.run(Telemetry(front, metrics=Metrics()), uds=path, log_config=None, access_log=False)
 
 
 async def whole(session: aiohttp.ClientSession) -> None:
