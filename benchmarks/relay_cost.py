@@ -5,7 +5,7 @@
 Three processes, in one run: a trivial worker that answers at once, the gateway's parts around its relay (uvicorn, uvloop,
 telemetry, checks, local sender), and this client; all over Unix sockets, one request after the other. The processor time of the
 process in question is read before and after each round, and the best round counts. Chunks are sent back to back, one a turn of
-the worker's loop, and then a millisecond apart, where each wakes every process up: that costs more than the work, at either end.
+the worker's loop, and then a millisecond apart, where each wakes every process up: that costs more than the work, at both ends.
 What the whole server costs with an upstream, and other gateways, is measured by ``relay_peers.py``.
 """
 
