@@ -214,6 +214,37 @@ def test_what_was_used_and_its_limits_outlive_the_server(limited) -> None:
     assert caught.value.code == "insufficient_quota"
 
 
+@pytest.fixture
+def relayed(shared: Place, start_server, tmp_path: Path) -> Place:
+    """A second server with the shared one as its upstream, at a price of its own."""
+    more = (
+        f'[workers]\nfork_server = false\n[upstreams.other]\nbase_url = "{shared.server.base_url}"\napi_key_env = "OTHER_KEY"\n'
+        '[upstreams.other.models.remote]\nname = "echo"\nprice = { prompt = 10.0, completion = 20.0 }\n'
+    )
+    return Place(lambda config: start_server(config, env={"OTHER_KEY": "two"}), tmp_path, more)
+
+
+def test_an_upstream_is_counted_by_its_usage_and_by_estimate_where_its_client_left(shared: Place, relayed: Place) -> None:
+    words: Any = [{"role": "user", "content": "[[tokens=20]] go on"}]
+    slow: Any = [{"role": "user", "content": "[[tokens=500]] [[delay=0.02]] go on"}]
+    behind = shared.usage("two")["total"]
+    with relayed.client() as client:
+        client.chat.completions.create(model="remote", messages=words)
+        with client.chat.completions.create(model="remote", messages=words, stream=True) as chunks:
+            assert not any(chunk.usage for chunk in chunks)
+        exact = relayed.total(2)
+        with client.chat.completions.create(model="remote", messages=slow, stream=True) as chunks:
+            for _ in range(10):
+                next(iter(chunks))
+    left = relayed.total(3)
+    true = shared.total(behind["requests"] + 3, "two")
+    assert (exact["prompt_tokens"], exact["completion_tokens"], exact["estimated_tokens"]) == (6, 40, 0)
+    assert exact["cost"] == (6 * 10 + 40 * 20) / 1e6
+    assert left["estimated_tokens"] == left["total_tokens"] - exact["total_tokens"]
+    assert 5 <= left["completion_tokens"] - 40 < 100
+    assert 9 <= true["completion_tokens"] - behind["completion_tokens"] - 40 < 500
+
+
 def test_an_equal_request_is_answered_from_memory_and_counted_as_no_tokens(shared: Place) -> None:
     ask = {"model": "echo", "messages": [{"role": "user", "content": "one two three"}]}
     use = {"x-cache": "use"}
