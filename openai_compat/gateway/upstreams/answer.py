@@ -5,8 +5,6 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Literal
 
-import aiohttp
-
 from openai_compat.gateway.order import Failure, Order
 from openai_compat.gateway.replica import Answer, Headers
 from openai_compat.gateway.upstreams.errors import (
@@ -20,7 +18,7 @@ from openai_compat.gateway.upstreams.errors import (
 )
 from openai_compat.gateway.upstreams.flow import Passing, Streaming, first_events
 from openai_compat.gateway.upstreams.patience import Patience
-from openai_compat.gateway.upstreams.plan import SendPlan
+from openai_compat.gateway.upstreams.plan import Response, SendPlan
 from openai_compat.gateway.upstreams.scrub import hidden
 from openai_compat.gateway.upstreams.stream import Guard, Rules
 from openai_compat.gateway.upstreams.whole import LONGEST_ERROR, Ready, checked, read_body
@@ -42,7 +40,7 @@ _SPEECH = "/v1/audio/speech"
 _TEXTS = frozenset({"/v1/audio/transcriptions", "/v1/audio/translations"})
 
 
-async def begin(response: aiohttp.ClientResponse, plan: SendPlan) -> Answer:
+async def begin(response: Response, plan: SendPlan) -> Answer:
     """The answer whose head is ``response``. A client error of the upstream is an answer too, in OpenAI's shape.
 
     Raises ``Failure`` for everything that another target might do better. Whoever calls this closes ``response``.
@@ -57,7 +55,7 @@ async def begin(response: aiohttp.ClientResponse, plan: SendPlan) -> Answer:
         patience.close()
 
 
-async def _begin(response: aiohttp.ClientResponse, plan: SendPlan, patience: Patience) -> Answer:
+async def _begin(response: Response, plan: SendPlan, patience: Patience) -> Answer:
     if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
         raise await _refused(response, plan, patience)
     if response.status == HTTPStatus.NO_CONTENT:
@@ -75,7 +73,7 @@ async def _begin(response: aiohttp.ClientResponse, plan: SendPlan, patience: Pat
             raise nonsense(MIXED_UP)
 
 
-def _type_of(response: aiohttp.ClientResponse) -> str:
+def _type_of(response: Response) -> str:
     return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
@@ -83,7 +81,7 @@ def _way(kind: str, order: Order) -> Literal["events", "json", "bytes", ""]:
     """How an answer of this type is to be read, as one to this request; empty where it cannot be one."""
     speech = order.path == _SPEECH
     if kind == _EVENTS:
-        return "events" if order.envelope.streams or speech else ""
+        return "events" if order.envelope.stream or speech else ""  # some take 1 for true
     if kind.startswith(_PAGES):
         return ""
     if kind == _JSON or kind.endswith("+json"):
@@ -95,7 +93,7 @@ def _way(kind: str, order: Order) -> Literal["events", "json", "bytes", ""]:
     return "" if kind or speech else "json"
 
 
-async def _refused(response: aiohttp.ClientResponse, plan: SendPlan, patience: Patience) -> Failure | Refusal:
+async def _refused(response: Response, plan: SendPlan, patience: Patience) -> Failure | Refusal:
     body = bytearray()
     patience.pause_for(_ERROR_PATIENCE)
     try:
@@ -126,7 +124,7 @@ async def _events(plan: SendPlan, patience: Patience) -> Answer:
     return Streaming(guard, first, patience)
 
 
-async def _whole(response: aiohttp.ClientResponse, plan: SendPlan, patience: Patience) -> Answer:
+async def _whole(response: Response, plan: SendPlan, patience: Patience) -> Answer:
     chunks, complete = await read_body(patience, plan.upstream.idle_timeout)
     if not complete:
         return Passing(response.status, _kept(response), chunks, patience)
@@ -134,7 +132,7 @@ async def _whole(response: aiohttp.ClientResponse, plan: SendPlan, patience: Pat
     return Ready(response.status, _kept(response), checked(body, plan))
 
 
-async def _bytes(response: aiohttp.ClientResponse, patience: Patience) -> Answer:
+async def _bytes(response: Response, patience: Patience) -> Answer:
     """Speech, films, texts: held back until there is a first byte. In a text of a silent recording there never is."""
     first = await patience.read()
     if not first and not _type_of(response).startswith("text/"):
@@ -143,7 +141,7 @@ async def _bytes(response: aiohttp.ClientResponse, patience: Patience) -> Answer
     return Passing(response.status, _kept(response), [first] if first else [], patience)
 
 
-def _kept(response: aiohttp.ClientResponse) -> Headers:
+def _kept(response: Response) -> Headers:
     kept = [(name.lower(), value) for name, value in response.raw_headers if name.lower() in _KEPT]
     if "Content-Encoding" in response.headers:  # undone as it is read
         return [pair for pair in kept if pair[0] not in _LENGTHS]

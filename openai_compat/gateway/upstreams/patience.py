@@ -13,7 +13,10 @@ from typing import Any
 
 import aiohttp
 
+from openai_compat.errors import DeadlineExceeded
+from openai_compat.gateway.order import Failure
 from openai_compat.gateway.upstreams.errors import lost, too_late
+from openai_compat.gateway.upstreams.plan import Response
 
 COMMENTS = 5
 """Comments alone (``: ping``) keep a stream alive this many times as long as silence would."""
@@ -37,7 +40,7 @@ class Patience:
         "_said_at", "_task", "_timer", "_waited", "_woken",
     )  # fmt: skip
 
-    def __init__(self, response: aiohttp.ClientResponse, *, first: float, idle: float, deadline: float) -> None:
+    def __init__(self, response: Response, *, first: float, idle: float, deadline: float) -> None:
         self._content = response.content
         self._connection = response.connection
         self._limit = first
@@ -106,6 +109,8 @@ class Patience:
         self._woken = False
         if self._is_cut():
             raise lost()
+        if self._deadline - time.monotonic() <= _LEAST_PAUSE:
+            raise Failure("timeout", DeadlineExceeded("The request took longer than it may.", retry=False))
         if self._left(self._waited) <= _LEAST_PAUSE:
             raise too_late("The model's upstream fell silent.")
         self._said_at = self._waited

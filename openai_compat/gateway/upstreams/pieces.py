@@ -15,7 +15,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Choice(Struct, frozen=True, gc=False):
-    index: Any = 0
+    index: int | float | str | None = 0
     finish_reason: Any = None
 
 

@@ -112,18 +112,20 @@ class Guard:
         pieces = _ordinary(block)
         if pieces is None or not self._all_plain(pieces) or not self._renames_all(block, pieces):
             return b"".join([self._one(event) for event in block.split(END) if event and not event.isspace()])
-        for piece in pieces:
-            self._note(piece)
+        self.events += len(pieces)
         return block.replace(*self._renaming) if self._renaming else block
 
     def _all_plain(self, pieces: list[Piece]) -> bool:
-        """Whether there is nothing to do about any of them, the model's name aside."""
+        """Whether there is nothing to do about any of them, the model's name aside. Notes what they say of their choices."""
         chat, drops = self._rules.chat, self._rules.drop_usage
         for piece in pieces:
             if piece.error is not None or (piece.usage is not UNSET and (drops or piece.usage is not None)):
                 return False
-            if not isinstance(piece.choices, list) if chat else (piece.type == "error" or _ends(piece)):
+            if chat and (piece.choices is None or piece.choices is UNSET):
                 return False
+            if not chat and (piece.type == "error" or _ends(piece)):
+                return False
+            self._note(piece)
         return True
 
     def _renames_all(self, block: bytes, pieces: list[Piece]) -> bool:
@@ -135,7 +137,6 @@ class Guard:
         return block.count(self._renaming[0]) == len(pieces)
 
     def _note(self, piece: Piece) -> None:
-        self.events += 1
         for choice in piece.choices or ():
             self._begun.add(choice.index)
             if choice.finish_reason is not None:
@@ -181,6 +182,7 @@ class Guard:
         if rules.drop_usage and counts and not piece.choices:
             self.events += 1
             return b""
+        self.events += 1
         self._note(piece)
         if _ends(piece):
             self._complete = True

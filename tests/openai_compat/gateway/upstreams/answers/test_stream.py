@@ -175,6 +175,12 @@ def test_usage_that_makes_no_sense_is_not_counted(usage: Any) -> None:
     assert run([data(delta("x", usage=usage)), STOP, DONE])[1] == []
 
 
+@pytest.mark.parametrize("index", [None, [0], {"a": 1}, "0", 0.5, True])
+def test_a_choice_of_any_index_is_one_or_an_error(index: Any) -> None:
+    out, _, failure, done = run([data(delta("x", index=index)), data(delta("", index=index, finish="stop"))])
+    assert (done and not failure and out.endswith(DONE)) or (failure and not out)
+
+
 def test_deep_nesting_is_no_way_to_crash() -> None:
     deep = b'data: {"choices":[],"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n\n"
     assert run([HI, deep])[2]
