@@ -159,14 +159,12 @@ class Attempts:
         return min((failure for failure in self._failures if failure.cause != "context"), key=_telling).error
 
     def _soonest(self) -> Candidate | None:
-        """Of those that may be asked now the first that was asked least, else whose time comes first."""
+        """Of those that may be asked now the first, else whose time comes first. Who was asked already stands at the end."""
         now = self._clock()
         if self._tries >= self._limit or not self._left or now >= self._order.deadline:
             return None
-        ready = [candidate for candidate in self._left if candidate.ready_at <= now]
-        if ready:
-            return min(ready, key=lambda candidate: candidate.tries)
-        return min(self._left, key=lambda candidate: candidate.ready_at)
+        ready = next((candidate for candidate in self._left if candidate.ready_at <= now), None)
+        return ready or min(self._left, key=lambda candidate: candidate.ready_at)
 
     def _take(self, candidate: Candidate, wait: float) -> Step:
         self._left.remove(candidate)

@@ -286,6 +286,14 @@ def test_a_larger_model_that_may_recover_is_the_error_and_not_the_400(bench: Mak
     assert isinstance(refused(route), UpstreamError)
 
 
+def test_what_failed_before_the_prompt_was_too_long_has_no_say_any_more(bench: Make, failure: Make) -> None:
+    route = bench("a b", upstream={"retries": 0})
+    route.larger = "d"
+    route.script(a=failure("rate_limited", 5.0), b=too_long(), d=failure("server_error"))
+    assert isinstance(refused(route), UpstreamError)
+    assert route.sender.asked == ["a", "b", "d"]
+
+
 # ---------------------------------------------------------------- which error
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from openai_compat.errors import APIError, InvalidRequest, UpstreamError
+from openai_compat.gateway.routing.attempts import Attempts
 
 Make = Callable[..., Any]
 SOON = 0.05  # seconds until a second one is asked
@@ -143,6 +144,35 @@ def test_a_client_that_leaves_ends_all_tries_at_once(bench: Make, took: Make, mo
 
     asyncio.run(leave())
     assert took() < LONG / 2
+
+
+def test_a_try_that_is_cancelled_from_within_does_not_leave_the_request_waiting(bench: Make, took: Make) -> None:
+    route = bench(hedge_after=LONG)
+    route.script(a=asyncio.CancelledError())
+
+    async def cancelled() -> None:
+        async with nothing_left(route):
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(route.ask(), LONG)
+
+    asyncio.run(cancelled())
+    assert took() < LONG / 2
+
+
+def test_where_nobody_else_may_be_asked_nobody_looks_again_and_again(bench: Make, monkeypatch: Any) -> None:
+    looks = 0
+    other = Attempts.other
+
+    def counted(attempts: Attempts) -> Any:
+        nonlocal looks
+        looks += 1
+        return other(attempts)
+
+    monkeypatch.setattr(Attempts, "other", counted)
+    route = bench("a", hedge_after=0.001)
+    route.script(a=(4 * SOON, "a"))
+    assert ask(route) == "a"
+    assert looks == 1
 
 
 def test_a_client_that_leaves_in_the_middle_of_the_answer_ends_it_at_its_sender(bench: Make) -> None:
