@@ -20,7 +20,7 @@ from openai_compat.gateway.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 _INTERVAL = 5.0
-_PAUSE = 60.0  # seconds until writing is tried again where it has failed
+_PAUSE = 300.0  # seconds until writing is tried again where it has failed
 _DAY = 24  # hours
 
 
@@ -44,17 +44,16 @@ class UsageKeeper:
         self._clock = clock
         self._interval = interval
         self._lasts = _has_place(config)
+        self._tidy_day = 0
         self._writing = asyncio.Lock()
         self._tasks = Tasks()
 
     async def start(self) -> None:
         """Go on where an earlier server has ended. The store is there already where one has left anything."""
         if (database := self._open_database) is not None:
-            hour = int(self._clock() // HOUR)
-            await persistence.put_together(database, hour)
+            hour = await self._tidied(database)
             if self._ledger.limited:
-                recent = await persistence.read(database, key_id=None, since=hour - _DAY, model=None)
-                self._ledger.recall(recent)
+                self._ledger.recall(await persistence.read(database, key_id=None, since=hour - _DAY, model=None))
         self._tasks.spawn(self._keep())
 
     async def close(self) -> None:
@@ -95,12 +94,21 @@ class UsageKeeper:
                 return True
             try:
                 store = await self._storage.open()
+                await self._tidied(store.database)
                 await persistence.write(store.database, table)
             except (Unavailable, sqlite3.Error, OSError) as error:
                 self._ledger.counters.give_back(table)
                 logger.warning("what was used could not be written: %s", error)
                 return False
         return True
+
+    async def _tidied(self, database: Database) -> int:
+        """Tidy the table once a day. Returns the hour that it is."""
+        hour = int(self._clock() // HOUR)
+        if hour // _DAY != self._tidy_day:
+            await persistence.tidy(database, hour)
+            self._tidy_day = hour // _DAY
+        return hour
 
 
 def by_day(table: Table) -> dict[tuple[int, str], Sums]:

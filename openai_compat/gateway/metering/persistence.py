@@ -12,6 +12,7 @@ from openai_compat.gateway.store.database import Database
 _HOURS = 24
 _FINE = 2 * _HOURS
 """Hours for which rows are kept by the hour; older ones are put together by the day."""
+_KEPT = 400 * _HOURS
 _COUNTED = ("requests", "prompt", "cached", "completion", "estimated")
 _COLUMNS = ("key_id", "model", "hour", *_COUNTED, "cost", "cost_rest")
 _ADDED = ", ".join(f"{name} = {name} + excluded.{name}" for name in _COUNTED)
@@ -38,8 +39,8 @@ async def read(database: Database, *, key_id: str | None, since: int, model: str
     return await database.run(lambda connection: _select(connection, " AND ".join(conditions), values))
 
 
-async def put_together(database: Database, hour: int) -> None:
-    """Keep what is older than two days before ``hour`` by the day only, as its first hour's."""
+async def tidy(database: Database, hour: int) -> None:
+    """Keep what is older than two days before ``hour`` by the day only, as its first hour's; what nobody can ask for goes."""
     before = (hour // _HOURS) * _HOURS - _FINE
 
     def work(connection: sqlite3.Connection) -> None:
@@ -48,6 +49,7 @@ async def put_together(database: Database, hour: int) -> None:
         connection.execute(f"DELETE FROM usage WHERE {condition}", (before,))  # noqa: S608
         by_day = [_row(place._replace(hour=place.hour - place.hour % _HOURS), sums) for place, sums in old.items()]
         connection.executemany(_UPSERT, by_day)
+        connection.execute("DELETE FROM usage WHERE hour < ?", (hour - _KEPT,))
 
     await database.run(work)
 

@@ -229,12 +229,26 @@ def test_old_hours_become_days_and_lose_nothing(tmp_path, in_time) -> None:
         today = 480_000  # the first hour of a day
         await persistence.write(database, table(*(("k", today - 72 + hour, 1) for hour in range(73)), ("j", today - 72 + 5, 9)))
         for _ in range(2):
-            await persistence.put_together(database, today + 3)
+            await persistence.tidy(database, today + 3)
             read = await persistence.read(database, key_id=None, since=0, model=None)
             by_key = {(place.key_id, place.hour): (sums.requests, sums.prompt, sums.cost) for place, sums in read.items()}
             assert by_key.pop(("j", today - 72)) == (1, 9, 7 * UNIT // 10)
             assert by_key.pop(("k", today - 72)) == (24, 24, 24 * 7 * UNIT // 10)
             assert by_key == {("k", today - 48 + hour): (1, 1, 7 * UNIT // 10) for hour in range(49)}
         await database.close()
+
+    in_time(scenario())
+
+
+def test_what_is_too_old_to_be_asked_for_goes(house, clock, in_time) -> None:
+    async def scenario() -> None:
+        async with house() as first:
+            first.desk.spend(10, "a")
+        clock.now += 399 * 86_400
+        async with house() as second:
+            assert (await second.keeper.read(key_id="a", since=0, model=None)) != {}
+        clock.now += 2 * 86_400
+        async with house() as third:
+            assert (await third.keeper.read(key_id="a", since=0, model=None)) == {}
 
     in_time(scenario())
