@@ -9,6 +9,7 @@ import errno
 import logging
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 
 from openai_compat.errors import RateLimited, Unavailable, UpstreamError, UpstreamTimeout
 from openai_compat.gateway.order import Failure
@@ -64,7 +65,7 @@ def _told(error: Exception, model: str) -> tuple[Failure, str]:
         case TimeoutError():
             late = UpstreamTimeout(f"{who} did not answer in time.")
             return Failure("timeout", late), "no answer within first_byte_timeout"
-        case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError():
+        case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError() | HttpProcessingError():
             nonsense = UpstreamError(f"{who} answered with something that is not HTTP.")
             return Failure("server_error", nonsense), "its answer's head is not HTTP"
         case _:

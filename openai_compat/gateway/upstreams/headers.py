@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from multidict import CIMultiDict
-
 from openai_compat.config import Upstream
 from openai_compat.gateway.replica import Headers
 from openai_compat.gateway.upstreams.keys import Pairs
 
 # A list of what goes, so that nothing else does by mistake: keys, cookies, addresses, what an SDK tells of its machine.
-_PASSED = {
-    b"accept": "accept",
-    b"anthropic-beta": "anthropic-beta",
-    b"anthropic-version": "anthropic-version",
-    b"content-type": "content-type",
-    b"idempotency-key": "idempotency-key",
-    b"openai-beta": "openai-beta",
-}
-_TYPE = "content-type"
-_JSON = "application/json"
+_PASSED = frozenset({b"accept", b"anthropic-beta", b"anthropic-version", b"content-type", b"idempotency-key", b"openai-beta"})
+_TYPE = b"content-type"
+_JSON = (_TYPE, b"application/json")
+_REQUEST_ID = b"x-request-id"
 
 
 class HeadersFor:
@@ -30,19 +22,27 @@ class HeadersFor:
         self._configured = {name.lower(): value for name, value in settings.headers.items()}
         self._ours = {"user-agent": f"openai-compat/{version('openai-compat')}", "accept-encoding": "identity"}
         self._made_for: Pairs | None = None
-        self._fixed: CIMultiDict[str] = CIMultiDict()
+        self._fixed: Headers = []
+        self._passed: frozenset[bytes] = _PASSED
+        self._typed = self._identified = False
 
-    def make(self, client: Headers, key: Pairs, request_id: str, *, body: bool) -> CIMultiDict[str]:
+    def make(self, client: Headers, key: Pairs, request_id: str, *, body: bool) -> Headers:
         """``client``'s names are in lower case. A ``body`` without a type is JSON."""
         if key is not self._made_for:
-            self._fixed = CIMultiDict({**self._ours, **dict(key), **self._configured})
-            self._made_for = key
-        headers = self._fixed.copy()
-        for name, value in client:
-            passed = _PASSED.get(name)
-            if passed is not None and passed not in self._fixed:
-                headers.add(passed, value.decode("latin-1"))
-        headers.setdefault("x-request-id", request_id)
-        if body:
-            headers.setdefault(_TYPE, _JSON)
+            self._fix(key)
+        passed = self._passed
+        headers = [*self._fixed, *(pair for pair in client if pair[0] in passed)]
+        if not self._identified:
+            headers.append((_REQUEST_ID, request_id.encode("latin-1")))
+        if body and not self._typed and not any(name == _TYPE for name, _ in headers):
+            headers.append(_JSON)
         return headers
+
+    def _fix(self, key: Pairs) -> None:
+        """Those that are the same for every request."""
+        fixed = {**self._ours, **dict(key), **self._configured}
+        self._fixed = [(name.encode("latin-1"), value.encode()) for name, value in fixed.items()]
+        names = frozenset(name for name, _ in self._fixed)
+        self._passed = _PASSED - names
+        self._typed, self._identified = _TYPE in names, _REQUEST_ID in names
+        self._made_for = key

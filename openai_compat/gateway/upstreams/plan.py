@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
+from aiohttp.connector import Connection
+from aiohttp.streams import StreamReader
 from msgspec import Struct
+from multidict import CIMultiDictProxy
 
 from openai_compat.config import Upstream
 from openai_compat.gateway.order import Order, UpstreamTarget
+
+
+class Response(Protocol):
+    """What is needed of an answer whose head is there; ``connection`` may be None once it is complete."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]: ...
+
+    @property
+    def raw_headers(self) -> tuple[tuple[bytes, bytes], ...]: ...
+
+    @property
+    def content(self) -> StreamReader: ...
+
+    @property
+    def connection(self) -> Connection | None: ...
+
+    def close(self) -> None: ...
 
 
 class SendPlan(Struct, frozen=True, kw_only=True):

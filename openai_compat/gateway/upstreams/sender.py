@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from http import HTTPStatus
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from openai_compat.config import Upstream
@@ -20,13 +21,12 @@ from openai_compat.gateway.upstreams.failures import failure_of, full, redirecte
 from openai_compat.gateway.upstreams.forms import rewritten_form
 from openai_compat.gateway.upstreams.headers import HeadersFor
 from openai_compat.gateway.upstreams.keys import Key, KeyUnavailable, Pairs
-from openai_compat.gateway.upstreams.plan import SendPlan
+from openai_compat.gateway.upstreams.plan import Response, SendPlan
 from openai_compat.gateway.upstreams.rewrite import may_ask_usage, must_change, rewritten
-from openai_compat.gateway.upstreams.session import Data, Session, tls_context
+from openai_compat.gateway.upstreams.session import Session, tls_context
 from openai_compat.gateway.upstreams.urls import Addresses
 
 _ENCRYPTED = "https:"
-_PIECE = 1 << 18  # larger bodies are written so, for others to have their turn between
 _UNPACKED = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})  # by aiohttp, or else refused by it
 _SHORTEST = 6  # characters of what is worth hiding; shorter ones are parts of words
 _TELLING = ("key", "token", "secret", "auth")
@@ -70,7 +70,7 @@ class Exchange:
         self._lane = lane
         self._order = order
         self._target = target
-        self._response: aiohttp.ClientResponse | None = None
+        self._response: Response | None = None
 
     async def __aenter__(self) -> Answer:
         lane, order, target = self._lane, self._order, self._target
@@ -98,13 +98,13 @@ class _Lane:
 
     def __init__(self, name: str, settings: Upstream, tls: ssl.SSLContext | None, hold: float, ping_interval: float) -> None:
         self.in_flight = 0
-        self.session = Session(settings, tls)
+        self._addresses = Addresses(settings)
+        self.session = Session(settings, self._addresses.origin, tls)
         self._name = name
         self._settings = settings
         self._hold = hold
         self._ping_interval = ping_interval
         self._key = Key(settings)
-        self._addresses = Addresses(settings)
         self._headers = HeadersFor(settings)
         self._secrets: tuple[str, ...] = ()
         self._secrets_of: Pairs | None = None
@@ -116,13 +116,13 @@ class _Lane:
             raise full(self._name, order.public_name)
         self.in_flight += 1
 
-    async def sent(self, order: Order, target: UpstreamTarget) -> tuple[aiohttp.ClientResponse, SendPlan]:
+    async def sent(self, order: Order, target: UpstreamTarget) -> tuple[Response, SendPlan]:
         """The head of the answer. Raises ``Failure``, and ``APIError`` for a request that nobody would take."""
         try:
             key = self._key.headers()
             body, asked_usage = await self._body(order, target)
             response = await self._send(order, target, key, body)
-        except (aiohttp.ClientError, OSError, KeyUnavailable) as error:
+        except (aiohttp.ClientError, HttpProcessingError, OSError, KeyUnavailable) as error:
             raise failure_of(error, self._name, order.public_name) from None
         if HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST:
             response.close()
@@ -130,17 +130,13 @@ class _Lane:
         if response.headers.get("Content-Encoding", "").lower() not in _UNPACKED:
             response.close()
             raise unreadable(self._name, order.public_name)
-        if response.connection is not None and response.connection.protocol is not None:
-            response.connection.protocol.read_timeout = None  # whoever reads the body has a cheaper one
         return response, self._plan(order, target, key, asked_usage)
 
-    async def _send(self, order: Order, target: UpstreamTarget, key: Pairs, body: bytes | Body) -> aiohttp.ClientResponse:
+    async def _send(self, order: Order, target: UpstreamTarget, key: Pairs, body: bytes | Body) -> Response:
         url = self._addresses.of(order.path, order.query, target.remote_name)
         size = len(body) if isinstance(body, bytes) else body.size
         headers = self._headers.make(order.headers, key, order.request_id, body=size > 0)
-        if size > _PIECE or not isinstance(body, bytes):
-            headers["content-length"] = str(size)  # else it would go in chunks
-        return await self.session.send(order.method, url, headers, lambda: _data(body))
+        return await self.session.send(order.method, url, headers, body)
 
     async def _body(self, order: Order, target: UpstreamTarget) -> tuple[bytes | Body, bool]:
         """The body as it goes there, and whether it asks for usage that the client did not ask for."""
@@ -168,18 +164,6 @@ class _Lane:
             ping_interval=self._ping_interval,
             secrets=self._secrets,
         )
-
-
-def _data(body: bytes | Body) -> Data:
-    if not isinstance(body, bytes):
-        return body.pieces()
-    return body if len(body) <= _PIECE else _in_pieces(body)
-
-
-async def _in_pieces(body: bytes) -> AsyncIterator[bytes]:
-    view = memoryview(body)
-    for start in range(0, len(body), _PIECE):
-        yield bytes(view[start : start + _PIECE])
 
 
 def _secrets(settings: Upstream, key: str, origin: URL) -> tuple[str, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterator
 from weakref import WeakSet
 
 import aiohttp
@@ -13,11 +15,13 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from openai_compat.config import ConfigError, Upstream
+from openai_compat.gateway.replica import Headers
+from openai_compat.gateway.spool import Body
+from openai_compat.gateway.upstreams.plan import Response
+from openai_compat.gateway.upstreams.wire import LONGEST_HEADER, READ_BUFFER, Reply, exchange, packed
 
-Data = bytes | AsyncIterator[bytes] | None
 _KEEP_ALIVE = 60.0  # seconds; whoever closes earlier is noticed
-_READ_BUFFER = 1 << 16
-_LONGEST_HEADER = 1 << 15
+_ONE_WRITE = 1 << 18  # bytes; larger bodies are written in pieces of this size, so that others have their turn between
 # A connection that was closed while it lay idle shows it within a round trip. What breaks later has begun.
 _STALE_WITHIN = 2.0
 
@@ -30,53 +34,113 @@ class Session:
     """Sends to one upstream: its certificate checked, through no proxy but the configured one, following no redirect.
 
     Args:
+        origin: its address without a path.
         tls: what its certificate is checked with (see ``tls_context``); None where its address is not encrypted.
     """
 
-    def __init__(self, settings: Upstream, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, settings: Upstream, origin: URL, tls: ssl.SSLContext | None) -> None:
         self._settings = settings
+        self._origin = origin
         self._tls = tls or True  # in aiohttp's words: checked
-        self._pooled: aiohttp.ClientSession | None = None
-        self._fresh: aiohttp.ClientSession | None = None
+        self._pooled: _Connections | None = None
+        self._fresh: _Connections | None = None
         self.closed = False
 
-    async def send(self, method: str, url: URL, headers: CIMultiDict[str], data: Callable[[], Data]) -> aiohttp.ClientResponse:
-        """Returns when the head of the answer is there. ``data`` is called for each try, of which a second one is made where
-        the first met a dead connection. Raises what aiohttp raises.
+    async def send(self, method: str, url: URL, headers: Headers, body: bytes | Body) -> Response:
+        """Returns when the head of the answer is there. A second try is made where the first met a dead connection.
+
+        Raises what aiohttp raises, and ``InvalidRequest`` for headers that cannot be sent.
         """
         if self._pooled is None:
-            self._pooled = self._open(force_close=False)
+            pool = aiohttp.TCPConnector(ssl=self._tls, limit=0, keepalive_timeout=_KEEP_ALIVE)
+            self._pooled = _Connections(self._settings, self._origin, pool)
         try:
-            return await self._pooled.request(method, url, headers=headers, data=data(), allow_redirects=False)
+            return await self._pooled.send(method, url, headers, body)
         except Stale:
             if self._fresh is None:
-                self._fresh = self._open(force_close=True)
-            return await self._fresh.request(method, url, headers=headers, data=data(), allow_redirects=False)
+                single = aiohttp.TCPConnector(ssl=self._tls, limit=0, force_close=True)
+                self._fresh = _Connections(self._settings, self._origin, single)
+            return await self._fresh.send(method, url, headers, body)
 
     async def close(self) -> None:
         self.closed = True
-        for session in (self._pooled, self._fresh):
-            if session is not None:
-                await session.close()
+        for connections in (self._pooled, self._fresh):
+            if connections is not None:
+                await connections.close()
 
-    def _open(self, *, force_close: bool) -> aiohttp.ClientSession:
-        settings = self._settings
-        if force_close:
-            connector = aiohttp.TCPConnector(ssl=self._tls, limit=0, force_close=True)
-        else:
-            connector = aiohttp.TCPConnector(ssl=self._tls, limit=0, keepalive_timeout=_KEEP_ALIVE)
-        return aiohttp.ClientSession(
+
+class _Connections:
+    """Those of one connector. Small requests are written at once; what is large or goes by a proxy, in aiohttp's own way."""
+
+    def __init__(self, settings: Upstream, origin: URL, connector: aiohttp.TCPConnector) -> None:
+        self._settings = settings
+        self._connector = connector
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, connect=settings.connect_timeout, sock_read=settings.first_byte_timeout
+        )
+        self._served: WeakSet[object] = WeakSet()
+        self._session = aiohttp.ClientSession(
             connector=connector,
-            response_class=_response_class(),
-            timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout, sock_read=settings.first_byte_timeout),
+            response_class=_response_class(self._served),
+            timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("User-Agent", "Accept-Encoding", "Accept", "Content-Type"),
-            read_bufsize=_READ_BUFFER,
-            max_line_size=_LONGEST_HEADER,
-            max_field_size=_LONGEST_HEADER,
+            read_bufsize=READ_BUFFER,
+            max_line_size=LONGEST_HEADER,
+            max_field_size=LONGEST_HEADER,
             trust_env=False,
             proxy=settings.proxy or None,
         )
+        # What a connector asks whom to connect to; of the request itself it needs nothing.
+        self._to = aiohttp.ClientRequest("POST", origin, loop=asyncio.get_running_loop(), session=self._session)
+
+    async def send(self, method: str, url: URL, headers: Headers, body: bytes | Body) -> Response:
+        if isinstance(body, bytes) and len(body) <= _ONE_WRITE and not self._settings.proxy:
+            return await self._write(method, packed(method, url, headers, body))
+        return await self._stream(method, url, headers, body)
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def _write(self, method: str, request: bytes) -> Reply:
+        connection = await self._connect()
+        timeout = self._settings.first_byte_timeout
+        if connection.protocol not in self._served:
+            self._served.add(connection.protocol)
+            return await exchange(connection, method, request, timeout)
+        with _stale_at_once():
+            return await exchange(connection, method, request, timeout)
+
+    async def _connect(self) -> Connection:
+        """A connection on which nothing has come that nobody asked for: it would be taken for the answer."""
+        while True:
+            try:
+                connection = await self._connector.connect(self._to, [], self._timeout)
+            except TimeoutError as error:
+                raise aiohttp.ConnectionTimeoutError from error
+            protocol = connection.protocol
+            if protocol is None or not protocol.should_close or protocol not in self._served:
+                return connection
+            connection.close()
+
+    async def _stream(self, method: str, url: URL, headers: Headers, body: bytes | Body) -> aiohttp.ClientResponse:
+        """Its length is announced; else aiohttp would send it in chunks."""
+        fields = CIMultiDict([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
+        size = len(body) if isinstance(body, bytes) else body.size
+        data = None
+        if size:
+            fields["content-length"] = str(size)
+            data = _pieces(body) if isinstance(body, bytes) else body.pieces()
+        response = await self._session.request(method, url, headers=fields, data=data, allow_redirects=False)
+        if response.connection is not None and response.connection.protocol is not None:
+            response.connection.protocol.read_timeout = None  # whoever reads the body has a cheaper one
+        return response
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    view = memoryview(body)
+    for start in range(0, len(body), _ONE_WRITE):
+        yield bytes(view[start : start + _ONE_WRITE])
 
 
 def tls_context(ca_file: str) -> ssl.SSLContext:
@@ -99,25 +163,30 @@ def _bundle() -> str | None:
     return certifi.where()
 
 
-def _response_class() -> type[aiohttp.ClientResponse]:
-    """Responses that know which connections of their session have served before."""
-    served: WeakSet[object] = WeakSet()
+def _response_class(served: WeakSet[object]) -> type[aiohttp.ClientResponse]:
+    """Responses that know which connections have ``served`` before."""
 
-    class Response(aiohttp.ClientResponse):
+    class FromPool(aiohttp.ClientResponse):
         async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-            protocol = connection.protocol
-            if protocol not in served:
-                served.add(protocol)
+            if connection.protocol not in served:
+                served.add(connection.protocol)
                 return await super().start(connection)
-            began = time.monotonic()
-            try:
+            with _stale_at_once():
                 return await super().start(connection)
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError) as error:
-                if time.monotonic() - began > _STALE_WITHIN or _has_begun(error):
-                    raise
-                raise Stale from error
 
-    return Response
+    return FromPool
+
+
+@contextlib.contextmanager
+def _stale_at_once() -> Iterator[None]:
+    """Around a request on a connection that has served before."""
+    began = time.monotonic()
+    try:
+        yield
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError) as error:
+        if time.monotonic() - began > _STALE_WITHIN or _has_begun(error):
+            raise
+        raise Stale from error
 
 
 def _has_begun(error: Exception) -> bool:

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from multidict import CIMultiDict
 from yarl import URL
 
 from openai_compat.config import ConfigError, Upstream
-from openai_compat.errors import UpstreamTimeout
+from openai_compat.errors import InvalidRequest, UpstreamTimeout
 from openai_compat.gateway.order import Failure
 from openai_compat.gateway.upstreams import session as sessions
 from openai_compat.gateway.upstreams.session import Session, tls_context
@@ -116,6 +115,76 @@ def test_a_connection_that_dies_at_once_every_time_is_lost_and_not_tried_for_eve
     asyncio.run(scenario())
 
 
+def test_small_and_large_requests_share_their_connections(serving, sending, make_order, body_from) -> None:
+    async def scenario() -> None:
+        async with serving() as server, sending(server.base) as sender:
+            for size in (1, 2 << 20, 1, 2 << 20):
+                order = make_order({"model": "public", "messages": "x" * size})
+                await body_from(sender, order)
+                assert server.visits[-1].body == order.body
+            assert server.connections == 1
+            assert len({frozenset(visit.headers) for visit in server.visits}) == 1
+
+    asyncio.run(scenario())
+
+
+def test_what_nobody_asked_for_is_not_taken_for_an_answer(serving, sending, make_order, body_from) -> None:
+    async def answering(visit: Any) -> None:
+        visit.answer()
+        await visit.writer.drain()
+        await asyncio.sleep(0.05)
+        visit.answer(b'{"choices":[{"text":"for another"}]}', "200 OK")
+
+    async def scenario() -> None:
+        async with serving(answering) as server, sending(server.base) as sender:
+            for connection in (1, 2, 3):
+                assert await body_from(sender, make_order()) == b'{"choices":[{}]}'
+                assert server.connections == connection
+                await asyncio.sleep(0.2)
+
+    asyncio.run(scenario())
+
+
+def test_a_server_may_say_that_one_should_go_on(serving, sending, make_order, body_from) -> None:
+    async def answering(visit: Any) -> None:
+        visit.writer.write(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n")
+        visit.answer()
+
+    async def scenario() -> None:
+        async with serving(answering) as server, sending(server.base) as sender:
+            for _ in range(2):
+                assert await body_from(sender, make_order()) == b'{"choices":[{}]}'
+            assert server.connections == 1
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_without_a_length_ends_with_its_connection(serving, sending, make_order, body_from) -> None:
+    async def answering(visit: Any) -> None:
+        visit.writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n" + ANSWER)
+        visit.writer.close()
+
+    async def scenario() -> None:
+        async with serving(answering) as server, sending(server.base) as sender:
+            for connection in (1, 2):
+                assert await body_from(sender, make_order()) == ANSWER
+                assert server.connections == connection
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("value", [b"a\r\nx-evil: 1", b"a\nb", b"a\rb"])
+def test_no_header_becomes_two(serving, sending, make_order, body_from, value) -> None:
+    async def scenario() -> None:
+        async with serving() as server, sending(server.base) as sender:
+            with pytest.raises(InvalidRequest):
+                await body_from(sender, make_order(headers=[(b"idempotency-key", value)]))
+            assert sender.in_flight("up") == 0
+            assert not server.visits
+
+    asyncio.run(scenario())
+
+
 def test_an_upload_may_take_longer_than_the_first_byte(sending, make_order, body_from) -> None:
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -144,8 +213,9 @@ def test_sockets_send_at_once(serving) -> None:
 
     async def scenario() -> None:
         async with serving(answering) as server:
-            session = Session(Upstream(base_url=server.base), tls_context(""))
-            response = await session.send("POST", URL(server.base), CIMultiDict(), lambda: b"x")
+            url = URL(server.base)
+            session = Session(Upstream(base_url=server.base), url.origin(), None)
+            response = await session.send("POST", url, [], b"x")
             assert response.connection is not None
             transport = response.connection.transport
             assert transport is not None
