@@ -125,7 +125,7 @@ def _first_model(client: OpenAI) -> str:
             return model.id
     except APIError as error:
         raise Unavailable(f"The server at {_shown(client)} did not list its models: {error.message}") from None
-    raise Unavailable(f"The server at {_shown(client)} offers no model.")
+    raise Unavailable(f"The server at {_shown(client)} lists no model; name the one to talk to.")
 
 
 def _shown(client: OpenAI) -> str:

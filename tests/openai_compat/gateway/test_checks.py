@@ -65,3 +65,15 @@ def test_a_mode_is_the_request_s_or_the_name_s(checks: Checks) -> None:
     asyncio.run(checks.admit(target, Ask("every"), ("generate_text",)))
     with pytest.raises(UnsupportedMode):
         asyncio.run(checks.admit(target, Ask("every", mode="whisper"), ("generate_text",)))
+
+
+def test_an_upstream_s_model_is_chosen_only_where_none_of_this_machine_can_do_it(tiny_llama: Path) -> None:
+    class Elsewhere:
+        def able(self, verbs: tuple[str, ...]) -> str | None:
+            return "far" if {"generate_text", "generate_audio"} & set(verbs) else None
+
+    checks = Checks(Catalog(Config(models={"writer": Model(source=str(tiny_llama))})), Elsewhere())
+    assert chosen(checks, Ask(), "generate_text").public_name == "writer"
+    assert chosen(checks, Ask(), "generate_audio").public_name == "far"
+    with pytest.raises(NotFound):
+        chosen(checks, Ask(), "generate_video")
