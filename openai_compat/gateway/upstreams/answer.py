@@ -13,12 +13,11 @@ from openai_compat.gateway.upstreams.errors import (
     Refusal,
     failure_of,
     nonsense,
-    read_error,
-    retry_after_of,
 )
 from openai_compat.gateway.upstreams.flow import Passing, Streaming, first_events
 from openai_compat.gateway.upstreams.patience import Patience
 from openai_compat.gateway.upstreams.plan import Response, SendPlan
+from openai_compat.gateway.upstreams.said import read_error, retry_after_of
 from openai_compat.gateway.upstreams.scrub import hidden
 from openai_compat.gateway.upstreams.stream import Guard, Rules
 from openai_compat.gateway.upstreams.whole import LONGEST_ERROR, Ready, checked, read_body

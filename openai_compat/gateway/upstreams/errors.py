@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from openai_compat.errors import (
     APIError,
@@ -28,7 +22,7 @@ from openai_compat.errors import (
     kind_of,
 )
 from openai_compat.gateway.order import Cause, Failure
-from openai_compat.gateway.upstreams.scrub import scrub_message
+from openai_compat.gateway.upstreams.said import Said
 
 TOO_LONG = "context_length_exceeded"
 ENDED_EARLY = "The model's upstream ended its answer early."
@@ -45,22 +39,20 @@ _OVERFLOW = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _OVERFLOW_STATUS = frozenset({400, 413, 422})
-_NO_CREDIT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance"})
+# Codes about this server's account or key, or about the way to the model, whatever the status.
+_NOT_THE_CLIENTS = frozenset(
+    {
+        "account_deactivated", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance", "insufficient_quota",
+        "invalid_api_key", "model_not_found",
+    }
+)  # fmt: skip
+_BAD_KEY = re.compile(
+    r"\b(?:invalid|incorrect|wrong|missing|no) api[ _-]?key|api[ _-]?key (?:is )?(?:not valid|invalid)", re.IGNORECASE
+)
 _OVERLOADED = frozenset({503, 529})
 _TOO_SLOW = frozenset({408, 504, 522, 524})
 _REFUSING = frozenset({401, 402, 403, 407, 421, 451})
 _NO_SUCH_WAY = frozenset({405, 501})
-_STATUS_OF_TYPE = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "rate_limit_exceeded": 429,
-    "overloaded_error": 529,
-    "timeout_error": 504,
-}
 _CLIENT_ERRORS: dict[int, type[APIError]] = {
     404: NotFound,
     405: MethodNotAllowed,
@@ -68,18 +60,6 @@ _CLIENT_ERRORS: dict[int, type[APIError]] = {
     413: RequestTooLarge,
     415: UnsupportedMediaType,
 }
-_LONGEST_CODE = 100
-_LONGEST_WAIT = 86_400.0
-
-
-class Said(Struct, frozen=True, kw_only=True):
-    """An error in an upstream's words, whatever shape they came in. ``status`` is what the body itself says, 0 if nothing."""
-
-    message: str = ""
-    type: str = ""
-    param: str | None = None
-    code: str | None = None
-    status: int = 0
 
 
 class Refusal(Exception):
@@ -100,70 +80,6 @@ class Refusal(Exception):
         return msgspec.json.encode({"error": {"message": error.message, "type": self.type, "param": error.param, "code": code}})
 
 
-def read_error(body: bytes, secrets: tuple[str, ...]) -> Said:
-    """What ``body`` says, as OpenAI, vLLM, SGLang, FastAPI, Ollama, Gemini and others say it, or as a plain text."""
-    try:
-        said = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        text = body.decode(errors="replace").strip()
-        return Said() if text.startswith(("<", "{", "[")) else Said(message=scrub_message(text, secrets))
-    return read_said(said, secrets)
-
-
-def read_said(said: Any, secrets: tuple[str, ...]) -> Said:
-    """The same for what is decoded already: a whole body, or only its ``error``."""
-    if isinstance(said, list):
-        said = said[0] if said else ""
-    if not isinstance(said, dict):
-        return Said(message=scrub_message(said, secrets) if isinstance(said, str) else "")
-    inner = said.get("error")
-    fields: dict[str, Any] = {**said, **inner} if isinstance(inner, dict) else said
-    message, param = _message(fields)
-    status = next((s for s in (_status(fields.get(name)) for name in ("code", "status", "status_code")) if s), 0)
-    kind = _word(fields.get("type"), secrets) or ""
-    return Said(
-        message=scrub_message(message, secrets),
-        type=kind,
-        param=_word(fields.get("param"), secrets) or param,
-        code=_word(fields.get("code"), secrets),
-        status=status or _STATUS_OF_TYPE.get(kind, 0),
-    )
-
-
-def _message(fields: dict[str, Any]) -> tuple[str, str | None]:
-    """The words, and the field that FastAPI says is at fault."""
-    for name in ("message", "detail", "error", "errors", "msg", "error_msg", "title"):
-        found = fields.get(name)
-        if isinstance(found, str) and found.strip():
-            return found, None
-        if isinstance(found, dict) and isinstance(found.get("message"), str):
-            return found["message"], None
-        if isinstance(found, list) and found and isinstance(found[0], dict):
-            return _validation(found)
-    return "", None
-
-
-def _validation(problems: list[Any]) -> tuple[str, str | None]:
-    first = problems[0]
-    place = first.get("loc")
-    param = ".".join(str(part) for part in place if part != "body")[:_LONGEST_CODE] if isinstance(place, list) else ""
-    message = first.get("msg") or first.get("message") or ""
-    return f"{param}: {message}" if param else str(message), param or None
-
-
-def _word(value: Any, secrets: tuple[str, ...]) -> str | None:
-    """A type, a code, a param: one short word, or nothing."""
-    if not isinstance(value, str) or not value or len(value) > _LONGEST_CODE:
-        return None
-    return scrub_message(value, secrets)
-
-
-def _status(value: Any) -> int:
-    if isinstance(value, str) and value.isdigit() and len(value) == len("400"):
-        value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 400 <= value < 600 else 0
-
-
 def failure_of(status: int, said: Said, *, names_model: bool, retry_after: float | None = None) -> Failure | Refusal:
     """What a refusal with ``status`` is: one for the client to read, or one that another target may make good.
 
@@ -172,7 +88,11 @@ def failure_of(status: int, said: Said, *, names_model: bool, retry_after: float
     if status in _OVERFLOW_STATUS and _is_overflow(said):
         long = InvalidRequest(said.message or "The request is too long for the model.", param=said.param, code=TOO_LONG)
         return Failure("context", long)
-    if status in _REFUSING or said.code in _NO_CREDIT:
+    if (
+        status in _REFUSING
+        or said.code in _NOT_THE_CLIENTS
+        or (status == HTTPStatus.BAD_REQUEST and _BAD_KEY.search(said.message))
+    ):
         return _failure("refused", UpstreamError("The model's upstream does not serve this server.", retry=False))
     if status in _NO_SUCH_WAY or (status == HTTPStatus.NOT_FOUND and names_model):
         return _failure("refused", UpstreamError("The model's upstream does not offer it here.", retry=False))
@@ -206,26 +126,3 @@ def lost() -> Failure:
 
 def too_late(message: str) -> Failure:
     return Failure("timeout", UpstreamTimeout(message))
-
-
-def retry_after_of(headers: Mapping[str, str]) -> float | None:
-    """Seconds, from ``retry-after-ms`` or from ``Retry-After`` in either of its forms; None where neither makes sense."""
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        text = headers.get(name, "").strip()
-        wait = _seconds(text) if text else None
-        if wait is not None:
-            return min(max(0.0, wait / unit), _LONGEST_WAIT)
-    return None
-
-
-def _seconds(text: str) -> float | None:
-    try:
-        wait = float(text)
-        return wait if wait == wait else None
-    except ValueError:
-        pass
-    try:
-        when = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - time.time()

@@ -10,14 +10,14 @@ from openai_compat.gateway.upstreams.plan import SendPlan
 
 HIDDEN = "[hidden]"
 _LONGEST = 2000  # characters of a message
-_LONGEST_READ = 20_000  # characters that are looked at
+_LONGEST_READ = 4000  # characters of it that are looked at, since the patterns below may look at each of them often
 _SHORTEST = 4  # characters of a secret; shorter ones would blank out half a text
 _USUAL_PATHS = frozenset({"", "/", "/v1", "/v1/"})
 _CREDENTIALS = re.compile(
     r"\b(?:authorization|api[-_]?key|x-api-key)\b\s*[:=]\s*(?:bearer\s+|basic\s+)?[^\s\"'\\,;]+"
     r"|\bbearer\s+[^\s\"'\\,;]{8,}|\bbasic\s+[\w+/]{16,}=*"
     r"|\b(?:sk|pk|rk|gsk|hf|xai|r8|pplx|nvapi|csk|fw|tgp)[-_][\w*.-]{6,}"
-    r"|\b(?:org|proj)[-_](?=[\w-]*\d)[\w-]{6,}"
+    r"|\b(?:org|proj)[-_](?=[\w-]{0,40}\d)[\w-]{6,}"
     r"|\bAIza[\w*-]{16,}",
     re.IGNORECASE,
 )
@@ -25,7 +25,7 @@ _ADDRESS = re.compile(
     r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"
     r"|\[[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}\](?::\d+)?"
     r"|\blocalhost(?::\d+)?\b"
-    r"|\b[\w-]+(?:\.[\w-]+)*\.(?:internal|local|svc|lan|corp)\b(?:[.:][\w.:-]+)?",
+    r"|\b[\w-]{1,63}(?:\.[\w-]{1,63}){0,8}\.(?:internal|local|svc|lan|corp)\b(?:[.:][\w.:-]+)?",
     re.IGNORECASE,
 )
 _FILE = re.compile(
@@ -34,7 +34,9 @@ _FILE = re.compile(
     r"|\b[A-Z]:\\\\?[^\s\"',;)]+"
 )
 _TRACE = re.compile(
-    r"\s*(?:Traceback \(most recent call last\)|\\?n?\s+File \"|(?:\n|\\n)\s*at \S+[ (]|stack backtrace:).*", re.DOTALL
+    r"(?:Traceback \(most recent call last\)|stack backtrace:"
+    r"|(?:\\n|\s) {0,8}File \"|(?:\n|\\n)[ \t]{0,16}at \S{1,200}[ (]).*",
+    re.DOTALL,
 )
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -66,7 +68,7 @@ def scrub(text: str, secrets: Iterable[str] = ()) -> str:
 
 def scrub_message(text: str, secrets: Iterable[str] = ()) -> str:
     """A message of an error: stack traces, addresses and files go too, and so does what is longer than anybody reads."""
-    text = _TRACE.sub("", scrub(text[:_LONGEST_READ], secrets))
+    text = _TRACE.sub("", scrub(text, secrets)[:_LONGEST_READ])
     text = _FILE.sub(HIDDEN, _ADDRESS.sub(HIDDEN, text))
     text = _CONTROLS.sub(" ", text).strip()
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1].rstrip() + "…"

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from openai_compat.gateway.order import Failure
-from openai_compat.gateway.upstreams.errors import ENDED_EARLY, NOTHING, Refusal, failure_of, nonsense, read_error, read_said
+from openai_compat.gateway.upstreams.errors import ENDED_EARLY, NOTHING, Refusal, failure_of, nonsense
 from openai_compat.gateway.upstreams.framing import END, Framing, TooLong
 from openai_compat.gateway.upstreams.pieces import (
     Piece,
@@ -25,6 +25,7 @@ from openai_compat.gateway.upstreams.pieces import (
     read_reply,
     rewritten,
 )
+from openai_compat.gateway.upstreams.said import read_error, read_said
 from openai_compat.gateway.upstreams.scrub import scrub
 from openai_compat.http.sse import PING
 

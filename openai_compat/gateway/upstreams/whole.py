@@ -9,10 +9,11 @@ from http import HTTPStatus
 import msgspec
 
 from openai_compat.gateway.replica import Headers
-from openai_compat.gateway.upstreams.errors import MIXED_UP, NOTHING, failure_of, nonsense, read_error, too_late
+from openai_compat.gateway.upstreams.errors import MIXED_UP, NOTHING, failure_of, nonsense, too_late
 from openai_compat.gateway.upstreams.patience import Patience
 from openai_compat.gateway.upstreams.pieces import Whole, count_usage, is_text, read_whole, rewritten
 from openai_compat.gateway.upstreams.plan import SendPlan
+from openai_compat.gateway.upstreams.said import read_error
 from openai_compat.gateway.upstreams.scrub import hidden
 
 LONGEST_WHOLE = 64 << 20

@@ -11,7 +11,8 @@ import pytest
 
 from openai_compat.errors import error_body, kind_of
 from openai_compat.gateway.order import Failure
-from openai_compat.gateway.upstreams.errors import Refusal, Said, failure_of, read_error, retry_after_of
+from openai_compat.gateway.upstreams.errors import Refusal, failure_of
+from openai_compat.gateway.upstreams.said import Said, read_error, retry_after_of
 
 KEY = "sk-secret-key-of-the-server-0123456789"
 SHAPES = {
@@ -138,6 +139,27 @@ def test_an_account_without_credit_is_no_rate_limit() -> None:
     failure = meaning(429, encoded({"error": {"message": "m", "code": "insufficient_quota"}}))
     assert isinstance(failure, Failure)
     assert failure.cause == "refused"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "API key not valid. Please pass a valid API key.", "code": 400, "status": "INVALID_ARGUMENT"},
+        {"message": "Incorrect API key provided: abc"},
+        {"message": "m", "code": "model_not_found"},
+    ],
+)
+def test_a_400_about_our_key_or_the_model_is_not_the_clients_fault(error: dict[str, Any]) -> None:
+    failure = meaning(400, encoded({"error": error}))
+    assert isinstance(failure, Failure)
+    assert failure.cause == "refused"
+
+
+@pytest.mark.parametrize(
+    "said", [{"code": "rate_limit_exceeded"}, {"type": "rate_limit_error"}, {"status": 429}, {"code": "429"}]
+)
+def test_an_error_without_a_status_has_one_by_its_code_or_type(said: dict[str, Any]) -> None:
+    assert read_error(encoded({"error": {"message": "m", **said}}), ()).status == 429
 
 
 def test_the_time_to_wait_goes_on_to_whoever_tries_again() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from openai_compat.gateway.upstreams.scrub import HIDDEN, addresses_of, scrub, scrub_message
@@ -62,6 +64,20 @@ def test_what_helps_the_user_stays_word_for_word(text: str) -> None:
 
 def test_messages_are_of_bounded_length() -> None:
     assert len(scrub_message("ä" * 1_000_000)) == 2000
+
+
+@pytest.mark.parametrize(
+    "text", [" ", "\n", "a-", "a.", "org-", "/a.py", "\nat ", "1.", ":", "bearer ", "File ", "api_key ", "[::"]
+)
+def test_no_text_takes_long(text: str) -> None:
+    began = time.perf_counter()
+    scrub_message(text * 20_000, SECRETS)
+    assert time.perf_counter() - began < 2
+
+
+def test_no_part_of_a_secret_is_left_where_a_long_text_is_cut() -> None:
+    for length in range(3980, 4000):
+        assert "tops" not in scrub_message("topsecret-value" * 255 + "x" * (length - 255 * 15) + "topsecret-value", SECRETS)
 
 
 def test_control_characters_do_not_get_through() -> None:
