@@ -102,7 +102,7 @@ class Route(Section, frozen=True, kw_only=True):
 class Engine(Section, frozen=True, kw_only=True):
     """How a model's own program is talked to. ``{port}``, ``{host}`` and ``{model}`` in the command are filled in.
 
-    ``name`` is what it calls the model: the id where empty. ``health`` is the path that answers 200 once it serves.
+    ``name`` is what it calls the model: where empty, what it lists if that is one, else the id. ``health`` is the path that answers 200 once it serves.
     """
 
     name: str = ""

@@ -19,7 +19,7 @@ from openai_compat.protocol import Memory
 
 logger = logging.getLogger(__name__)
 _GUARD = (sys.executable, "-I", "-S", str(Path(guard.__file__)))
-_KEPT_LINES = 30
+_KEPT_LINES = 20
 _LONGEST_LINE = 500
 _READ = 1 << 16
 _COST_SHARE = 50
@@ -52,8 +52,8 @@ class EngineProcess:
         return started
 
     @property
-    def last_words(self) -> str:
-        return "\n".join(self._last)
+    def last_lines(self) -> tuple[str, ...]:
+        return tuple(self._last)
 
     async def wait(self) -> int:
         """Its exit status, once nothing of it is left; above 128 for a signal."""

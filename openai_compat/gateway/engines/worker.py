@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
+from msgspec.structs import replace
+
 from openai_compat import errors
 from openai_compat.config import Engine, Upstream
 from openai_compat.gateway.engines import guard
@@ -47,11 +49,11 @@ class EngineWorker:
         self._heartbeat = heartbeat
         self._listener = listener
         url = engine.base_url.removesuffix(settings.base_path) + settings.health
-        self._health = Health(recipe.model_id, url, recipe.port, recipe.key, lambda stage: listener(Progress(stage)))
+        self._health = Health(recipe.model_id, url, engine, lambda stage: listener(Progress(stage)))
         self._gauge = MemoryGauge(process.pid)
         loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[Ready] = loop.create_future()
-        self._living = loop.create_task(self._live(settings.capabilities))
+        self._living = loop.create_task(self._live(settings))
         self._watching = loop.create_task(self._watch())
 
     def exchange(self, order: Order) -> AbstractAsyncContextManager[Answer]:
@@ -76,7 +78,7 @@ class EngineWorker:
     def kill(self) -> None:
         self._process.kill()
 
-    async def _live(self, capabilities: tuple[str, ...]) -> None:
+    async def _live(self, settings: Engine) -> None:
         """Until it is cancelled: wait until it serves, then look at its memory from time to time."""
         began = time.monotonic()
         try:
@@ -84,12 +86,21 @@ class EngineWorker:
         except errors.ModelUnavailable as error:
             self._fail(error)
             return
+        if not settings.name:
+            self._learn(await self._health.names())
         memory = await asyncio.to_thread(self._gauge.read)
         if not self._ready.done():
-            self._ready.set_result(Ready(memory=memory, load_seconds=time.monotonic() - began, capabilities=capabilities))
+            seconds = time.monotonic() - began
+            self._ready.set_result(Ready(memory=memory, load_seconds=seconds, capabilities=settings.capabilities))
         while True:
             await asyncio.sleep(self._heartbeat)
             self._listener(Heartbeat(memory=await asyncio.to_thread(self._gauge.read)))
+
+    def _learn(self, names: tuple[str, ...]) -> None:
+        """Its own name for its one model, which it may insist on, and which may be a path that is nobody's business."""
+        if len(names) == 1:
+            models = {key: replace(model, name=names[0]) for key, model in self.engine.models.items()}
+            self.engine = replace(self.engine, models=models)
 
     async def _watch(self) -> None:
         status = await self._process.wait()
@@ -103,9 +114,9 @@ class EngineWorker:
         """What it printed goes to the log only."""
         if self._ready.done():
             return
-        logger.warning(
-            "the engine of %s ended with status %d; its last words:\n%s", self._model_id, status, self._process.last_words
-        )
+        logger.warning("the engine of %s ended with status %d", self._model_id, status)
+        for line in self._process.last_lines:
+            logger.warning("%s said: %s", self._model_id, line)
         if status == guard.NOT_STARTED:
             self._fail(errors.ModelUnavailable(f"The program of the model '{self._model_id}' could not be started."))
         else:

@@ -127,7 +127,7 @@ def test_what_one_said_that_ends_early_is_for_the_log_alone(yard, command, caplo
     with caplog.at_level(logging.WARNING):
         asyncio.run(check())
     assert "ended with status 7" in caplog.text
-    assert "the key is [key] and this is what it said last" in caplog.text
+    assert "e said: the key is [key] and this is what it said last" in caplog.text
 
 
 def test_a_program_that_cannot_be_run_is_refused_as_such(yard, tmp_path) -> None:

@@ -113,6 +113,19 @@ def test_a_stream_comes_through(yard, command, sender) -> None:
     assert events.endswith(b"data: [DONE]\n\n")
 
 
+def test_what_it_calls_its_model_is_found_out_and_not_told(yard, command, sender) -> None:
+    async def check() -> dict[str, Any]:
+        async with (
+            yard({"e": {"command": command()}}) as place,
+            sender(place).send(order(), TARGET) as answer,
+        ):
+            return json.loads(await whole(answer))
+
+    told = asyncio.run(check())
+    assert json.loads(told["choices"][0]["message"]["content"])["body"]["model"] == "/its/own/path"
+    assert told["model"] == "e"
+
+
 def test_leaving_closes_the_connection_and_ends_the_lease(yard, command, sender) -> None:
     async def check() -> None:
         async with yard({"e": {"command": command()}}) as place:

@@ -39,6 +39,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.headers["authorization"] != f"Bearer {KEY}":
             self.answer(401, {})
+        elif self.path == "/v1/models":
+            self.answer(200, {"object": "list", "data": [{"id": "/its/own/path"}]})
         else:
             self.answer(503 if args.sick else 200, {})
 
