@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+from functools import lru_cache
 from typing import Any, Literal, TextIO
 
 LogFormat = Literal["text", "json"]
@@ -27,11 +28,8 @@ def configure(level: str, log_format: LogFormat, *, stream: TextIO | None = None
 class TextFormatter(logging.Formatter):
     """``13:20:01 info    POST /v1/chat/completions 200 …``; control characters of a message are shown, never obeyed."""
 
-    def __init__(self) -> None:
-        super().__init__(datefmt="%H:%M:%S")
-
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{self.formatTime(record, self.datefmt)} {record.levelname.lower():<7} {printable(record.getMessage())}"
+        line = f"{_local(int(record.created))} {record.levelname.lower():<7} {printable(record.getMessage())}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -59,5 +57,14 @@ def printable(text: str) -> str:
 
 
 def _utc(seconds: float) -> str:
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return f"{whole}.{int(seconds % 1 * 1000):03d}Z"
+    return f"{_whole_utc(int(seconds))}.{int(seconds % 1 * 1000):03d}Z"
+
+
+@lru_cache(maxsize=2)  # a second has many lines
+def _whole_utc(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+@lru_cache(maxsize=2)
+def _local(seconds: int) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds))
