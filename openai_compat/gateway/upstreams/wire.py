@@ -40,7 +40,9 @@ class Reply:
         content.on_eof(connection.release)
 
     def close(self) -> None:
-        """Also closes the connection, unless it is in the pool already."""
+        """Also closes the connection, unless it is in the pool already, and tells whoever reads still."""
+        if self.connection.protocol is not None and self.content.exception() is None:
+            self.content.set_exception(aiohttp.ClientConnectionError("closed"))
         self.connection.close()
 
 
