@@ -1,8 +1,8 @@
 """Whole answers, given again to equal requests of the same key: exact matches only, bounded in bytes and in time.
 
-Two requests are equal where the owner of the key, the path, the query and the body are. Of the body the order of its fields
-does not matter, nor who the key's owner says is asking (``user`` and its like); ``stream`` and ``stream_options`` do, since
-they decide what an answer looks like. Values are compared as they are written.
+Two requests are equal where the owner of the key, the path, the query, the version of the API and the body are. Of the body
+the order of its fields does not matter, nor who the key's owner says is asking (``user`` and its like); ``stream`` and
+``stream_options`` do, since they decide what an answer looks like. Values are compared as they are written.
 
 An answer is kept when all of it has come, with status 200 and without an error in it. Equal requests that are under way at the
 same time are not merged: each is answered by itself, and the last one is kept.
@@ -38,6 +38,7 @@ _PATHS = frozenset(
 )  # fmt: skip
 _WITH_LAST_EVENT = ("/v1/chat/completions", "/v1/completions")
 _ABOUT_WHO_ASKS = ("user", "safety_identifier")
+_ABOUT_THE_ANSWER = (b"openai-beta", b"anthropic-beta", b"anthropic-version")  # headers that go to an upstream
 _ECHOING = "/v1/responses"  # its answers repeat these
 _SAID_AGAIN = (b"content-type", b"content-encoding")
 _ERRORS = (b'data: {"error"', b'data:{"error"', b"event: error", b'"type":"error"')
@@ -208,6 +209,8 @@ def _digest(order: Order, body: bytes) -> bytes | None:
     digest = hashlib.blake2b(digest_size=32)
     for part in (order.key_id, order.path, order.query):
         digest.update(_framed(part.encode()))
+    for header in _ABOUT_THE_ANSWER:
+        digest.update(_framed(b",".join(value for name, value in order.headers if name == header)))
     for name in sorted(fields):
         digest.update(_framed(name.encode()))
         digest.update(_framed(bytes(fields[name])))

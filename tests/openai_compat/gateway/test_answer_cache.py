@@ -277,3 +277,11 @@ def test_who_asks_counts_where_the_answer_says_it_again(shelf) -> None:
     s = shelf()
     s.keep(s.order({**ASK, "user": "a"}, path="/v1/responses"), b"{}")
     assert s.found({**ASK, "user": "b"}, path="/v1/responses") is None
+
+
+def test_an_answer_of_another_version_of_the_api_is_another(shelf) -> None:
+    s = shelf()
+    s.keep(s.order(ASK, headers={"openai-beta": "one"}), b"{}")
+    assert s.found(ASK, headers={"openai-beta": "two"}) is None
+    assert s.found(ASK) is None
+    assert s.found(ASK, headers={"openai-beta": "one", "accept": "*/*"}) is not None
