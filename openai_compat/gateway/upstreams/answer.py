@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from typing import Literal
 
@@ -22,6 +23,7 @@ from openai_compat.gateway.upstreams.scrub import hidden
 from openai_compat.gateway.upstreams.stream import Guard, Rules
 from openai_compat.gateway.upstreams.whole import LONGEST_ERROR, Ready, checked, read_body
 
+logger = logging.getLogger(__name__)
 _ERROR_PATIENCE = 10.0  # seconds for the body of a refusal, whose status says enough
 _EVENTS, _JSON, _PAGES = "text/event-stream", "application/json", ("text/html", "application/xhtml")
 _MEDIA = ("audio/", "video/", "image/", "application/octet-stream")
@@ -50,6 +52,9 @@ async def begin(response: Response, plan: SendPlan) -> Answer:
         return await _begin(response, plan, patience)
     except Refusal as refusal:
         return Ready(refusal.status, [(b"content-type", _JSON.encode())], refusal.body)
+    except Failure as failure:
+        logger.warning("upstream '%s': %s", plan.target.upstream, failure.error.message)
+        raise
     finally:
         patience.close()
 
@@ -102,7 +107,10 @@ async def _refused(response: Response, plan: SendPlan, patience: Patience) -> Fa
         body.clear()  # half an error says less than none
     said = read_error(bytes(body[:LONGEST_ERROR]), hidden(plan))
     wait = retry_after_of(response.headers)
-    return failure_of(response.status, said, names_model=plan.order.envelope.model is not None, retry_after=wait)
+    found = failure_of(response.status, said, names_model=plan.order.envelope.model is not None, retry_after=wait)
+    if isinstance(found, Failure):  # of other refusals the words are the client's, and may repeat what it asked
+        logger.info("upstream '%s' answered %d: %s", plan.target.upstream, response.status, " ".join(said.message.split()))
+    return found
 
 
 async def _events(plan: SendPlan, patience: Patience) -> Answer:
@@ -120,7 +128,7 @@ async def _events(plan: SendPlan, patience: Patience) -> Answer:
     )
     first = await first_events(guard, patience, plan.hold)
     patience.pause_for(plan.ping_interval)
-    return Streaming(guard, first, patience)
+    return Streaming(guard, first, patience, plan.target.upstream)
 
 
 async def _whole(response: Response, plan: SendPlan, patience: Patience) -> Answer:

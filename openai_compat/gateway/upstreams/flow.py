@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 
 from openai_compat.gateway.order import Failure
 from openai_compat.gateway.replica import Headers
-from openai_compat.gateway.upstreams.errors import NOTHING, nonsense
+from openai_compat.gateway.upstreams.errors import NOTHING, Refusal, nonsense
 from openai_compat.gateway.upstreams.patience import Patience
 from openai_compat.gateway.upstreams.stream import Guard
 from openai_compat.http.sse import HEADERS, MEDIA_TYPE, PING
 
+logger = logging.getLogger(__name__)
 _SHORTEST_HOLD = 0.001
 
 
@@ -41,15 +43,16 @@ class Passing:
 
 
 class Streaming:
-    """A stream of events, of which the first ones are there, or late."""
+    """A stream of events, of which the first ones are there, or late. ``upstream`` is its name for the log."""
 
-    def __init__(self, guard: Guard, first: bytes, patience: Patience) -> None:
+    def __init__(self, guard: Guard, first: bytes, patience: Patience, upstream: str) -> None:
         self.status = int(HTTPStatus.OK)
         self.headers: Headers = [(b"content-type", MEDIA_TYPE.encode())]
         self.headers += [(name.encode(), value.encode()) for name, value in HEADERS.items()]
         self._guard = guard
         self._first = first
         self._patience = patience
+        self._upstream = upstream
 
     async def chunks(self) -> AsyncIterator[bytes]:
         guard, patience = self._guard, self._patience
@@ -61,9 +64,10 @@ class Streaming:
                 if out:
                     yield out
             if guard.failure is not None:
-                raise guard.failure.error
+                raise guard.failure
             await patience.rest()
-        except Failure as failure:
+        except (Failure, Refusal) as failure:
+            logger.warning("upstream '%s': in a stream: %s", self._upstream, failure.error.message)
             raise failure.error from failure
         finally:
             patience.close()
