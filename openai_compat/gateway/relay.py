@@ -113,6 +113,7 @@ class Relay:
             failed = not delivery.started
             await delivery.fail(error)
         finally:
+            state["model"] = order.tally.label or state["model"]  # of a route the target that was asked last
             order.tally.close(complete=complete, failed=failed)
 
     async def _destination(self, arrived: _Arrived, name: str | None) -> Destination:
