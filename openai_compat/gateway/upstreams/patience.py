@@ -77,6 +77,7 @@ class Patience:
         """
         self._began = time.monotonic()
         self._task = task = asyncio.current_task()
+        self._cancelling = task.cancelling() if task is not None else 0
         if self._timer is None:
             self._arm()
         try:
@@ -144,7 +145,6 @@ class Patience:
         silent = self._pause and self._said_at + self._pause - waited <= _LEAST_PAUSE
         if silent or self._left(waited) <= _LEAST_PAUSE or self._is_cut():
             self._woken = True
-            self._cancelling = self._task.cancelling()
             self._task.cancel()
         else:
             self._arm()
