@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from openai_compat.errors import APIError, DeadlineExceeded, Unavailable, WorkerDied
 from openai_compat.gateway.jobs.record import Film, VideoRecord
+from openai_compat.gateway.order import Tally
 from openai_compat.gateway.replica import Answer, Call, NotBegun, ReplicaLost
 from openai_compat.gateway.slot import Lease
 from openai_compat.gateway.store.folder import MediaFolder, MediaWriter
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 _ATTEMPTS = 4
 _PAUSE = 30.0  # seconds between two attempts at most
 _LONGEST_ERROR = 1 << 16
+OpenAccount = Callable[[str, str], Tally]
+"""The account of a job, by its owner and its model's id, aimed at that."""
 _BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
@@ -61,9 +64,10 @@ class _Progress(Struct, frozen=True):
 class Maker:
     """Makes videos with the models of a pool."""
 
-    def __init__(self, pool: Leases, timeout: float) -> None:
+    def __init__(self, pool: Leases, timeout: float, account: OpenAccount) -> None:
         self._pool = pool
         self._timeout = timeout
+        self._account = account
 
     async def make(self, id: str, owner: str, record: VideoRecord, folder: MediaFolder, tell: Callable[[int], None]) -> Made:
         """``tell`` gets the percentage. Half a file does not stay, however this ends.
@@ -98,6 +102,8 @@ class Maker:
     async def _once(self, id: str, owner: str, record: VideoRecord, body: bytes, files: _Files, end: float) -> Made:
         left = end - asyncio.get_running_loop().time()
         with await self._pool.acquire(record.model_id, wait=left, request_id=id) as lease:
+            tally, failed = self._account(owner, record.model_id), True
+            lease.on_usage = tally.awaits()
             facts = RelayFacts(
                 request_id=lease.request_id,
                 model=record.model_id,
@@ -108,7 +114,9 @@ class Maker:
             )
             try:
                 async with lease.replica.forward(_call(facts, body)) as answer:
-                    return await _read(answer, files)
+                    made = await _read(answer, files)
+                failed = False
+                return made
             except NotBegun:
                 lease.discard()
                 raise
@@ -116,6 +124,7 @@ class Maker:
                 lease.suspect()
                 raise _died(record) from None
             finally:
+                tally.close(complete=not failed, failed=failed)
                 await files.give_up()
 
 

@@ -23,6 +23,8 @@ from openai_compat.gateway.checks import Checks, Names, verbs_of
 from openai_compat.gateway.jobs.making import Leases, Maker, Refused
 from openai_compat.gateway.jobs.queue import JobQueue
 from openai_compat.gateway.jobs.record import COMPLETED, FAILED, KIND, QUEUED, RUNNING, VideoRecord, shown
+from openai_compat.gateway.metering.ledger import Ledger
+from openai_compat.gateway.order import Choice, Envelope, LocalTarget, Tally
 from openai_compat.gateway.store.folder import Media, OpenFile
 from openai_compat.gateway.store.objects import Kept
 from openai_compat.gateway.store.storage import Storage, Store
@@ -43,6 +45,7 @@ from schemas.videos import (
 )
 
 logger = logging.getLogger(__name__)
+_PATH = "/v1/videos"
 _ID = 16  # bytes of chance in an id
 _SEEDS = 2**31
 _NO_ROOM_PAUSE = 5.0  # seconds between two looks for room on the disk
@@ -53,10 +56,12 @@ _FAILED = "The server had an error while it made the video."
 class VideoDesk:
     """Takes orders for videos, and hands them out. An owner is a key's id."""
 
-    def __init__(self, config: Config, catalog: Names, pool: Leases, storage: Storage) -> None:
+    def __init__(self, config: Config, catalog: Names, pool: Leases, storage: Storage, ledger: Ledger) -> None:
         self._storage = storage
         self._checks = Checks(catalog)
-        self._maker = Maker(pool, config.jobs.timeout)
+        self._models = config.models
+        self._ledger = ledger
+        self._maker = Maker(pool, config.jobs.timeout, self._account)
         self._queue = JobQueue(config.jobs)
         self._expiry = round(config.storage.expiry)
         self._grace = config.server.shutdown_grace
@@ -155,13 +160,24 @@ class VideoDesk:
         return wire, picture_file(form.file(videos.REFERENCE).data, videos.REFERENCE)
 
     async def _checked(self, request: CreateVideoRequest, scope: HTTPScope) -> VideoRecord:
-        """The order, once its model is found and can do it."""
+        """The order, once its model is found and can do it, and the key may use more."""
         verbs = verbs_of(videos.plan(request))
         target = await self._checks.target(request, verbs)
         scope["state"]["model"] = target.model_id
         await self._checks.admit(target, request, verbs)
+        self._check_quota(_owner(scope), target.model_id)
         named = replace(request, model=target.public_name)
         return VideoRecord(model_id=target.model_id, model=target.public_name, mode=target.mode, request=named)
+
+    def _check_quota(self, owner: str, model_id: str) -> None:
+        """Nothing is reserved for a job: it may wait for hours. Raises ``RateLimited``."""
+        choices = [Choice(target=LocalTarget(model_id=model_id, price=self._models[model_id].price))]
+        self._ledger.open(owner, path=_PATH, body=b"", envelope=Envelope(), choices=choices).close(complete=False, failed=True)
+
+    def _account(self, owner: str, model_id: str) -> Tally:
+        tally = self._ledger.account(owner)
+        tally.aim(model_id, self._models[model_id].price)
+        return tally
 
     async def _keep(self, owner: str, record: VideoRecord, picture: bytes | None) -> Video:
         self._queue.admit()

@@ -63,6 +63,10 @@ class Ledger:
         hold = self._hold(key_id, path, body, envelope, choices) if self._limited else None
         return Tally(self, key_id, guess, hold)
 
+    def account(self, key_id: str) -> Tally:
+        """The account of work that was admitted before: not refused, without a reservation, and counted against the limits."""
+        return Tally(self, key_id, lambda size: Counts())
+
     def allowance(self, key_id: str) -> Allowance:
         found = self._allowances.get(key_id)
         if found is None:
@@ -89,6 +93,8 @@ class Ledger:
         if isinstance(tally.hold, Hold):
             self.allowance(tally.key_id).settle(tally.hold, self._clock(), tokens=tally.used_tokens, cost=tally.used_cost)
             tally.hold = None
+        elif self._limited:
+            self.allowance(tally.key_id).charge(self._clock(), tokens=tally.used_tokens, cost=tally.used_cost)
 
     def _hold(self, key_id: str, path: str, body: bytes | Body, envelope: Envelope, choices: Iterable[Choice]) -> Hold:
         prompt = _prompt(path, body)

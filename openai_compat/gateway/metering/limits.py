@@ -72,6 +72,11 @@ class Allowance:
         for limit, slot in zip(self._limits, hold.slots, strict=True):
             limit.window.correct(slot, now, cost - hold.cost if limit.of_cost else tokens - hold.tokens)
 
+    def charge(self, now: float, *, tokens: int, cost: int) -> None:
+        """What was used without a reservation."""
+        for limit in self._limits:
+            limit.window.add(now, cost if limit.of_cost else tokens)
+
     def recall(self, when: float, *, tokens: int, cost: int) -> None:
         """What was counted before, by the hour, oldest first: of no use to a limit of minutes."""
         for limit in (limit for limit in self._limits if limit.daily):

@@ -12,7 +12,7 @@ import pytest
 from litestar.testing import TestClient
 
 from openai_compat.app import create_gateway
-from openai_compat.config import Auth, Config, Jobs, Model, Server
+from openai_compat.config import Auth, Config, Jobs, Metering, Model, Price, Server
 from openai_compat.config import Storage as Settings
 
 PATIENCE = 30.0  # seconds after which a test gives up, never what it expects
@@ -49,14 +49,18 @@ def served(tmp_path: Path) -> Callable[..., AbstractContextManager[Client]]:
         jobs: dict[str, Any] | None = None,
         storage: dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
+        metering: dict[str, Any] | None = None,
         **server: Any,
     ) -> Iterator[Client]:
         config = Config(
             server=Server(inline=True, **{"shutdown_grace": 0.0, **server}),
             auth=Auth(keys=keys),
             jobs=Jobs(**(jobs or {})),
+            metering=Metering(**(metering or {})),
             storage=Settings(dir=str(tmp_path / "kept"), **(storage or {})),
-            models={"echo": Model(source=str(tmp_path / "nothing"), kind="echo", options=options or {})},
+            models={
+                "echo": Model(source=str(tmp_path / "nothing"), kind="echo", price=Price(request=0.5), options=options or {})
+            },
             aliases={"sora-2": "echo"},
         )
         with Client(create_gateway(config), base_url="http://127.0.0.1:8000") as client:

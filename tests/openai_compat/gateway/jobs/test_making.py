@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from openai_compat.config import Config
+from openai_compat.config import Config, Metering, Price
 from openai_compat.config import Storage as Settings
 from openai_compat.errors import APIError, DeadlineExceeded, ModelUnavailable, Unavailable, WorkerDied, error_body
 from openai_compat.gateway.jobs.making import Made, Maker, Refused
 from openai_compat.gateway.jobs.record import KIND, VideoRecord
+from openai_compat.gateway.metering.cost import Counts, amount
+from openai_compat.gateway.metering.ledger import Ledger
+from openai_compat.gateway.metering.tally import OnUsage, Tally
 from openai_compat.gateway.replica import Call, NotBegun, ReplicaLost
 from openai_compat.gateway.store.storage import Storage
 from openai_compat.http.parcels import Kind, parcel
@@ -54,6 +57,18 @@ class Pool:
         self.discarded = self.suspected = self.left = 0
         self.request_id = "r.2"
         self.replica = self
+        self.ledger = Ledger(Metering())
+        self.on_usage: OnUsage | None = None
+
+    def account(self, owner: str, model_id: str) -> Tally:
+        tally = self.ledger.account(owner)
+        tally.aim(model_id, Price(prompt=1.0, request=0.5))
+        return tally
+
+    @property
+    def booked(self) -> list[tuple[str, str, int, int, float]]:
+        sums = self.ledger.counters.since_start.items()
+        return [(place.key_id, place.label, one.requests, one.tokens, amount(one.cost)) for place, one in sums]
 
     async def acquire(self, model_id: str, *, wait: float | None = None, request_id: str = "") -> Any:
         if isinstance(self.answers[0], Unavailable):
@@ -78,7 +93,10 @@ class Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """The worker took seven tokens, whatever came of it, unless it was not reached or died."""
         self.left += 1
+        if self.on_usage is not None:
+            self.on_usage(None if self.discarded or self.suspected else Counts(7, 0))
 
 
 @pytest.fixture
@@ -92,7 +110,7 @@ def make(tmp_path: Path, in_time: Callable[[Awaitable[Any]], Any]) -> Callable[.
             await store.objects(KIND).add("v", owner="me", status="in_progress", created=1, body=b"{}")
             told: list[int] = []
             try:
-                return await Maker(pool, timeout).make("v", "me", RECORD, store.media, told.append), told
+                return await Maker(pool, timeout, pool.account).make("v", "me", RECORD, store.media, told.append), told
             except Exception:
                 assert (list((tmp_path / "kept" / "media").iterdir()), store.media.used) == ([], 0)
                 raise
@@ -173,6 +191,22 @@ def test_a_worker_that_breaks_off_or_talks_nonsense_has_died(make, answer: Answe
     with pytest.raises(WorkerDied):
         make(pool)
     assert pool.suspected == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "booked"),
+    [
+        (Answer(*WHOLE), [("me", "m", 1, 7, 0.5 + 7e-6)]),
+        (failure(400, APIError("no")), [("me", "m", 0, 7, 7e-6)]),
+        (Answer(STEP), []),
+    ],
+    ids=["made", "refused", "broken off"],
+)
+def test_a_video_is_paid_for_where_it_was_made_and_its_tokens_where_they_were_counted(make, answer: Answer, booked) -> None:
+    pool = Pool(answer)
+    with suppress(Refused, WorkerDied):
+        make(pool)
+    assert pool.booked == booked
 
 
 def test_a_full_store_ends_the_making(make) -> None:

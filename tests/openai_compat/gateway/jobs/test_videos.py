@@ -370,3 +370,13 @@ def test_a_page_of_another_origin_may_send_no_order(served) -> None:
         assert answer.status_code == 403
         assert client.post("/v1/videos", content="prompt=sea", headers={"content-type": "text/plain"}).status_code == 415
         assert client.get("/v1/videos").json()["data"] == []
+
+
+def test_a_key_that_may_spend_no_more_orders_no_more_videos(served) -> None:
+    with served(metering={"cost_per_day": 0.9}) as client:
+        assert client.made()["status"] == "completed"
+        while client.get("/v1/usage").json()["total"]["requests"] < 1:
+            time.sleep(0.02)
+        assert client.get("/v1/usage").json()["total"]["cost"] == 0.5
+        refused = client.order()
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "insufficient_quota")

@@ -169,3 +169,14 @@ def test_the_cost_of_a_day_is_exact(desk) -> None:
     for _ in range(3):
         d.spend(100_004, price=Price(completion=1.0))
     assert d.ledger.allowance("k").used(d.clock.now) == (units(0.3),)
+
+
+def test_work_that_was_admitted_before_is_not_refused_but_counts(desk) -> None:
+    d = desk(tokens_per_minute=100)
+    tally = d.ledger.account("k")
+    tally.aim("m", Price())
+    tally.awaits()(Counts(150, 0))
+    tally.close(complete=True)
+    assert d.used() == {"requests": 1, "prompt": 150}
+    with pytest.raises(RateLimited):
+        d.open(max_tokens=1)
