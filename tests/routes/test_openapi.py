@@ -18,7 +18,7 @@ RELAYED = ["/v1/chat/completions", "/v1/completions"]
 
 @pytest.fixture(scope="module")
 def client():
-    names = ("directory", "readiness", "happenings", "metrics_registry", "links", "videos")
+    names = ("directory", "readiness", "happenings", "metrics_registry", "links", "usage_reader", "videos")
     dependencies = {**model_dependencies(None, StreamTiming(), None), **{name: given(None) for name in names}}
     app = Litestar(
         [*MODEL_ROUTES, *GATEWAY_ROUTES],
