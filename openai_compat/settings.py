@@ -21,12 +21,13 @@ from openai_compat.sizes import parse_size
 
 CONFIG_VARIABLE = "OPENAI_COMPAT_CONFIG"
 KEY_VARIABLE = "OPENAI_COMPAT_API_KEY"
+_ENGINE_KEY = "OPENAI_COMPAT_ENGINE_KEY"  # what a gateway of this kind gives a server that it starts as its engine
 _UPSTREAMS = "OPENAI_COMPAT_UPSTREAMS"
 _LONGEST_NAME = 256  # characters; what the API takes as a model
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]_-]+")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda:\d{1,3}")
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
-_RESERVED = frozenset({CONFIG_VARIABLE, KEY_VARIABLE, "OPENAI_COMPAT_CACHE_DIR"})
+_RESERVED = frozenset({CONFIG_VARIABLE, KEY_VARIABLE, _ENGINE_KEY, "OPENAI_COMPAT_CACHE_DIR"})
 __all__ = ["ConfigError", "check_exposure", "find_file", "load"]
 
 
@@ -104,14 +105,14 @@ def _port_layer(environ: Mapping[str, str]) -> Layer:
 
 
 def _key_layer(environ: Mapping[str, str], so_far: Mapping[str, Any]) -> Layer:
-    """A plain key from the environment joins the configured ones; only its hash goes further."""
-    key = environ.get(KEY_VARIABLE, "").strip()
-    if not key:
+    """Plain keys from the environment join the configured ones; only their hashes go further."""
+    keys = [key for name in (KEY_VARIABLE, _ENGINE_KEY) if (key := environ.get(name, "").strip())]
+    if not keys:
         return Layer({}, lambda _: KEY_VARIABLE)
     section = so_far.get("auth")
     configured = section.get("keys", ()) if isinstance(section, dict) else ()
     known = configured if isinstance(configured, list | tuple) else ()
-    return Layer({"auth": {"keys": [*known, hash_key(key)]}}, lambda _: KEY_VARIABLE)
+    return Layer({"auth": {"keys": [*known, *map(hash_key, keys)]}}, lambda _: KEY_VARIABLE)
 
 
 def _flag_layer(flags: Mapping[str, Any]) -> Layer:

@@ -84,6 +84,8 @@ def test_a_plain_key_of_the_environment_is_kept_as_its_hash_only(write) -> None:
     config = load(path, {"OPENAI_COMPAT_API_KEY": "sk-two"})
     assert config.auth.keys == (hash_key("one"), hash_key("sk-two"))
     assert "sk-two" not in repr(config)
+    started = load(path, {"OPENAI_COMPAT_API_KEY": "sk-two", "OPENAI_COMPAT_ENGINE_KEY": "sk-three"})  # as another's engine
+    assert started.auth.keys == (*config.auth.keys, hash_key("sk-three"))
 
 
 def test_variables_with_a_meaning_of_their_own_are_no_settings() -> None:
