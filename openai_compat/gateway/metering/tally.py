@@ -82,7 +82,8 @@ class Tally:
             self._count(label, price, self._guess(0), requests=0, estimated=True)
 
     def used(self, prompt: int, completion: int, cached: int = 0) -> None:
-        self._counts = Counts(_sane(prompt), _sane(completion), _sane(cached))
+        read = _sane(prompt)
+        self._counts = Counts(read, _sane(completion), min(_sane(cached), read))
 
     def passed(self, size: int) -> None:
         self._bytes += size

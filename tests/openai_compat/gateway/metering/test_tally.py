@@ -112,7 +112,7 @@ def test_counts_of_a_target_that_was_given_up_do_not_stand_for_the_next_one(desk
 def test_nonsense_of_an_upstream_keeps_sums_numbers(desk) -> None:
     d = desk()
     tally = d.open()
-    tally.used(-5, 10**30, -1)
+    tally.used(-5, 10**30, 7)
     tally.close(complete=True)
     assert d.used() == {"requests": 1, "completion": 1 << 40}
 
