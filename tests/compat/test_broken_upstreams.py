@@ -87,7 +87,6 @@ def drops(piece: bytes, count: int = 60) -> list[Any]:
 BEFORE: dict[str, tuple[list[Any], int, str]] = {
     "closed": ([], 502, "upstream_error"),
     "reset": ([RESET], 502, "upstream_error"),
-    "silence": ([HANG], 504, "upstream_timeout"),
     "half-head": ([b"HTTP/1.1 200 OK\r\nx-a:"], 502, "upstream_error"),
     "no-http": ([b"SSH-2.0-OpenSSH_9.9\r\n\r\n"], 502, "upstream_error"),
     "html": ([reply("200 OK", PAGE, "text/html")], 502, "upstream_error"),
@@ -112,6 +111,7 @@ BEFORE: dict[str, tuple[list[Any], int, str]] = {
 }  # fmt: skip
 
 WHOLE_ONLY: dict[str, tuple[list[Any], int, str]] = {
+    "silence": ([HANG], 504, "upstream_timeout"),
     "events": ([SSE, HI, STOP, DONE], 502, "upstream_error"),
     "slow-body": ([JSON, *drops(b'{"id":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa')], 504, "upstream_timeout"),
     "body-stops": ([JSON, b'{"id":', HANG], 504, "upstream_timeout"),
@@ -162,6 +162,7 @@ SOUND: dict[str, list[Any]] = {
     "no-space": [SSE, (HI + STOP + DONE).replace(b"data: ", b"data:")],
     "usage": [SSE, HI, STOP, data({"id": "c", "choices": None, "usage": {"prompt_tokens": 1, "completion_tokens": 1}}), DONE],
     "slow-start": [SSE, 0.8, HI, STOP, DONE],
+    "slow-head": [0.8, SSE, HI, STOP, DONE],
 }
 PLAYS = {name: play[0] for table in (BEFORE, WHOLE_ONLY, STREAM_ONLY, AFTER) for name, play in table.items()} | SOUND
 PLAYS["no-start"] = [SSE, HANG]
@@ -328,12 +329,14 @@ def test_what_is_odd_but_whole_is_a_whole_stream(name: str, relay: Any, client: 
     assert "".join(event.choices[0].delta.content or "" for event in events) == "Hi "
 
 
-def test_a_slow_start_is_a_stream_with_pings(relay: Any) -> None:
-    assert seen(relay, "slow-start", stream=True).text.startswith(": ping\n\n")
+@pytest.mark.parametrize("name", ["slow-start", "slow-head"])
+def test_a_slow_start_is_a_stream_with_pings(name: str, relay: Any) -> None:
+    assert seen(relay, name, stream=True).text.startswith(": ping\n\n")
 
 
-def test_a_stream_that_never_starts_is_one_of_pings_that_ends_in_an_error(relay: Any) -> None:
-    *pings, error = seen(relay, "no-start", stream=True).text.removesuffix("\n\n").split("\n\n")
+@pytest.mark.parametrize("name", ["no-start", "silence"])
+def test_a_stream_that_never_starts_is_one_of_pings_that_ends_in_an_error(name: str, relay: Any) -> None:
+    *pings, error = seen(relay, name, stream=True).text.removesuffix("\n\n").split("\n\n")
     assert set(pings) == {": ping"}
     assert json.loads(error.removeprefix("data: "))["error"]["code"] == "upstream_timeout"
 

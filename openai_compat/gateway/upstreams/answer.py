@@ -51,7 +51,7 @@ async def begin(response: Response, plan: SendPlan) -> Answer:
     try:
         return await _begin(response, plan, patience)
     except Refusal as refusal:
-        return Ready(refusal.status, [(b"content-type", _JSON.encode())], refusal.body)
+        return Ready(refusal.status, [(b"content-type", _JSON.encode())], refusal.body, refusal.error)
     except Failure as failure:
         logger.warning("upstream '%s': %s", plan.target.upstream, failure.error.message)
         raise
@@ -126,7 +126,7 @@ async def _events(plan: SendPlan, patience: Patience) -> Answer:
             names_model=order.envelope.model is not None,
         )
     )
-    first = await first_events(guard, patience, plan.hold)
+    first = await first_events(guard, patience)
     patience.pause_for(plan.ping_interval)
     return Streaming(guard, first, patience, plan.target.upstream)
 

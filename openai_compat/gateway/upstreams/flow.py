@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 
 from openai_compat.gateway.order import Failure
-from openai_compat.gateway.replica import Headers
-from openai_compat.gateway.upstreams.errors import NOTHING, Refusal, nonsense
+from openai_compat.gateway.replica import Answer, Headers
+from openai_compat.gateway.upstreams.errors import MIXED_UP, NOTHING, Refusal, nonsense
 from openai_compat.gateway.upstreams.patience import Patience
 from openai_compat.gateway.upstreams.stream import Guard
+from openai_compat.gateway.upstreams.whole import Ready
 from openai_compat.http.sse import HEADERS, MEDIA_TYPE, PING
 
 logger = logging.getLogger(__name__)
-_SHORTEST_HOLD = 0.001
+_HEADERS: Headers = [
+    (b"content-type", MEDIA_TYPE.encode()),
+    *((name.encode(), value.encode()) for name, value in HEADERS.items()),
+]
 
 
 class Passing:
@@ -43,12 +47,11 @@ class Passing:
 
 
 class Streaming:
-    """A stream of events, of which the first ones are there, or late. ``upstream`` is its name for the log."""
+    """A stream of events, of which the first ones are there. ``upstream`` is its name for the log."""
 
     def __init__(self, guard: Guard, first: bytes, patience: Patience, upstream: str) -> None:
         self.status = int(HTTPStatus.OK)
-        self.headers: Headers = [(b"content-type", MEDIA_TYPE.encode())]
-        self.headers += [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+        self.headers = _HEADERS
         self._guard = guard
         self._first = first
         self._patience = patience
@@ -84,17 +87,10 @@ def take(guard: Guard, patience: Patience, chunk: bytes) -> bytes:
     return out
 
 
-async def first_events(guard: Guard, patience: Patience, hold: float) -> bytes:
-    """What a stream begins with: its first events, or a ping where they take longer than ``hold`` seconds.
-
-    Raises ``Failure`` or ``Refusal`` for a stream that never was one.
-    """
-    until = time.monotonic() + hold
+async def first_events(guard: Guard, patience: Patience) -> bytes:
+    """What a stream begins with. Raises ``Failure`` or ``Refusal`` for one that never was one."""
     while True:
-        patience.pause_for(max(until - time.monotonic(), _SHORTEST_HOLD))
-        chunk = await patience.read()
-        if chunk is None:
-            return PING
+        chunk = await patience.read() or b""
         out = take(guard, patience, chunk)
         if guard.failure is not None and not out:
             raise guard.failure
@@ -102,3 +98,40 @@ async def first_events(guard: Guard, patience: Patience, hold: float) -> bytes:
             return out
         if not chunk:
             raise nonsense(NOTHING)
+
+
+class Late:
+    """A stream that is begun with pings, since its first event, or even its head, is not there yet."""
+
+    def __init__(self, opening: asyncio.Task[Answer], ping_interval: float) -> None:
+        self.status = int(HTTPStatus.OK)
+        self.headers = _HEADERS
+        self._opening = opening
+        self._ping_interval = ping_interval
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        while not self._opening.done():
+            yield PING
+            await asyncio.wait((self._opening,), timeout=self._ping_interval or None)
+        try:
+            answer = self._opening.result()
+        except Failure as failure:
+            raise failure.error from failure
+        if not isinstance(answer, Streaming):
+            raise (answer.error if isinstance(answer, Ready) else None) or nonsense(MIXED_UP).error
+        async for chunk in answer.chunks():
+            yield chunk
+
+
+async def in_time(opening: asyncio.Task[Answer], hold: float, ping_interval: float) -> Answer:
+    """What ``opening`` gives; after ``hold`` seconds a stream that waits for it. Raises what it raises until then."""
+    await asyncio.wait((opening,), timeout=hold)
+    return opening.result() if opening.done() else Late(opening, ping_interval)
+
+
+def abandon(opening: asyncio.Task[Answer]) -> None:
+    """Nobody wants the answer any more, whatever has become of it."""
+    if not opening.done():
+        opening.cancel()
+    elif not opening.cancelled():
+        opening.exception()

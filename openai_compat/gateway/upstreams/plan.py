@@ -40,7 +40,7 @@ class SendPlan(Struct, frozen=True, kw_only=True):
     ``asked_usage``: we asked for usage that the client did not ask for, so it must be removed again.
     ``echo``: the remote name and the public one where they differ; answers say the latter.
     ``secrets``: what nobody may read of us in an answer: keys, addresses.
-    ``hold`` and ``ping_interval`` are seconds, as in the server's configuration.
+    ``ping_interval`` is in seconds, as in the server's configuration.
 
     A packed answer is unpacked as it is read, and its headers ``content-encoding`` and ``content-length`` then go. Redirects
     never come so far. No time-out is set any more: how long to wait for a body is the reader's to say.
@@ -51,7 +51,6 @@ class SendPlan(Struct, frozen=True, kw_only=True):
     upstream: Upstream
     asked_usage: bool
     echo: tuple[str, str] | None
-    hold: float
     ping_interval: float
     secrets: tuple[str, ...]
 

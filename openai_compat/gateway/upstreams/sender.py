@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Mapping
 from functools import lru_cache
@@ -18,6 +19,7 @@ from openai_compat.gateway.replica import Answer
 from openai_compat.gateway.spool import Body
 from openai_compat.gateway.upstreams.answer import begin
 from openai_compat.gateway.upstreams.failures import failure_of, full, redirected, unreadable
+from openai_compat.gateway.upstreams.flow import abandon, in_time
 from openai_compat.gateway.upstreams.forms import rewritten_form
 from openai_compat.gateway.upstreams.headers import HeadersFor
 from openai_compat.gateway.upstreams.keys import Key, KeyUnavailable, Pairs
@@ -25,6 +27,7 @@ from openai_compat.gateway.upstreams.plan import Response, SendPlan
 from openai_compat.gateway.upstreams.rewrite import may_ask_usage, must_change, rewritten
 from openai_compat.gateway.upstreams.session import Session, tls_context
 from openai_compat.gateway.upstreams.urls import Addresses
+from openai_compat.gateway.upstreams.whole import is_stream
 
 _ENCRYPTED = "https:"
 _UNPACKED = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})  # by aiohttp, or else refused by it
@@ -64,24 +67,31 @@ class UpstreamSender:
 class Exchange:
     """One request and its answer. A class, since a generator as context manager costs a request 10 µs more."""
 
-    __slots__ = ("_lane", "_order", "_response", "_target")
+    __slots__ = ("_lane", "_opening", "_order", "_response", "_target")
 
     def __init__(self, lane: _Lane, order: Order, target: UpstreamTarget) -> None:
         self._lane = lane
         self._order = order
         self._target = target
         self._response: Response | None = None
+        self._opening: asyncio.Task[Answer] | None = None
 
     async def __aenter__(self) -> Answer:
         lane, order, target = self._lane, self._order, self._target
         order.tally.aim(target.label, target.price)
         lane.enter(order)
         try:
-            self._response, plan = await lane.sent(order, target)
-            return await begin(self._response, plan)
+            if not is_stream(order):
+                return await self._open()
+            self._opening = asyncio.ensure_future(self._open())
+            return await in_time(self._opening, lane.hold, lane.ping_interval)
         except BaseException:
             self._leave()
             raise
+
+    async def _open(self) -> Answer:
+        self._response, plan = await self._lane.sent(self._order, self._target)
+        return await begin(self._response, plan)
 
     async def __aexit__(self, *_: object) -> None:
         self._leave()
@@ -89,6 +99,8 @@ class Exchange:
     def _leave(self) -> None:
         """After the end of the answer the connection is in the pool already, and is not touched."""
         self._lane.in_flight -= 1
+        if self._opening is not None:
+            abandon(self._opening)
         if self._response is not None:
             self._response.close()
 
@@ -102,8 +114,8 @@ class _Lane:
         self.session = Session(settings, self._addresses.origin, tls)
         self._name = name
         self._settings = settings
-        self._hold = hold
-        self._ping_interval = ping_interval
+        self.hold = hold
+        self.ping_interval = ping_interval
         self._key = Key(settings)
         self._headers = HeadersFor(settings)
         self._secrets: tuple[str, ...] = ()
@@ -160,8 +172,7 @@ class _Lane:
             upstream=self._settings,
             asked_usage=asked_usage,
             echo=(target.remote_name, order.public_name) if target.remote_name != order.public_name else None,
-            hold=self._hold,
-            ping_interval=self._ping_interval,
+            ping_interval=self.ping_interval,
             secrets=self._secrets,
         )
 

@@ -8,6 +8,8 @@ from http import HTTPStatus
 
 import msgspec
 
+from openai_compat.errors import APIError
+from openai_compat.gateway.order import Order
 from openai_compat.gateway.replica import Headers
 from openai_compat.gateway.upstreams.errors import MIXED_UP, NOTHING, failure_of, nonsense, too_late
 from openai_compat.gateway.upstreams.patience import Patience
@@ -22,6 +24,7 @@ LONGEST_ERROR = 1 << 16
 _SLOWEST = 1024  # bytes a second; what is slower than this for longer than ``idle_timeout`` never ends
 _LOOK = 1024  # bytes of a list that are looked at to see whether it is empty
 _LENGTHS = frozenset({b"content-length", b"content-encoding"})
+_STREAMS = ("/v1/chat/", "/v1/completions", "/v1/responses")  # of sounds and pictures some models send no streams
 _LISTS = {
     "/v1/chat/completions": "choices",
     "/v1/completions": "choices",
@@ -34,10 +37,11 @@ _NO_JSON = "The model's upstream answered with something that is no JSON object.
 
 
 class Ready:
-    """An answer that is in memory."""
+    """An answer that is in memory. ``error`` is what it says, where it is a refusal."""
 
-    def __init__(self, status: int, headers: Headers, body: bytes) -> None:
+    def __init__(self, status: int, headers: Headers, body: bytes, error: APIError | None = None) -> None:
         self.status = status
+        self.error = error
         self.headers: Headers = [pair for pair in headers if pair[0].lower() not in _LENGTHS]
         if status != HTTPStatus.NO_CONTENT:
             self.headers.append((b"content-length", str(len(body)).encode()))
@@ -46,6 +50,11 @@ class Ready:
     async def chunks(self) -> AsyncIterator[bytes]:
         if self._body:
             yield self._body
+
+
+def is_stream(order: Order) -> bool:
+    """Whether the answer can be nothing but a stream of events, or a refusal."""
+    return order.envelope.streams and order.path.startswith(_STREAMS)
 
 
 async def read_body(patience: Patience, idle: float) -> tuple[list[bytes], bool]:
@@ -99,7 +108,7 @@ def _check_error(body: bytes, whole: Whole, plan: SendPlan) -> None:
         if marked or said.message:
             status = said.status or HTTPStatus.INTERNAL_SERVER_ERROR
             raise failure_of(status, said, names_model=plan.order.envelope.model is not None)
-    if plan.order.envelope.streams:
+    if is_stream(plan.order):
         raise nonsense(MIXED_UP)
 
 

@@ -178,6 +178,45 @@ def test_a_slow_first_event_begins_the_stream_with_pings(perform: Any) -> None:
     assert seen.body.endswith(b": ping\n\n" + HI + STOP + DONE)
 
 
+def test_a_late_head_begins_the_stream_with_pings_too(perform: Any) -> None:
+    seen = perform(0.7, SSE, HI, STOP, DONE, hold=0.2, ping=0.2)
+    assert seen.error is None
+    assert 2 <= seen.body.count(b": ping\n\n") <= 4
+    assert seen.body.endswith(b": ping\n\n" + HI + STOP + DONE)
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        ((answer("400 Bad", b'{"error":{"message":"bad tool","code":"bad"}}'),), "bad"),
+        ((answer("500 Oh", b""),), "upstream_error"),
+        ((answer("200 OK", json.dumps(WHOLE).encode()),), "upstream_error"),
+        ((RESET,), "upstream_error"),
+        ((SSE, HANG), "upstream_timeout"),
+        ((HANG,), "upstream_timeout"),
+    ],
+)
+def test_what_comes_late_and_is_no_stream_ends_it_in_an_error(reply: tuple[Any, ...], code: str, perform: Any) -> None:
+    seen = perform(0.3, *reply, hold=0.1, first_byte_timeout=0.8)
+    assert (seen.status, seen.failure, set(seen.chunks)) == (200, None, {b": ping\n\n"})
+    assert seen.error is not None
+    assert error_body(seen.error)["error"]["code"] == code
+
+
+def test_a_client_that_leaves_a_late_stream_ends_the_request_there(staging: Any, asking: Any) -> None:
+    async def go() -> int:
+        async def leave(chunk: bytes) -> None:
+            raise ConnectionResetError
+
+        async with asyncio.timeout(PATIENCE), staging([HANG]) as stage:
+            with pytest.raises(ConnectionResetError):
+                await asking(stage, hold=0.1, take=leave)
+            await asyncio.sleep(0.1)
+            return len(asyncio.all_tasks())
+
+    assert asyncio.run(go()) == 3  # this one, and two of the upstream's connection
+
+
 def test_pings_come_between_events_and_never_within_one(perform: Any) -> None:
     seen = perform(SSE, HI, HI[:10], 0.5, HI[10:], STOP, DONE, ping=0.2)
     assert b": ping\n\n" in seen.body
@@ -400,6 +439,12 @@ def test_speech_that_breaks_off_is_an_error(perform: Any) -> None:
     seen = perform(head, b"x" * 500, stream=None, path="/v1/audio/speech")
     assert (seen.body, seen.failure) == (b"x" * 500, None)
     assert seen.error is not None
+
+
+def test_a_transcription_may_come_whole_though_a_stream_was_asked_for(perform: Any) -> None:
+    body = b'{"text":"Hi","usage":{"type":"duration","seconds":1}}'
+    seen = perform(answer("200 OK", body), path="/v1/audio/transcriptions")
+    assert (seen.status, seen.body, seen.error, seen.account.counts) == (200, body, None, [])
 
 
 def test_a_transcription_as_text_may_be_empty(perform: Any) -> None:
