@@ -53,7 +53,8 @@ class Supervisor:
         self._status = StatusServer(self._directory.socket("s"), self._expect)
         await self._status.start()
         workers = self._config.workers
-        if workers.fork_server and _forks_safely() and self._config.models:
+        own = any(not model.command for model in self._config.models.values())
+        if workers.fork_server and _forks_safely() and own:
             self._fork_server = ForkServerClient(
                 self._fork_command,
                 self._environment,

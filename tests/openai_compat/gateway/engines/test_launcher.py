@@ -10,7 +10,9 @@ import signal
 import psutil
 import pytest
 
+from openai_compat.config import Config, Model
 from openai_compat.errors import ModelUnavailable, WorkerDied
+from openai_compat.gateway.supervisor import Supervisor
 
 MIB = 1024**2
 
@@ -211,3 +213,17 @@ def test_one_that_is_starting_ends_with_the_server(yard, command) -> None:
                 await waiting
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize(("kind", "servers"), [({"command": ("serve", "{port}")}, 0), ({"kind": "echo"}, 1)])
+def test_nothing_is_made_ready_for_models_of_our_own_where_there_are_none(kind, servers) -> None:
+    async def check() -> int:
+        supervisor = Supervisor(Config(models={"m": Model(**kind)}), fork_command=("sleep", "60"))
+        await supervisor.start()
+        try:
+            await asyncio.sleep(0.2)
+            return sum(child.name() == "sleep" for child in psutil.Process().children())
+        finally:
+            await supervisor.close()
+
+    assert asyncio.run(check()) == servers
