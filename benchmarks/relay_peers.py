@@ -50,10 +50,10 @@ class Work(Struct, frozen=True):
 WORKS = (
     Work("request, one at a time", {}, 1000, 1),
     Work("request, 32 at a time", {}, 1500, 32),
-    Work("chunk", STREAM, 40, 1),
-    Work("chunk, usage asked for", COUNTED, 40, 1),
-    Work("chunk, 8 streams", STREAM, 80, 8),
-    Work("chunk, 1 ms apart", {**STREAM, "seed": 1}, 8, 4),
+    Work("chunk", STREAM, 12, 1),
+    Work("chunk, usage asked for", COUNTED, 12, 1),
+    Work("chunk, 8 streams", STREAM, 24, 8),
+    Work("chunk, 1 ms apart", {**STREAM, "seed": 1}, 4, 4),
 )
 CORES = sorted(os.sched_getaffinity(0))[-2:]
 LATENCIES = ("added p50, ms", "added p99, ms")
@@ -116,12 +116,11 @@ async def compare(peers: Sequence[Peer], upstream: int, options: argparse.Namesp
 # ---------------------------------------------------------------- what is printed
 
 
-def table(figures: Figures, peers: Sequence[Peer], rows: Sequence[str], show: Callable[[str, str], str]) -> None:
-    widths = [max(len(peer.name), 20) for peer in peers]
-    print(f"{'':<26}" + "".join(f"{peer.name:>{width + 2}}" for peer, width in zip(peers, widths, strict=True)))
-    for row in rows:
-        cells = (show(peer.name, row).rjust(width + 2) for peer, width in zip(peers, widths, strict=True))
-        print(f"{row:<26}" + "".join(cells))
+def table(peers: Sequence[Peer], rows: Sequence[str], show: Callable[[str, str], str]) -> None:
+    columns = [["", *rows], *([peer.name, *(show(peer.name, row) for row in rows)] for peer in peers)]
+    widths = [max(map(len, column)) for column in columns]
+    for first, *cells in zip(*columns, strict=True):
+        print(first.ljust(widths[0]), *(cell.rjust(width + 2) for cell, width in zip(cells, widths[1:], strict=True)))
 
 
 def spread(figures: Figures, peer: str, row: str) -> str:
@@ -142,11 +141,11 @@ def ratio(figures: Figures, base: str, peer: str, row: str) -> str:
 def report(figures: Figures, peers: Sequence[Peer], options: argparse.Namespace) -> None:
     rows = [*(work.name for work in WORKS), *LATENCIES]
     print(f"\nCPU µs, and latency at {options.rate:g} requests a second: median of {options.rounds} rounds (least to most)")
-    table(figures, peers, rows, partial(spread, figures))
+    table(peers, rows, partial(spread, figures))
     bare = (spread(figures, "upstream", row) for row in ("p50, ms", "p99, ms"))
     print("the upstream asked directly: p50 {} ms, p99 {} ms".format(*bare))
     print(f"\nas many times the CPU of '{peers[0].name}', round by round")
-    table(figures, peers, rows[: len(WORKS)], partial(ratio, figures, peers[0].name))
+    table(peers, rows[: len(WORKS)], partial(ratio, figures, peers[0].name))
 
 
 # ---------------------------------------------------------------- setting up
@@ -171,7 +170,7 @@ def parsed() -> argparse.Namespace:
     for peer in ("nginx", "litellm", "portkey"):
         parser.add_argument(f"--{peer}", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--chunks", type=int, default=100, help="of a stream")
+    parser.add_argument("--chunks", type=int, default=400, help="of a stream")
     parser.add_argument("--rate", type=float, default=100.0, help="requests a second")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement at that rate")
     parser.add_argument(

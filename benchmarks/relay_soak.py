@@ -42,7 +42,7 @@ targets = ["flapping", "mock"]
 policy = "round_robin"
 """
 NAMES = ("mock", "long", "idle", "flapping", *BROKEN)
-EVERY = 5.0  # seconds between two looks
+EVERY = 10.0  # seconds between two looks
 REST = 90.0  # the longest that idle connections to upstreams are kept, and some
 DESCRIPTORS = TASKS = 2
 MEMORY = 5.0  # MB more than at the base line, for what the allocator keeps

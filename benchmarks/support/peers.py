@@ -134,7 +134,7 @@ def ours(upstream: int, core: int, *, metered: bool) -> Iterator[Peer]:
     """``metered``: with a key, limits, and usage asked of the upstream; else without any of them."""
     text = OURS.format(base=base_of(upstream), usage="true" if metered else "false")
     with gateway(text + (LIMITED.format(key=hash_key(KEY)) if metered else ""), core) as (pid, port):
-        name = "ours, metered, key and limits" if metered else "ours, no key, no metering"
+        name = "ours, metered" if metered else "ours"
         yield Peer(name=name, pid=pid, question=Question(base_of(port), WITH_KEY if metered else {}))
 
 
