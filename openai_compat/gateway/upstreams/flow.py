@@ -51,7 +51,7 @@ class Streaming:
 
     def __init__(self, guard: Guard, first: bytes, patience: Patience, upstream: str) -> None:
         self.status = int(HTTPStatus.OK)
-        self.headers = _HEADERS
+        self.headers = list(_HEADERS)
         self._guard = guard
         self._first = first
         self._patience = patience
@@ -70,6 +70,8 @@ class Streaming:
                 raise guard.failure
             await patience.rest()
         except (Failure, Refusal) as failure:
+            if guard.complete:
+                return
             logger.warning("upstream '%s': in a stream: %s", self._upstream, failure.error.message)
             raise failure.error from failure
         finally:
@@ -82,6 +84,8 @@ def take(guard: Guard, patience: Patience, chunk: bytes) -> bytes:
     out = guard.feed(chunk) if chunk else guard.end()
     if guard.events != events:
         patience.event()
+        if guard.complete:
+            patience.hurry()
     elif out:
         patience.comment()
     return out
@@ -105,7 +109,7 @@ class Late:
 
     def __init__(self, opening: asyncio.Task[Answer], ping_interval: float) -> None:
         self.status = int(HTTPStatus.OK)
-        self.headers = _HEADERS
+        self.headers = list(_HEADERS)
         self._opening = opening
         self._ping_interval = ping_interval
 

@@ -66,6 +66,11 @@ class Patience:
         self._event_at = self._life_at = self._said_at = self._waited
         self._limit = self._idle
 
+    def hurry(self) -> None:
+        """Only the end is still to come."""
+        self._limit = self._idle = _FAREWELL
+        self.close()
+
     def comment(self) -> None:
         """Something came that says only that the upstream lives."""
         self._life_at = self._said_at = self._waited

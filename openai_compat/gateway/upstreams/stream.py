@@ -62,7 +62,10 @@ class Rules(Struct, frozen=True, kw_only=True):
 
 
 class Guard:
-    """One stream. After ``feed`` or ``end``, ``failure`` is what ends the stream once the bytes they gave are sent."""
+    """One stream. After ``feed`` or ``end``, ``failure`` is what ends the stream once the bytes they gave are sent.
+
+    ``complete``: the last event that means anything was there. ``done``: nothing that comes after it is read.
+    """
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
@@ -71,7 +74,7 @@ class Guard:
         self._remote: Any = None
         self._begun: set[Any] = set()
         self._finished: set[Any] = set()
-        self._complete = False
+        self.complete = False
         self.events = 0
         self.done = False
         self.failure: Failure | Refusal | None = None
@@ -104,7 +107,7 @@ class Guard:
     def _finishes(self) -> bool:
         if self._rules.chat:
             return bool(self._begun) and self._begun == self._finished
-        return self._complete or (self.events > 0 and not self._rules.ends)
+        return self.complete or (self.events > 0 and not self._rules.ends)
 
     def _pass(self, block: bytes) -> bytes:
         if self._rules.drop_usage:
@@ -186,7 +189,7 @@ class Guard:
         self.events += 1
         self._note(piece)
         if _ends(piece):
-            self._complete = True
+            self.complete = True
             data = self._last(data)
         drops = rules.drop_usage and piece.usage is not UNSET
         lacks = rules.chat and not isinstance(piece.choices, list)

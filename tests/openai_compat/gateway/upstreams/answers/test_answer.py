@@ -473,6 +473,17 @@ def test_a_stream_of_responses_ends_with_its_own_last_event(perform: Any) -> Non
     assert seen.account.counts == [(3, 5, 0)]
 
 
+@pytest.mark.parametrize("after", [(HANG,), (0.05, b"garbage\n\n"), (b": x\n\n", HANG), (b"data: {", RESET)])
+def test_nothing_that_follows_the_last_event_matters(after: tuple[Any, ...], perform: Any) -> None:
+    seen = perform(SSE, CREATED, DELTA, ENDED, *after, path="/v1/responses")
+    assert (seen.body.replace(b": ping\n\n", b""), seen.error) == (CREATED + DELTA + ENDED, None)
+    assert seen.seconds < 5
+
+
+def test_an_end_mark_after_the_last_event_stays(perform: Any) -> None:
+    assert perform(SSE, CREATED, ENDED, 0.05, DONE, path="/v1/responses").body == CREATED + ENDED + DONE
+
+
 def test_the_model_within_a_response_is_renamed(perform: Any) -> None:
     seen = perform(SSE, CREATED, DELTA, ENDED, path="/v1/responses", remote="remote")
     assert seen.body == (CREATED + DELTA + ENDED).replace(b"remote", b"public")
