@@ -29,6 +29,7 @@ class Discovery:
         self._after = after
         self._lists: dict[str, Mapping[str, Listed]] = {}
         self._awaited = set(self._upstreams)
+        self._failures: dict[str, str] = {}
         self._version = 0
         self._tasks = Tasks()
 
@@ -59,19 +60,25 @@ class Discovery:
         try:
             found = await self._ask(name, upstream)
         except ListingFailed as error:
-            logger.warning("the models of the upstream '%s' are not known: %s", name, error)
-            self._settle(name)
+            self._failed(name, str(error))
             return False
         except Exception as error:  # the boundary: whatever it was, the next question may be answered
-            logger.error("the models of the upstream '%s' are not known: %s", name, type(error).__name__)
-            self._settle(name)
+            self._failed(name, type(error).__name__)
             return False
+        self._failures.pop(name, None)
         if found != self._lists.get(name):
             logger.info("the upstream '%s' lists %d models", name, len(found))
             self._lists[name] = found
             self._version += 1
         self._settle(name)
         return True
+
+    def _failed(self, name: str, why: str) -> None:
+        """Said once, and again when it is for another reason, or after an answer."""
+        if self._failures.get(name) != why:
+            logger.warning("the models of the upstream '%s' are not known: %s", name, why)
+            self._failures[name] = why
+        self._settle(name)
 
     def _settle(self, name: str) -> None:
         if name in self._awaited:

@@ -214,7 +214,7 @@ def test_a_failure_keeps_the_old_list_and_later_ones_replace_it(caplog) -> None:
 
     async def scenario() -> list[Any]:
         seen: list[Any] = []
-        answers = Answers("it is asleep", one, one, "it is broken", two)
+        answers = Answers("it is asleep", "it is asleep", one, one, "it is asleep", "it is broken", two)
         async with running(answers) as found:
             seen.append((found.listed("up"), found.awaited("up"), found.version))
             while not seen or seen[-1][0] != two:
@@ -230,9 +230,25 @@ def test_a_failure_keeps_the_old_list_and_later_ones_replace_it(caplog) -> None:
         seen = asyncio.run(scenario())
     assert seen == [(None, True, 0), (None, False, 1), (one, False, 2), (two, False, 3)]
     assert [record.getMessage() for record in caplog.records] == [
-        "the models of the upstream 'up' are not known: it is asleep",
-        "the models of the upstream 'up' are not known: it is broken",
+        f"the models of the upstream 'up' are not known: it is {state}" for state in ("asleep", "asleep", "broken")
     ]
+
+
+def test_what_nobody_foresaw_is_no_end_of_the_questions(caplog) -> None:
+    class Surprising(Answers):
+        async def __call__(self, name: str, upstream: Upstream) -> dict[str, Listed]:
+            if self.asked == 0:
+                self.asked += 1
+                raise ZeroDivisionError(KEY)
+            return await super().__call__(name, upstream)
+
+    async def scenario() -> None:
+        async with running(Surprising({"a": Listed()})) as found:
+            while found.listed("up") is None:
+                await asyncio.sleep(0.001)
+
+    asyncio.run(scenario())
+    assert caplog.messages == ["the models of the upstream 'up' are not known: ZeroDivisionError"]
 
 
 def test_the_start_does_not_wait_for_an_upstream_that_says_nothing_and_neither_does_the_end() -> None:
