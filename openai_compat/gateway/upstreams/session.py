@@ -134,6 +134,7 @@ class _Connections:
         response = await self._session.request(method, url, headers=fields, data=data, allow_redirects=False)
         if response.connection is not None and response.connection.protocol is not None:
             response.connection.protocol.read_timeout = None  # whoever reads the body has a cheaper one
+            response.connection.protocol.start_timeout()  # so that the one for the head is called off
         return response
 
 

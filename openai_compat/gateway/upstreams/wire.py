@@ -82,6 +82,7 @@ async def exchange(connection: Connection, method: str, request: bytes, first_by
         connection.close()
         raise
     protocol.read_timeout = None  # whoever reads the body has a cheaper one
+    protocol.start_timeout()  # so that the one for the head is called off
     return Reply(message, content, connection)
 
 

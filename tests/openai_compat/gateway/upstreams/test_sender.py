@@ -396,3 +396,22 @@ def test_settings_that_cannot_work_are_refused_at_the_start(tmp_path) -> None:
     for settings in ({"base_url": "nonsense"}, {"base_url": "https://h/v1", "ca_file": str(tmp_path / "nothing")}):
         with pytest.raises(ConfigError):
             UpstreamSender({"up": Upstream(**settings)}, hold=5, ping_interval=5)
+
+
+@pytest.mark.parametrize("padding", [0, 300_000], ids=["in one write", "by the session"])
+def test_the_time_for_the_first_byte_is_over_once_it_came(serving, sending, make_order, body_from, padding) -> None:
+    """Also where the first event came in one piece with the head, and nothing else wakes the timer up."""
+
+    async def thinking(visit: Any) -> None:
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+        event = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n'
+        visit.writer.write(head + event)
+        await asyncio.sleep(0.9)
+        visit.writer.write(b"data: [DONE]\n\n")
+        visit.writer.close()
+
+    async def scenario() -> bytes:
+        async with serving(thinking) as server, sending(server.base, first_byte_timeout=0.3, idle_timeout=20) as sender:
+            return await body_from(sender, make_order({"model": "public", "stream": True, "x": "y" * padding}))
+
+    assert asyncio.run(scenario()).endswith(b"data: [DONE]\n\n")
