@@ -20,6 +20,7 @@ from openai_compat.gateway.checks import Checks
 from openai_compat.gateway.discovery import Discovery
 from openai_compat.gateway.engines.launcher import EngineLauncher
 from openai_compat.gateway.engines.sender import EngineSender
+from openai_compat.gateway.jobs.aims import Aims
 from openai_compat.gateway.jobs.videos import VideoDesk
 from openai_compat.gateway.local import LocalSender
 from openai_compat.gateway.metering.keeper import UsageKeeper
@@ -104,9 +105,9 @@ def create_gateway(config: Config) -> ASGIApp:
     storage.claim()
     links = Links(config, storage)
     ledger = Ledger(config.metering)
-    videos = VideoDesk(config, catalog, pool, storage, ledger)
     checks = Checks(catalog, offers)
     upstreams = UpstreamSender(config.upstreams, hold=server.first_byte_timeout, ping_interval=server.ping_interval)
+    videos = VideoDesk(config, Aims(config, checks, offers, ledger), pool, upstreams, storage)
     router = Router(config, _senders(EngineSender(config.models, pool, LocalSender(checks, pool, links)), upstreams))
     relay = Relay(config, offers, checks, router, ledger, AnswerCache(config.cache))
     usage = UsageKeeper(config, ledger, storage)
@@ -130,7 +131,8 @@ def create_gateway(config: Config) -> ASGIApp:
         on_shutdown=[discovery.close, videos.close, pool.close, upstreams.close, usage.close, storage.close],
         **plain(),
     )
-    return _layered(config, Front(app, relay.serve), metrics)
+    limited = BodyLimit(app, max_body=parse_size(server.max_body))  # the relay has its own
+    return _layered(config, Front(app, relay.serve, limited), metrics)
 
 
 def _senders(local: Sender, upstreams: Sender) -> Callable[[Target], Sender]:
@@ -139,8 +141,7 @@ def _senders(local: Sender, upstreams: Sender) -> Callable[[Target], Sender]:
 
 def _layered(config: Config, app: ASGIApp, metrics: Metrics) -> ASGIApp:
     """What every request passes before the application, from the last to the first."""
-    limited = BodyLimit(app, max_body=parse_size(config.server.max_body))
-    guarded = Authentication(limited, keys=config.auth.keys)
+    guarded = Authentication(app, keys=config.auth.keys)
     return Telemetry(HeadAsGet(CrossOrigin(guarded, origins=config.server.cors_origins)), metrics=metrics)
 
 

@@ -7,6 +7,7 @@ import hmac
 import ipaddress
 import logging
 import re
+from collections.abc import Awaitable
 from functools import lru_cache
 
 from litestar.enums import ScopeType
@@ -56,11 +57,10 @@ class Authentication:
         self._keys = tuple(bytes.fromhex(key.removeprefix("sha256:")) for key in keys)
         self._public = public
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == ScopeType.HTTP and (refusal := self._refusal(scope)):
-            await send_error(send, refusal, _challenge(refusal))
-            return
-        await self._app(scope, receive, send)
+            return send_error(send, refusal, _challenge(refusal))
+        return self._app(scope, receive, send)
 
     def _refusal(self, scope: HTTPScope) -> APIError | None:
         state = scope.setdefault("state", {})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Receive, Scope, Send
 
@@ -20,13 +22,12 @@ class BodyLimit:
         self._app = app
         self._max_body = max_body
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != ScopeType.HTTP:
-            await self._app(scope, receive, send)
-        elif refusal := self._declared_too_large(scope):
-            await send_error(send, refusal)
-        else:
-            await self._app(scope, self._counted(receive), send)
+            return self._app(scope, receive, send)
+        if refusal := self._declared_too_large(scope):
+            return send_error(send, refusal)
+        return self._app(scope, self._counted(receive), send)
 
     def _declared_too_large(self, scope: HTTPScope) -> APIError | None:
         for name, value in scope["headers"]:

@@ -34,15 +34,16 @@ class TextFormatter(logging.Formatter):
 
 
 class JSONFormatter(logging.Formatter):
-    """One object a line; ``extra={"fields": {…}}`` of a record becomes keys of the object."""
+    """One object a line; ``extra={"fields": {…}}`` of a record, or what makes them, becomes keys of the object."""
 
     def format(self, record: logging.LogRecord) -> str:
+        fields = getattr(record, "fields", {})
         entry: dict[str, Any] = {
             "time": _utc(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **getattr(record, "fields", {}),
+            **(fields() if callable(fields) else fields),
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)

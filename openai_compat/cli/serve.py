@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import socket
@@ -38,9 +39,17 @@ def serve(config: Config, *, pull: bool) -> None:
     from openai_compat.app import create_gateway
 
     app = create_gateway(config)
+    _spare_the_collector()
     with listen(config.server.host, config.server.port) as listener:
         run(app, listener, grace=config.server.shutdown_grace, on_ready=lambda: _announce(config, listener))
     _logger.info("stopped")
+
+
+def _spare_the_collector() -> None:
+    """What is loaded by now stays. Looking through all of it again and again takes a tenth of a relayed request's time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def _pull_missing(config: Config) -> None:

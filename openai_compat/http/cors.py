@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
@@ -24,17 +26,15 @@ class CrossOrigin:
         self._app = app
         self._origins = frozenset(origin.encode("latin-1") for origin in origins)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != ScopeType.HTTP or not self._origins:
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         headers = dict(scope["headers"])
         origin = headers.get(b"origin", b"")
         marks = self._marks(origin)
         if marks and _is_question(scope, headers):
-            await _permit(send, marks, headers.get(b"access-control-request-headers", b""))
-        else:
-            await self._app(scope, receive, _marking(send, marks))
+            return _permit(send, marks, headers.get(b"access-control-request-headers", b""))
+        return self._app(scope, receive, _marking(send, marks))
 
     def _marks(self, origin: bytes) -> _Headers:
         """What tells the browser that ``origin`` may; nothing for one that may not."""

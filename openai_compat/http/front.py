@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from litestar import Litestar
 from litestar.enums import ScopeType
 from litestar.routes import HTTPRoute
-from litestar.types import HTTPScope, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from openai_compat.errors import APIError
 from openai_compat.http.endpoint import Endpoint
@@ -22,19 +22,20 @@ Serve = Callable[[HTTPScope, Receive, Send, Endpoint], Awaitable[None]]
 
 
 class Front:
-    """Hands each POST to a route of ``app`` that declares an ``Endpoint`` to ``serve``, and everything else to ``app``.
+    """Hands each POST to a route of ``app`` that declares an ``Endpoint`` to ``serve``, and everything else to ``others``,
+    which is ``app`` with whatever stands in front of it.
 
     ``serve`` may raise until it has sent something: then the error is answered.
     """
 
-    def __init__(self, app: Litestar, serve: Serve) -> None:
-        self._app = app
+    def __init__(self, app: Litestar, serve: Serve, others: ASGIApp | None = None) -> None:
+        self._others = others or app
         self._serve = serve
         self._endpoints = dict(_endpoints(app))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP or scope["method"] != "POST" or (found := self._find(scope)) is None:
-            await self._app(scope, receive, send)
+            await self._others(scope, receive, send)
             return
         try:
             await self._serve(scope, receive, send, found)

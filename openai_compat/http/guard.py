@@ -65,6 +65,8 @@ class Phase(Enum):
 class GuardedProtocol(HttpToolsProtocol):
     """One connection. Whoever passes a limit gets OpenAI's error body, if nothing has been answered yet, and is closed."""
 
+    # Beyond 30 attributes an object's dictionary is its own, and there are thousands of connections.
+    __slots__ = ("_departure", "_due", "_fed", "_header_bytes", "_header_count", "_phase", "_refusal", "_stall", "_timer")
     limits: ClassVar[Limits] = Limits()
 
     def __init__(

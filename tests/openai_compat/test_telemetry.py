@@ -128,7 +128,7 @@ def test_the_log_line_names_all_that_matters(client, caplog) -> None:
     [line] = access_lines(caplog)
     assert line.startswith("GET /models/smol 200 smol ")
     assert line.endswith(" abc")
-    [fields] = [record.fields for record in caplog.records if record.name == "openai_compat.access"]
+    [fields] = [record.fields() for record in caplog.records if record.name == "openai_compat.access"]
     assert fields["bytes"] == len(b'{"request_id":"abc"}')
     assert 0 <= fields["first_byte"] <= fields["duration"]
 
@@ -139,7 +139,7 @@ def test_a_link_s_secret_is_in_no_log(client, caplog, path: str) -> None:
     client.get(f"http://127.0.0.1{path}")
     [line] = access_lines(caplog)
     assert line.startswith("GET /v1/media/… 404 ")
-    assert "secret" not in str([record.fields for record in caplog.records if record.name == "openai_compat.access"])
+    assert "secret" not in str([record.fields() for record in caplog.records if record.name == "openai_compat.access"])
 
 
 def test_server_errors_are_warnings_and_health_is_quiet(client, caplog) -> None:
