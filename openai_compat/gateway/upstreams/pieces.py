@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 Used = Callable[[int, int, int], None]
 _LARGEST_COUNT = 1 << 53
+_LARGEST_REPAIR = 4 << 20  # bytes
+_HALVES = re.compile("[\\ud800-\\udfff]")
 _members = msgspec.json.Decoder(dict[str, Raw])
 _encode = msgspec.json.Encoder().encode
 
@@ -66,6 +70,19 @@ def is_text(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def repaired(data: bytes) -> bytes | None:
+    """Strict JSON of what only Python and JavaScript take for JSON: not-a-number, infinity, halves of characters. None if it is
+    nothing of that kind. Where numbers were none there is null.
+    """
+    if len(data) > _LARGEST_REPAIR:
+        return None
+    try:
+        value = json.loads(data, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        return None
+    return _HALVES.sub("\ufffd", json.dumps(value, ensure_ascii=False, separators=(",", ":"))).encode()
 
 
 def count_usage(usage: Any, used: Used) -> None:

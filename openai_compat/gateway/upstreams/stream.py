@@ -23,6 +23,7 @@ from openai_compat.gateway.upstreams.pieces import (
     read_piece,
     read_pieces,
     read_reply,
+    repaired,
     rewritten,
 )
 from openai_compat.gateway.upstreams.said import read_error, read_said
@@ -123,7 +124,7 @@ class Guard:
         """Whether there is nothing to do about any of them, the model's name aside. Notes what they say of their choices."""
         chat, drops = self._rules.chat, self._rules.drop_usage
         for piece in pieces:
-            if piece.error is not None or (piece.usage is not UNSET and (drops or piece.usage is not None)):
+            if piece.error or (piece.usage is not UNSET and (drops or piece.usage is not None)):
                 return False
             if chat and (piece.choices is None or piece.choices is UNSET):
                 return False
@@ -143,7 +144,7 @@ class Guard:
     def _note(self, piece: Piece) -> None:
         for choice in piece.choices or ():
             self._begun.add(choice.index)
-            if choice.finish_reason is not None:
+            if choice.finish_reason:
                 self._finished.add(choice.index)
 
     def _one(self, event: bytes) -> bytes:
@@ -159,12 +160,11 @@ class Guard:
             return PING if len(fields) < len(lines) else b""
         if data.startswith(b"[DONE]"):
             return self._finish()
-        try:
-            piece = read_piece(data)
-        except (msgspec.DecodeError, RecursionError):
+        piece, data = _read(data)
+        if piece is None:
             return self._odd(data)
         named = b"".join([name + b": " + value + b"\n" for name, value in fields if name != b"data"])
-        if piece.error is not None or piece.type == "error" or b"event: error\n" in named:
+        if piece.error or piece.type == "error" or b"event: error\n" in named:
             return self._fail_as_said(data)
         return self._fit(named, data, piece)
 
@@ -234,6 +234,16 @@ class Guard:
         if not said.message and not said.status:
             return self._fail(nonsense(_NO_CHOICES))
         return self._fail(failure_of(said.status or _FAILED, said, names_model=self._rules.names_model))
+
+
+def _read(data: bytes) -> tuple[Piece | None, bytes]:
+    """The event's data as it is or, where that helps, repaired."""
+    for _ in range(2):
+        try:
+            return read_piece(data), data
+        except (msgspec.DecodeError, RecursionError):
+            data = repaired(data) or data
+    return None, data
 
 
 def _ends(piece: Piece) -> bool:

@@ -13,7 +13,7 @@ from openai_compat.gateway.order import Order
 from openai_compat.gateway.replica import Headers
 from openai_compat.gateway.upstreams.errors import MIXED_UP, NOTHING, failure_of, nonsense, too_late
 from openai_compat.gateway.upstreams.patience import Patience
-from openai_compat.gateway.upstreams.pieces import Whole, count_usage, is_text, read_whole, rewritten
+from openai_compat.gateway.upstreams.pieces import Whole, count_usage, is_text, read_whole, repaired, rewritten
 from openai_compat.gateway.upstreams.plan import SendPlan
 from openai_compat.gateway.upstreams.said import read_error
 from openai_compat.gateway.upstreams.scrub import hidden
@@ -83,12 +83,9 @@ def checked(body: bytes, plan: SendPlan) -> bytes:
     """``body`` as the client gets it. Raises ``Failure`` or ``Refusal`` for one that is no answer."""
     if not body or body.isspace():
         raise nonsense(NOTHING)
-    try:
-        whole = read_whole(body)
-    except (msgspec.DecodeError, RecursionError):
-        raise nonsense(_NO_JSON) from None
     if not is_text(body):
         raise nonsense(_NO_JSON)
+    whole, body = _read(body)
     _check_error(body, whole, plan)
     _check_list(whole, plan)
     count_usage(whole.usage, plan.order.tally.used)
@@ -97,11 +94,20 @@ def checked(body: bytes, plan: SendPlan) -> bytes:
     return body
 
 
+def _read(body: bytes) -> tuple[Whole, bytes]:
+    for _ in range(2):
+        try:
+            return read_whole(body), body
+        except (msgspec.DecodeError, RecursionError):
+            body = repaired(body) or body
+    raise nonsense(_NO_JSON)
+
+
 def _check_error(body: bytes, whole: Whole, plan: SendPlan) -> None:
     """An error may come with a status of success, or a whole answer where a stream was asked for."""
     listed = plan.order.path in _LISTS
     # Answers of ``/responses`` and ``/videos`` tell of their own errors in a field of this name, and are no errors.
-    marked = whole.object == "error" or (whole.error is not None and (listed or whole.object is None))
+    marked = whole.object == "error" or (whole.error and (listed or whole.object is None))
     bare = listed and whole.choices is msgspec.UNSET and whole.data is msgspec.UNSET
     if marked or bare:
         said = read_error(body[:LONGEST_ERROR], hidden(plan))

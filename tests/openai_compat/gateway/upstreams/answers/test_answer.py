@@ -400,6 +400,12 @@ def test_spaces_while_an_upstream_works_do_not_count_as_slowness(perform: Any) -
     assert json.loads(seen.body) == WHOLE
 
 
+def test_numbers_that_are_none_are_put_right(perform: Any) -> None:
+    seen = perform(answer("200 OK", json.dumps({**WHOLE, "logprob": float("-inf")}).encode()), stream=None)
+    assert json.loads(seen.body) == {**WHOLE, "logprob": None}
+    assert seen.headers["content-length"] == str(len(seen.body))
+
+
 def test_an_answer_too_large_to_look_at_goes_through(perform: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openai_compat.gateway.upstreams.whole.LONGEST_WHOLE", 1 << 20)
     body = json.dumps({"data": [{"b64_json": "x" * (3 << 20)}]}).encode()

@@ -181,6 +181,21 @@ def test_a_choice_of_any_index_is_one_or_an_error(index: Any) -> None:
     assert (done and not failure and out.endswith(DONE)) or (failure and not out)
 
 
+@pytest.mark.parametrize(("odd", "sound"), [("NaN", None), ("-Infinity", None), ('"\\ud83d"', "\ufffd"), ("1e5", 1e5)])
+def test_what_only_some_clients_can_read_is_put_right(odd: str, sound: Any) -> None:
+    event = HI.replace(b'"id":"c"', b'"id":"c","logprob":' + odd.encode())
+    out, _, failure, done = run([event + STOP, DONE], model="public")
+    assert (failure, done) == ("", True)
+    assert json.loads(out.split(b"\n\n")[0][6:]) == {**delta("Hi"), "model": "public", "logprob": sound}
+    assert b"NaN" not in out
+
+
+def test_empty_fields_mean_nothing() -> None:
+    events = data(delta("a", finish="", error="")) + data(delta("b", error={})) + data(delta("c", error=False))
+    assert run([events, DONE])[::2] == (events + DONE, "")
+    assert "ended its answer early" in run([events])[2]
+
+
 def test_deep_nesting_is_no_way_to_crash() -> None:
     deep = b'data: {"choices":[],"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n\n"
     assert run([HI, deep])[2]
