@@ -49,11 +49,12 @@ class Refused(Exception):
 
 
 class Made(Struct, frozen=True):
-    """The names of the files, and what they hold."""
+    """The names of the files, and what they hold; ``request`` is the order as it was carried out, where others did it."""
 
     video: str
     thumbnail: str | None
-    film: Film
+    film: Film | None
+    request: CreateVideoRequest | None = None
 
 
 class _Progress(Struct, frozen=True):
@@ -181,7 +182,7 @@ class _Files:
 
 async def _read(answer: Answer, files: _Files) -> Made:
     if answer.status != HTTPStatus.OK:
-        raise await _refusal(answer)
+        raise await refusal(answer)
     reader = ParcelReader()
     async for chunk in answer.chunks():
         for kind, payload in reader.feed(chunk):
@@ -190,7 +191,7 @@ async def _read(answer: Answer, files: _Files) -> Made:
     raise ReplicaLost
 
 
-async def _refusal(answer: Answer) -> Exception:
+async def refusal(answer: Answer) -> Exception:
     """What a worker answered before it began."""
     data = b""
     async for chunk in answer.chunks():

@@ -32,9 +32,13 @@ class JobQueue:
         if len(self._jobs) - len(self._running) >= self._settings.max_waiting:
             raise RateLimited("Too many jobs are waiting already.", retry_after=_RETRY_AFTER)
 
-    def put(self, id: str, model_id: str, work: Work) -> None:
-        """Run ``work`` when it is its turn; jobs that were kept already are taken however many there are."""
-        task = asyncio.get_running_loop().create_task(self._run(id, model_id, work))
+    def put(self, id: str, model_id: str, work: Work, *, at_once: int | None = None) -> None:
+        """Run ``work`` when it is its turn; jobs that were kept already are taken however many there are.
+
+        ``at_once`` of them run side by side on one model, where that is not ``per_model``.
+        """
+        turn = self._turns.setdefault(model_id, asyncio.Semaphore(at_once or self._settings.per_model))
+        task = asyncio.get_running_loop().create_task(self._run(id, turn, work))
         self._jobs[id] = task
         task.add_done_callback(lambda _: self._jobs.pop(id, None))
 
@@ -57,8 +61,7 @@ class JobQueue:
             task.cancel()
         await asyncio.gather(*waiting, *running, return_exceptions=True)
 
-    async def _run(self, id: str, model_id: str, work: Work) -> None:
-        turn = self._turns.setdefault(model_id, asyncio.Semaphore(self._settings.per_model))
+    async def _run(self, id: str, turn: asyncio.Semaphore, work: Work) -> None:
         async with turn:
             self._running.add(id)
             try:

@@ -28,7 +28,8 @@ class Film(Struct, frozen=True, kw_only=True):
 class VideoRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A job as it is kept. ``model`` is the name that the client reads, ``mode`` what that name says.
 
-    ``request`` has no picture: that is a file of its own, as are the video and its thumbnail, by their names.
+    ``request`` has no picture: that is a file of its own, as are the video and its thumbnail, by their names. ``upstream`` is
+    who makes it, where this machine does not, and ``remote`` its id there.
     """
 
     model_id: str
@@ -42,6 +43,8 @@ class VideoRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     completed_at: int | None = None
     error: VideoError | None = None
     remixed_from: str | None = None
+    upstream: str = ""
+    remote: str = ""
 
     def encoded(self) -> bytes:
         return msgspec.json.encode(self)

@@ -19,12 +19,12 @@ from msgspec.structs import replace
 from openai_compat.config import Config
 from openai_compat.errors import APIError, Conflict, InvalidRequest, NotFound, Unavailable, error_body
 from openai_compat.gateway.body import brings_form, read_json_body, read_whole_form
-from openai_compat.gateway.checks import Checks, Names, verbs_of
-from openai_compat.gateway.jobs.making import Leases, Maker, Refused
+from openai_compat.gateway.jobs.aims import Aims
+from openai_compat.gateway.jobs.making import Leases, Made, Maker, Refused
 from openai_compat.gateway.jobs.queue import JobQueue
 from openai_compat.gateway.jobs.record import COMPLETED, FAILED, KIND, QUEUED, RUNNING, VideoRecord, shown
-from openai_compat.gateway.metering.ledger import Ledger
-from openai_compat.gateway.order import Choice, Envelope, LocalTarget, Tally
+from openai_compat.gateway.jobs.remote import RemoteMaker
+from openai_compat.gateway.order import Sender
 from openai_compat.gateway.store.folder import Media, OpenFile
 from openai_compat.gateway.store.objects import Kept
 from openai_compat.gateway.store.storage import Storage, Store
@@ -45,9 +45,9 @@ from schemas.videos import (
 )
 
 logger = logging.getLogger(__name__)
-_PATH = "/v1/videos"
 _ID = 16  # bytes of chance in an id
 _SEEDS = 2**31
+_FAR_AT_ONCE = 16  # videos that one upstream makes for us at once
 _NO_ROOM_PAUSE = 5.0  # seconds between two looks for room on the disk
 _RESTARTED = VideoError(code="server_restarted", message="The server was restarted while it made the video.")
 _FAILED = "The server had an error while it made the video."
@@ -56,12 +56,11 @@ _FAILED = "The server had an error while it made the video."
 class VideoDesk:
     """Takes orders for videos, and hands them out. An owner is a key's id."""
 
-    def __init__(self, config: Config, catalog: Names, pool: Leases, storage: Storage, ledger: Ledger) -> None:
+    def __init__(self, config: Config, aims: Aims, pool: Leases, upstreams: Sender, storage: Storage) -> None:
         self._storage = storage
-        self._checks = Checks(catalog)
-        self._models = config.models
-        self._ledger = ledger
-        self._maker = Maker(pool, config.jobs.timeout, self._account)
+        self._aims = aims
+        self._maker = Maker(pool, config.jobs.timeout, aims.local_account)
+        self._remote = RemoteMaker(config, aims, upstreams)
         self._queue = JobQueue(config.jobs)
         self._expiry = round(config.storage.expiry)
         self._grace = config.server.shutdown_grace
@@ -74,17 +73,19 @@ class VideoDesk:
         if self._storage.store is None:
             return
         for kept in await self._storage.store.objects(KIND).with_status(QUEUED, RUNNING):
-            if kept.status == RUNNING:
+            record = VideoRecord.of(kept)
+            if kept.status == RUNNING and not record.remote:
                 await self._cut_off(self._storage.store, kept)
             else:
-                self._enqueue(kept, VideoRecord.of(kept))
+                self._enqueue(kept, record)
 
     async def close(self) -> None:
         """Let the videos that are being made be finished within the grace."""
         await self._queue.close(self._grace)
         if self._storage.store is not None:
             for kept in await self._storage.store.objects(KIND).with_status(RUNNING):
-                await self._cut_off(self._storage.store, kept)
+                if not VideoRecord.of(kept).remote:
+                    await self._cut_off(self._storage.store, kept)
 
     # ------------------------------------------------------------ what clients ask
 
@@ -93,7 +94,7 @@ class VideoDesk:
         wire, picture = await self._read(scope, receive)
         seed = secrets.randbelow(_SEEDS) if wire.seed is None else wire.seed
         request = replace(wire, input_reference=None, seed=seed)
-        record = await self._checked(request, scope)
+        record = await self._aims.checked(request, _owner(scope), scope)
         return await self._keep(_owner(scope), record, None if picture is None else picture.data)
 
     async def remix(self, id: str, scope: HTTPScope, receive: Receive) -> Video:
@@ -103,7 +104,7 @@ class VideoDesk:
         store, kept = await self._find(id, _owner(scope))
         source = VideoRecord.of(kept)
         _check_made(kept, source)
-        record = await self._checked(replace(source.request, prompt=prompt), scope)
+        record = await self._aims.checked(replace(source.request, prompt=prompt), _owner(scope), scope)
         return await self._keep(_owner(scope), replace(record, remixed_from=id), await _bytes(store, source.image))
 
     async def list(self, owner: str, query: VideoListQuery) -> VideoList:
@@ -127,8 +128,11 @@ class VideoDesk:
 
     async def delete(self, id: str, owner: str) -> VideoDeleted:
         """Whatever state it is in; what is being made of it ends at its next step."""
-        store, _ = await self._find(id, owner)
+        await self._find(id, owner)
         await self._queue.cancel(id)
+        store, kept = await self._find(id, owner)
+        if (record := VideoRecord.of(kept)).remote:
+            await self._remote.cancel(record)
         await store.media.remove_object(id)
         return VideoDeleted(id=id)
 
@@ -159,26 +163,6 @@ class VideoDesk:
             raise InvalidRequest(message, param=videos.REFERENCE, code="invalid_value")
         return wire, picture_file(form.file(videos.REFERENCE).data, videos.REFERENCE)
 
-    async def _checked(self, request: CreateVideoRequest, scope: HTTPScope) -> VideoRecord:
-        """The order, once its model is found and can do it, and the key may use more."""
-        verbs = verbs_of(videos.plan(request))
-        target = await self._checks.target(request, verbs)
-        scope["state"]["model"] = target.model_id
-        await self._checks.admit(target, request, verbs)
-        self._check_quota(_owner(scope), target.model_id)
-        named = replace(request, model=target.public_name)
-        return VideoRecord(model_id=target.model_id, model=target.public_name, mode=target.mode, request=named)
-
-    def _check_quota(self, owner: str, model_id: str) -> None:
-        """Nothing is reserved for a job: it may wait for hours. Raises ``RateLimited``."""
-        choices = [Choice(target=LocalTarget(model_id=model_id, price=self._models[model_id].price))]
-        self._ledger.open(owner, path=_PATH, body=b"", envelope=Envelope(), choices=choices).close(complete=False, failed=True)
-
-    def _account(self, owner: str, model_id: str) -> Tally:
-        tally = self._ledger.account(owner)
-        tally.aim(model_id, self._models[model_id].price)
-        return tally
-
     async def _keep(self, owner: str, record: VideoRecord, picture: bytes | None) -> Video:
         self._queue.admit()
         store = await self._storage.open()
@@ -200,7 +184,8 @@ class VideoDesk:
         return shown(kept, record, 0)
 
     def _enqueue(self, kept: Kept, record: VideoRecord) -> None:
-        self._queue.put(kept.id, record.model_id, partial(self._work, kept, record))
+        turn, at_once = (record.upstream, _FAR_AT_ONCE) if record.upstream else (record.model_id, None)
+        self._queue.put(kept.id, turn, partial(self._work, kept, record), at_once=at_once)
 
     async def _work(self, kept: Kept, record: VideoRecord) -> None:
         """One job from its turn to its end. Cancelled, it leaves its state to whoever cancels it."""
@@ -209,7 +194,7 @@ class VideoDesk:
         await _insist(partial(objects.change, kept.id, status=RUNNING, body=record.encoded()), kept.id)
         began = time.monotonic()
         try:
-            made = await self._maker.make(kept.id, kept.owner, record, store.media, partial(self._tell, kept.id))
+            record, made = await self._made(store, kept, record)
         except Exception as error:
             await _insist(partial(self._fail, store, kept, _error_of(error)), kept.id)
             return
@@ -217,9 +202,24 @@ class VideoDesk:
             self._progress.pop(kept.id, None)
         now = int(time.time())
         record = replace(record, video=made.video, thumbnail=made.thumbnail, film=made.film, completed_at=now)
+        record = replace(record, request=made.request or record.request)
         done = partial(objects.change, kept.id, status=COMPLETED, body=record.encoded(), expires=now + self._expiry)
         await _insist(done, kept.id)
         logger.info("the video %s was made by %s in %.1f s", kept.id, record.model_id, time.monotonic() - began)
+
+    async def _made(self, store: Store, kept: Kept, record: VideoRecord) -> tuple[VideoRecord, Made]:
+        tell = partial(self._tell, kept.id)
+        if not record.upstream:
+            return record, await self._maker.make(kept.id, kept.owner, record, store.media, tell)
+
+        async def note(remote: str) -> None:
+            nonlocal record
+            record = replace(record, remote=remote)
+            change = partial(store.objects(KIND).change, kept.id, status=RUNNING, body=record.encoded())
+            await _insist(change, kept.id)
+
+        made = await self._remote.make(kept.id, kept.owner, record, store.media, tell, note)
+        return record, made
 
     async def _cut_off(self, store: Store, kept: Kept) -> None:
         """For what the end of a server broke off. Where the disk is full the next one tries again."""

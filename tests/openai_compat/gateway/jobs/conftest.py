@@ -12,7 +12,7 @@ import pytest
 from litestar.testing import TestClient
 
 from openai_compat.app import create_gateway
-from openai_compat.config import Auth, Config, Jobs, Metering, Model, Price, Server
+from openai_compat.config import Auth, Config, Jobs, Metering, Model, Price, Server, Upstream
 from openai_compat.config import Storage as Settings
 
 PATIENCE = 30.0  # seconds after which a test gives up, never what it expects
@@ -50,6 +50,7 @@ def served(tmp_path: Path) -> Callable[..., AbstractContextManager[Client]]:
         storage: dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
         metering: dict[str, Any] | None = None,
+        upstreams: dict[str, Upstream] | None = None,
         **server: Any,
     ) -> Iterator[Client]:
         config = Config(
@@ -57,6 +58,7 @@ def served(tmp_path: Path) -> Callable[..., AbstractContextManager[Client]]:
             auth=Auth(keys=keys),
             jobs=Jobs(**(jobs or {})),
             metering=Metering(**(metering or {})),
+            upstreams=upstreams or {},
             storage=Settings(dir=str(tmp_path / "kept"), **(storage or {})),
             models={
                 "echo": Model(source=str(tmp_path / "nothing"), kind="echo", price=Price(request=0.5), options=options or {})
