@@ -128,7 +128,7 @@ STREAM_ONLY: dict[str, tuple[list[Any], int, str]] = {
     "null-event": ([SSE, data({"choices": None})], 502, "upstream_error"),
     "error-event": ([SSE, b"data: " + TRACE + b"\n\n"], 502, "upstream_error"),
     "limit-event": ([SSE, data({"error": {"message": "m", "code": 429}})], 429, "rate_limit_exceeded"),
-    "bad-chunks": ([CHUNKED, b"zz\r\n", 0.2], 502, "upstream_error"),
+    "bad-chunks": ([CHUNKED + b"zz\r\n", 0.2], 502, "upstream_error"),
 }
 
 # What an upstream does after one event, and the code of the error event that follows it.
