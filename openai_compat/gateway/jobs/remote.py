@@ -73,7 +73,7 @@ class RemoteMaker:
 
     async def _ordered(self, provider: Provider, owner: str, record: VideoRecord, folder: MediaFolder, note: Note) -> str:
         """Its id there."""
-        body = await _body(record, folder)
+        body = await _body(record, folder, provider.target.remote_name)
         tally, failed = self._aims.account(owner, provider.target), True
         try:
             video = await provider.order(body)
@@ -134,9 +134,9 @@ def _type_of(answer: Answer) -> str:
     return fields.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
 
 
-async def _body(record: VideoRecord, folder: MediaFolder) -> bytes:
+async def _body(record: VideoRecord, folder: MediaFolder, model: str) -> bytes:
     """The order as OpenAI has it, its picture as a data URL; what the client did not say is not said."""
-    request = record.request
+    request = replace(record.request, model=model)
     if record.image is not None:
         file = await folder.open(await folder.named(record.image))
         try:

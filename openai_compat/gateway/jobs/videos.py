@@ -92,9 +92,10 @@ class VideoDesk:
     async def create(self, scope: HTTPScope, receive: Receive) -> Video:
         """Every check that needs no model, then the order is kept."""
         wire, picture = await self._read(scope, receive)
-        seed = secrets.randbelow(_SEEDS) if wire.seed is None else wire.seed
-        request = replace(wire, input_reference=None, seed=seed)
+        request = replace(wire, input_reference=None)
         record = await self._aims.checked(request, _owner(scope), scope)
+        if request.seed is None and not record.upstream:
+            record = replace(record, request=replace(record.request, seed=secrets.randbelow(_SEEDS)))
         return await self._keep(_owner(scope), record, None if picture is None else picture.data)
 
     async def remix(self, id: str, scope: HTTPScope, receive: Receive) -> Video:
