@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,15 @@ def seen(relay: Any, model: str, *, stream: bool) -> httpx2.Response:
     return answer
 
 
+@pytest.fixture(scope="module")
+def outcomes(relay: Any) -> dict[tuple[str, bool], httpx2.Response]:
+    """Every answer of the tables, by its name and whether a stream was asked for. Most of it is waiting, hence all at once."""
+    asked = [(name, False) for name in (*BEFORE, *WHOLE_ONLY)]
+    asked += [(name, True) for name in (*BEFORE, *STREAM_ONLY, *AFTER, *SOUND, "no-start", "silence")]
+    with ThreadPoolExecutor(8) as pool:
+        return dict(zip(asked, pool.map(lambda ask: seen(relay, ask[0], stream=ask[1]), asked), strict=True))
+
+
 def check_error(answer: httpx2.Response, status: int, code: str) -> None:
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (status, code), answer.text
@@ -276,18 +286,18 @@ def check_error(answer: httpx2.Response, status: int, code: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*BEFORE, *WHOLE_ONLY])
-def test_what_is_no_whole_answer_is_an_error(name: str, relay: Any) -> None:
-    check_error(seen(relay, name, stream=False), *(BEFORE | WHOLE_ONLY)[name][1:])
+def test_what_is_no_whole_answer_is_an_error(name: str, outcomes: Any) -> None:
+    check_error(outcomes[name, False], *(BEFORE | WHOLE_ONLY)[name][1:])
 
 
 @pytest.mark.parametrize("name", [*BEFORE, *STREAM_ONLY])
-def test_what_is_no_stream_is_an_error_with_its_status(name: str, relay: Any) -> None:
-    check_error(seen(relay, name, stream=True), *(BEFORE | STREAM_ONLY)[name][1:])
+def test_what_is_no_stream_is_an_error_with_its_status(name: str, outcomes: Any) -> None:
+    check_error(outcomes[name, True], *(BEFORE | STREAM_ONLY)[name][1:])
 
 
 @pytest.mark.parametrize("name", AFTER)
-def test_a_stream_that_breaks_ends_in_an_error_event(name: str, relay: Any) -> None:
-    answer = seen(relay, name, stream=True)
+def test_a_stream_that_breaks_ends_in_an_error_event(name: str, outcomes: Any) -> None:
+    answer = outcomes[name, True]
     assert answer.status_code == 200
     events = [part for part in answer.text.split("\n\n") if part and not part.startswith(":")]
     assert [json.loads(part.removeprefix("data: "))["choices"][0]["delta"] for part in events[:-1]] == [{"content": "Hi "}]
@@ -319,8 +329,8 @@ def test_the_sdk_raises_what_it_knows(client: openai.OpenAI) -> None:
 
 
 @pytest.mark.parametrize("name", SOUND)
-def test_what_is_odd_but_whole_is_a_whole_stream(name: str, relay: Any, client: openai.OpenAI) -> None:
-    answer = seen(relay, name, stream=True)
+def test_what_is_odd_but_whole_is_a_whole_stream(name: str, outcomes: Any, client: openai.OpenAI) -> None:
+    answer = outcomes[name, True]
     assert answer.status_code == 200
     assert answer.text.endswith("data: [DONE]\n\n")
     assert "usage" not in answer.text
@@ -330,13 +340,13 @@ def test_what_is_odd_but_whole_is_a_whole_stream(name: str, relay: Any, client: 
 
 
 @pytest.mark.parametrize("name", ["slow-start", "slow-head"])
-def test_a_slow_start_is_a_stream_with_pings(name: str, relay: Any) -> None:
-    assert seen(relay, name, stream=True).text.startswith(": ping\n\n")
+def test_a_slow_start_is_a_stream_with_pings(name: str, outcomes: Any) -> None:
+    assert outcomes[name, True].text.startswith(": ping\n\n")
 
 
 @pytest.mark.parametrize("name", ["no-start", "silence"])
-def test_a_stream_that_never_starts_is_one_of_pings_that_ends_in_an_error(name: str, relay: Any) -> None:
-    *pings, error = seen(relay, name, stream=True).text.removesuffix("\n\n").split("\n\n")
+def test_a_stream_that_never_starts_is_one_of_pings_that_ends_in_an_error(name: str, outcomes: Any) -> None:
+    *pings, error = outcomes[name, True].text.removesuffix("\n\n").split("\n\n")
     assert set(pings) == {": ping"}
     assert json.loads(error.removeprefix("data: "))["error"]["code"] == "upstream_timeout"
 
