@@ -80,12 +80,17 @@ class VideoDesk:
                 self._enqueue(kept, record)
 
     async def close(self) -> None:
-        """Let the videos that are being made be finished within the grace."""
+        """Let the videos that are being made be finished within the grace; those at upstreams go on without us."""
+        store = self._storage.store
+        running = [] if store is None else await store.objects(KIND).with_status(RUNNING)
+        for kept in running:
+            if VideoRecord.of(kept).remote:
+                await self._queue.cancel(kept.id)
         await self._queue.close(self._grace)
-        if self._storage.store is not None:
-            for kept in await self._storage.store.objects(KIND).with_status(RUNNING):
+        if store is not None:
+            for kept in await store.objects(KIND).with_status(RUNNING):
                 if not VideoRecord.of(kept).remote:
-                    await self._cut_off(self._storage.store, kept)
+                    await self._cut_off(store, kept)
 
     # ------------------------------------------------------------ what clients ask
 

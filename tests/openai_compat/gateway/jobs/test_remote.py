@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from openai_compat.config import Upstream, UpstreamModel
+from openai_compat.config import Price, Upstream, UpstreamModel
 
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
 FILE = b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 2000
@@ -249,3 +249,22 @@ def test_several_are_made_there_side_by_side(far, studio) -> None:
         studio.script = ["completed"]
         for id in ids:
             client.until(id, "completed")
+
+
+def test_its_price_is_booked_once(far, studio) -> None:
+    studio.broken = {"GET /v1/videos/far_1": [500, 500]}
+    with far(model={"price": Price(request=0.25)}) as client:
+        client.made(model="film")
+        used = client.get("/v1/usage").json()["total"]
+    assert (used["requests"], used["cost"]) == (1, 0.25)
+
+
+def test_a_server_that_ends_does_not_wait_for_upstreams(far, studio) -> None:
+    studio.script = ["in_progress"]
+    with far(shutdown_grace=30.0) as client:
+        client.order(model="film")
+        deadline = time.monotonic() + 30
+        while "GET /v1/videos/far_1" not in studio.seen:
+            assert time.monotonic() < deadline
+        ending = time.monotonic()
+    assert time.monotonic() - ending < 10
