@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Protocol
 
 from msgspec import Struct
@@ -27,7 +27,7 @@ MAX_ALIASES = 8
 REMEMBERED = 4096
 NEAR_NAMES = 3
 NEAR_CUTOFF = 0.5
-NEAR_AMONG = 500  # names are compared letter by letter, and clients make them up
+NEAR_AMONG = 200  # names are compared letter by letter, and clients make them up
 SOON = 1.0  # seconds; by then an upstream has usually said what it has
 
 
@@ -88,7 +88,7 @@ class Offers:
 
     def names(self) -> tuple[str, ...]:
         """Every name that is known, in the order of the configuration. Patterns are none."""
-        return tuple(dict.fromkeys((*self._models, *self._of_upstreams(), *self._routes, *self._aliases)))
+        return tuple(dict.fromkeys(chain(self._models, self._of_upstreams(), self._routes, self._aliases)))
 
     def patterns(self) -> tuple[str, ...]:
         """Names with a ``*``, in their order."""
@@ -184,7 +184,8 @@ class Offers:
         fitting = {pattern.upstream for pattern in self._patterns if pattern.discovers and star_of(pattern.key, meant)}
         if any(self._discovery.listed(upstream) is None for upstream in fitting):
             return Unavailable(f"It is not known yet whether there is a model '{name}'.", retry_after=SOON)
-        by_lower = {known.lower(): known for known in islice(self.names(), NEAR_AMONG)}
+        near_first = chain(self._models, self._routes, self._aliases, self._of_upstreams())
+        by_lower = {known.lower(): known for known in islice(near_first, NEAR_AMONG)}
         near = difflib.get_close_matches(name.lower(), by_lower, n=NEAR_NAMES, cutoff=NEAR_CUTOFF)
         return ModelNotFound(name, tuple(by_lower[candidate] for candidate in near))
 
