@@ -159,7 +159,7 @@ SOUND: dict[str, list[Any]] = {
     "returns": [SSE, (HI + STOP + DONE).replace(b"\n", b"\r\n")],
     "old-returns": [SSE, (HI + STOP + DONE).replace(b"\n", b"\r")],
     "mark": [SSE, b"\xef\xbb\xbf" + HI + STOP + DONE],
-    "in-drops": [SSE, *[step for byte in HI for step in (bytes([byte]), 0.002)], STOP, DONE],
+    "in-pieces": [SSE, *[step for start in range(0, len(HI), 9) for step in (HI[start : start + 9], 0.002)], STOP, DONE],
     "no-space": [SSE, (HI + STOP + DONE).replace(b"data: ", b"data:")],
     "usage": [SSE, HI, STOP, data({"id": "c", "choices": None, "usage": {"prompt_tokens": 1, "completion_tokens": 1}}), DONE],
     "slow-start": [SSE, 0.8, HI, STOP, DONE],
