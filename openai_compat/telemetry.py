@@ -42,23 +42,20 @@ class Telemetry:
             await self._app(scope, receive, send)
             return
         exchange = _Exchange(scope, receive, send)
-        with self._metrics.in_flight.track_inprogress():
-            try:
-                await self._answer(exchange, scope)
-            finally:
-                self._record(exchange, scope)
-
-    async def _answer(self, exchange: _Exchange, scope: Scope) -> None:
-        """After the first byte nothing can be answered any more: uvicorn closes the connection, and the client sees a break."""
+        self._metrics.in_flight.inc()
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except CancelledError:
             # Only the end of the server cancels a request from outside; for a client who leaves, a layer inside returns.
             await exchange.cut_off(ShuttingDown("The server is shutting down.", retry_after=1))
         except Exception as error:
+            # After the first byte nothing can be answered any more: uvicorn closes the connection, and the client sees a break.
             _logger.error("%s failed [%s]", scope["path"], exchange.request_id, exc_info=error)
             if exchange.status is None:
                 await send_error(exchange.send, error)
+        finally:
+            self._metrics.in_flight.dec()
+            self._record(exchange, scope)
 
     def _record(self, exchange: _Exchange, scope: HTTPScope) -> None:
         route = scope.get("path_template") or UNMATCHED
@@ -76,6 +73,11 @@ class Telemetry:
 
 class _Exchange:
     """One request and its answer as they pass by."""
+
+    __slots__ = (
+        "_client", "_events", "_method", "_path", "_receive", "_send", "_state", "_whole_event", "began", "client_gone",
+        "complete", "first_byte", "request_id", "sent", "status",
+    )  # fmt: skip
 
     def __init__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         self.began = time.perf_counter()

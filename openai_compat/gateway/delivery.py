@@ -30,6 +30,8 @@ class Delivery:
     ``ttfb``, the seconds from ``began`` (monotonic) to the first byte of the body, is left in ``state``.
     """
 
+    __slots__ = ("_began", "_ended", "_events", "_left", "_part", "_send", "_state", "_unfinished", "started")
+
     def __init__(self, send: Send, state: dict[str, Any], began: float) -> None:
         self._send = send
         self._state = state
@@ -97,6 +99,8 @@ class ClientWatch:
 
     The server says so through ``state``, where it can (``http.guard``); else somebody waits at ``receive``.
     """
+
+    __slots__ = ("_departure", "_ear", "_receive", "_task", "client_gone")
 
     def __init__(self, receive: Receive, state: dict[str, Any]) -> None:
         self._receive = receive

@@ -66,6 +66,8 @@ class _Nameless:
 class Spooled:
     """One upload. Written once, then read; ``close`` gives its room back, and is called however the request ends."""
 
+    __slots__ = ("_file", "_spool", "_waiting", "_waits", "_written")
+
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._waiting: list[bytes] = []

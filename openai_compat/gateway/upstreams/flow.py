@@ -60,7 +60,8 @@ class Streaming:
     async def chunks(self) -> AsyncIterator[bytes]:
         guard, patience = self._guard, self._patience
         try:
-            yield self._first
+            first, self._first = self._first, b""
+            yield first
             while guard.failure is None and not guard.done:
                 chunk = await patience.read()
                 out = PING if chunk is None else take(guard, patience, chunk)

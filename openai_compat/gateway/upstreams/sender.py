@@ -28,6 +28,7 @@ from openai_compat.gateway.upstreams.rewrite import may_ask_usage, must_change, 
 from openai_compat.gateway.upstreams.session import Session, tls_context
 from openai_compat.gateway.upstreams.urls import Addresses
 from openai_compat.gateway.upstreams.whole import is_stream
+from openai_compat.gateway.upstreams.wire import Reply
 
 _ENCRYPTED = "https:"
 _UNPACKED = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})  # by aiohttp, or else refused by it
@@ -91,7 +92,10 @@ class Exchange:
 
     async def _open(self) -> Answer:
         self._response, plan = await self._lane.sent(self._order, self._target)
-        return await begin(self._response, plan)
+        answer = await begin(self._response, plan)
+        if isinstance(self._response, Reply):
+            self._response.forget_head()
+        return answer
 
     async def __aexit__(self, *_: object) -> None:
         self._leave()

@@ -7,7 +7,8 @@ import contextlib
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
-from weakref import WeakSet
+from functools import partial
+from typing import Any
 
 import aiohttp
 from aiohttp.connector import Connection
@@ -18,7 +19,7 @@ from openai_compat.config import ConfigError, Upstream
 from openai_compat.gateway.replica import Headers
 from openai_compat.gateway.spool import Body
 from openai_compat.gateway.upstreams.plan import Response
-from openai_compat.gateway.upstreams.wire import LONGEST_HEADER, READ_BUFFER, Reply, exchange, packed
+from openai_compat.gateway.upstreams.wire import LONGEST_HEADER, READ_BUFFER, Handler, Reply, exchange, packed
 
 _KEEP_ALIVE = 60.0  # seconds; whoever closes earlier is noticed
 _ONE_WRITE = 1 << 18  # bytes; larger bodies are written in pieces of this size, so that others have their turn between
@@ -52,13 +53,13 @@ class Session:
         Raises what aiohttp raises, and ``InvalidRequest`` for headers that cannot be sent.
         """
         if self._pooled is None:
-            pool = aiohttp.TCPConnector(ssl=self._tls, limit=0, keepalive_timeout=_KEEP_ALIVE)
+            pool = _Connector(ssl=self._tls, limit=0, keepalive_timeout=_KEEP_ALIVE)
             self._pooled = _Connections(self._settings, self._origin, pool)
         try:
             return await self._pooled.send(method, url, headers, body)
         except Stale:
             if self._fresh is None:
-                single = aiohttp.TCPConnector(ssl=self._tls, limit=0, force_close=True)
+                single = _Connector(ssl=self._tls, limit=0, force_close=True)
                 self._fresh = _Connections(self._settings, self._origin, single)
             return await self._fresh.send(method, url, headers, body)
 
@@ -67,6 +68,14 @@ class Session:
         for connections in (self._pooled, self._fresh):
             if connections is not None:
                 await connections.close()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Its connections know whether they served."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._factory = partial(Handler, loop=asyncio.get_running_loop())  # type: ignore[assignment]
 
 
 class _Connections:
@@ -78,10 +87,9 @@ class _Connections:
         self._timeout = aiohttp.ClientTimeout(
             total=None, connect=settings.connect_timeout, sock_read=settings.first_byte_timeout
         )
-        self._served: WeakSet[object] = WeakSet()
         self._session = aiohttp.ClientSession(
             connector=connector,
-            response_class=_response_class(self._served),
+            response_class=_FromPool,
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("User-Agent", "Accept-Encoding", "Accept", "Content-Type"),
@@ -105,8 +113,7 @@ class _Connections:
     async def _write(self, method: str, request: bytes) -> Reply:
         connection = await self._connect()
         timeout = self._settings.first_byte_timeout
-        if connection.protocol not in self._served:
-            self._served.add(connection.protocol)
+        if _serves_first(connection):
             return await exchange(connection, method, request, timeout)
         with _stale_at_once():
             return await exchange(connection, method, request, timeout)
@@ -119,7 +126,7 @@ class _Connections:
             except TimeoutError as error:
                 raise aiohttp.ConnectionTimeoutError from error
             protocol = connection.protocol
-            if protocol is None or not protocol.should_close or protocol not in self._served:
+            if not isinstance(protocol, Handler) or not protocol.should_close or not protocol.served:
                 return connection
             connection.close()
 
@@ -164,18 +171,23 @@ def _bundle() -> str | None:
     return certifi.where()
 
 
-def _response_class(served: WeakSet[object]) -> type[aiohttp.ClientResponse]:
-    """Responses that know which connections have ``served`` before."""
+class _FromPool(aiohttp.ClientResponse):
+    """Responses that know which connections have served before."""
 
-    class FromPool(aiohttp.ClientResponse):
-        async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-            if connection.protocol not in served:
-                served.add(connection.protocol)
-                return await super().start(connection)
-            with _stale_at_once():
-                return await super().start(connection)
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        if _serves_first(connection):
+            return await super().start(connection)
+        with _stale_at_once():
+            return await super().start(connection)
 
-    return FromPool
+
+def _serves_first(connection: Connection) -> bool:
+    """Whether this is the first time; from now on it is not."""
+    protocol = connection.protocol
+    if not isinstance(protocol, Handler) or protocol.served:
+        return False
+    protocol.served = True
+    return True
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from aiohttp.connector import Connection
 from aiohttp.helpers import TimerNoop
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from openai_compat.errors import InvalidRequest
@@ -24,6 +24,13 @@ _SWITCHING = 101
 _FIRST_FINAL = 200
 _NO_BODY = frozenset({"GET", "HEAD"})
 _TIMER = TimerNoop()
+_NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
+
+
+class Handler(ResponseHandler):
+    """One connection, which knows whether it ``served`` before."""
+
+    served = False
 
 
 class Reply:
@@ -38,6 +45,10 @@ class Reply:
         self.content = content
         self.connection = connection
         content.on_eof(connection.release)
+
+    def forget_head(self) -> None:
+        """It has been read, and a stream may last for hours."""
+        self.headers, self.raw_headers = _NO_HEADERS, ()
 
     def close(self) -> None:
         """Also closes the connection, unless it is in the pool already, and tells whoever reads still."""
