@@ -56,7 +56,7 @@ def _standing(upstream: CheckedUpstream) -> str:
         notes.append(f"answers, and lists {upstream.listed} models")
     if upstream.unlisted:
         notes.append(f"does not list {', '.join(upstream.unlisted)}")
-    return "\n".join(notes) or "not asked: --online"
+    return "\n".join(notes) or ("not asked: --online" if upstream.askable else "has no list of models to ask for")
 
 
 def _state(model: Checked) -> str:

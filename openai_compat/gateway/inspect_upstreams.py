@@ -20,14 +20,19 @@ from openai_compat.gateway.upstreams.session import tls_context
 from openai_compat.patterns import STAR
 
 
+_MODEL = "{model}"  # in an address, which then has no list of models
+
+
 class CheckedUpstream(Struct, frozen=True, kw_only=True):
     """An upstream by its name. ``missing`` are things that requests will fail for, ``doubts`` those that they may not.
 
-    ``listed`` is how many models it lists, ``unlisted`` which of those configured it does not; both where it was asked.
+    ``listed`` is how many models it lists, ``unlisted`` which of those configured it does not; both where it was asked. One that is
+    not ``askable`` has no list.
     """
 
     name: str
     host: str
+    askable: bool
     models: tuple[str, ...]
     missing: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
@@ -43,8 +48,9 @@ def check_upstreams(config: Config, *, online: bool = False) -> tuple[CheckedUps
 
 
 async def _ask_all(config: Config) -> dict[str, dict[str, Listed] | str]:
-    asked = [_ask(name, upstream) for name, upstream in config.upstreams.items()]
-    return dict(zip(config.upstreams, await asyncio.gather(*asked), strict=True))
+    asked = {name: upstream for name, upstream in config.upstreams.items() if _MODEL not in upstream.base_url}
+    answers = await asyncio.gather(*(_ask(name, upstream) for name, upstream in asked.items()))
+    return dict(zip(asked, answers, strict=True))
 
 
 async def _ask(name: str, upstream: Upstream) -> dict[str, Listed] | str:
@@ -61,6 +67,7 @@ def _check(name: str, upstream: Upstream, answer: dict[str, Listed] | str | None
     return CheckedUpstream(
         name=name,
         host=urlsplit(upstream.base_url).netloc,
+        askable=_MODEL not in upstream.base_url,
         models=tuple(upstream.models) or (STAR,),
         missing=tuple(_missing(upstream)),
         doubts=tuple(_doubts(upstream)),

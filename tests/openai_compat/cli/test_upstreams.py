@@ -130,6 +130,13 @@ def test_check_online_names_each_that_does_not_answer(run: Any) -> None:
     assert (told["lab"]["listed"], told["gone"]["listed"], told["gone"]["failure"]) == (2, None, "it could not be reached")
 
 
+def test_an_address_with_a_model_in_it_has_no_list_and_is_not_asked(run: Any) -> None:
+    text = '[upstreams.azure]\nbase_url = "http://127.0.0.1:1/openai/deployments/{model}"\n'
+    ended = run(text, "check", "--online")
+    assert ended.returncode == 0
+    assert "has no list of models to ask for" in ended.stdout
+
+
 def test_a_key_that_is_missing_is_a_warning_until_it_is_needed(run: Any) -> None:
     offline, online = (run(NAMED, "check", *flags, LAB_KEY="") for flags in ((), ("--online",)))
     assert (offline.returncode, online.returncode) == (0, 1)
