@@ -28,14 +28,22 @@ fork_server = false
 
 [models.far]
 command = {command}
-engine = {{ name = "inner", health = "/health/ready" }}
+engine.name = "inner"
+engine.health = "/health/ready"
+engine.capabilities = ["generate_text", "embed_text", "process_audio", "generate_audio"]
 memory = "300MiB"
 environment = {{ OPENAI_COMPAT_CACHE_DIR = "{cache}" }}
+
+[models.broken]
+command = ["false", "{{port}}"]
 
 [models.near]
 source = ""
 kind = "echo"
 memory = "300MiB"
+
+[routes.either]
+targets = ["broken", "near"]
 """
 INNER = """
 [workers]
@@ -60,7 +68,7 @@ def processes_of(server: Any) -> list[psutil.Process]:
 
 def states(server: Any) -> dict[str, str]:
     listed = httpx2.get(f"{server.base_url}/models", timeout=60).json()["data"]
-    return {model["id"]: model["state"] for model in listed}
+    return {model["id"]: model["state"] for model in listed if model["id"] in ("far", "near")}
 
 
 @pytest.fixture
@@ -107,6 +115,25 @@ def test_another_copy_of_this_server_is_an_engine(nested, asked) -> None:
 
     again = asked.chat.completions.create(model="far", messages=question)
     assert again.choices[0].message.content == "one two three"
+
+
+def test_what_an_engine_can_is_had_at_every_path(asked) -> None:
+    vector = asked.embeddings.create(model="far", input="one").data[0].embedding
+    assert asked.embeddings.create(model="near", input="one").data[0].embedding == vector
+    spoken = asked.audio.speech.create(model="far", voice="alloy", input="one", response_format="wav").content
+    assert spoken[:4] == b"RIFF"
+    heard = asked.audio.transcriptions.create(model="far", file=("a.wav", spoken, "audio/wav"))
+    assert heard.text == asked.audio.transcriptions.create(model="near", file=("a.wav", spoken, "audio/wav")).text
+    with pytest.raises(openai.BadRequestError, match="cannot generate image"):
+        asked.images.generate(model="far", prompt="one")
+
+
+def test_a_route_goes_on_past_an_engine_that_cannot_be_started(asked) -> None:
+    question = [{"role": "user", "content": "one two"}]
+    with pytest.raises(openai.InternalServerError, match="The program of the model 'broken' ended before it served"):
+        asked.chat.completions.create(model="broken", messages=question)
+    answer = asked.chat.completions.create(model="either", messages=question)
+    assert (answer.model, answer.choices[0].message.content) == ("either", "one two")
 
 
 @pytest.fixture
