@@ -19,15 +19,14 @@ from openai_compat.gateway.upstreams.keys import Key, KeyUnavailable
 from openai_compat.gateway.upstreams.session import tls_context
 from openai_compat.patterns import STAR
 
-
 _MODEL = "{model}"  # in an address, which then has no list of models
 
 
 class CheckedUpstream(Struct, frozen=True, kw_only=True):
     """An upstream by its name. ``missing`` are things that requests will fail for, ``doubts`` those that they may not.
 
-    ``listed`` is how many models it lists, ``unlisted`` which of those configured it does not; both where it was asked. One that is
-    not ``askable`` has no list.
+    ``listed`` is how many models it lists, ``unlisted`` which of those configured it does not; both where it was asked.
+    One that is not ``askable`` has no list.
     """
 
     name: str
