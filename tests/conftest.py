@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from openai_compat.gateway.inspect import pull_models
@@ -29,6 +30,8 @@ JFK_MEMBER = "package/cpp/whisper.cpp/bindings/go/samples/jfk.wav"
 JFK_SHA256 = "59dfb9a4acb36fe2a2affc14bacbee2920ff435cb13cc314a08c13f66ba7860e"
 VOCAB = 400
 CONTEXT = 96
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 def save_tiny_llama(folder: Path, *, template: str | None = TEMPLATE, dtype: str = "float32", context: int = CONTEXT) -> Path:
