@@ -12,13 +12,14 @@ from typing import Any, ClassVar
 import httptools
 from msgspec import Struct
 from uvicorn.config import Config
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from openai_compat.errors import APIError, HeadersTooLarge, InvalidRequest, RequestTimeout, kind_of
+from openai_compat.http.corked import Corked
 from openai_compat.http.errors import encode_error
 from openai_compat.http.request_id import new_request_id
+from openai_compat.http.small import Pipeline, SmallEvent, SmallFlow
 
 _logger = logging.getLogger("openai_compat.http")
 DEPARTURE = "departure"
@@ -54,30 +55,6 @@ class Departure:
             call()
 
 
-class SmallEvent(asyncio.Event):
-    """A connection has two of them, and an empty deque takes 760 bytes."""
-
-    _waiters: Any
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._waiters = []
-
-
-class SmallFlow(FlowControl):
-    def __init__(self, transport: asyncio.Transport) -> None:
-        super().__init__(transport)
-        self._is_writable_event = SmallEvent()
-        self._is_writable_event.set()
-
-
-class Pipeline(list[Any]):
-    """Requests that wait for the answer before theirs: as a rule none, which a deque takes 760 bytes to say."""
-
-    def appendleft(self, item: Any) -> None:
-        self.insert(0, item)
-
-
 class Phase(Enum):
     """What the connection is reading. ``BLANK``: bytes may have come, but no request has begun."""
 
@@ -91,7 +68,18 @@ class GuardedProtocol(HttpToolsProtocol):
     """One connection. Whoever passes a limit gets OpenAI's error body, if nothing has been answered yet, and is closed."""
 
     # Beyond 30 attributes an object's dictionary is its own, and there are thousands of connections.
-    __slots__ = ("_departure", "_due", "_fed", "_header_bytes", "_header_count", "_phase", "_refusal", "_stall", "_timer")
+    __slots__ = (
+        "_corked",
+        "_departure",
+        "_due",
+        "_fed",
+        "_header_bytes",
+        "_header_count",
+        "_phase",
+        "_refusal",
+        "_stall",
+        "_timer",
+    )
     limits: ClassVar[Limits] = Limits()
 
     def __init__(
@@ -118,6 +106,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = SmallFlow(transport)
+        self._corked = Corked(transport, self.loop)
         self._phase = Phase.BLANK
         self._watch(self.limits.header_time)
 
@@ -199,7 +188,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._fed = 0
         self._due = self.loop.time() + self.limits.body_gap
         super().on_headers_complete()
-        self.cycle.message_event = SmallEvent()  # before anybody waits at the other one
+        # Before anybody waits at the event or has written anything.
+        self.cycle.message_event = SmallEvent()
+        self.cycle.transport = self._corked  # type: ignore[assignment]
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
@@ -270,6 +261,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         state: dict[str, Any] = self.cycle.scope.setdefault("state", {}) if begun else {}
         request_id = state.get("request_id") or new_request_id()
+        self._corked.flush()
         self.transport.write(_raw_answer(error, request_id))
         self.transport.close()
         if begun:
