@@ -159,3 +159,23 @@ def test_node_orders_waits_fetches_and_deletes(node: Callable[..., dict[str, Any
     assert seen["bad"]["param"] == "size"
     assert seen["broken"]["param"] == "input_reference.image_url"
     assert seen["gone"] == {"id": seen["order"]["id"], "deleted": True, "object": "video.deleted"}
+
+
+def test_a_second_server_hands_out_the_videos_of_the_first(start_videos: Any, start_server: Any, tmp_path: Path) -> None:
+    first = start_videos()
+    config = tmp_path / "second.toml"
+    config.write_text(
+        f"[storage]\ndir = {json.dumps(str(tmp_path / 'second'))}\n"
+        f'[upstreams.first]\nbase_url = "{first.base_url}"\n[upstreams.first.models.far]\nname = "echo"\n'
+    )
+    with openai.OpenAI(base_url=start_server(config).base_url, api_key="none", max_retries=0) as client:
+        video = client.videos.create_and_poll(prompt="sea", model="far", seconds="2", size="64x48", extra_body={"fps": 8})
+        assert (video.status, video.model, video.seconds, video.size) == ("completed", "far", "2", "64x48")
+        assert read(client.videos.download_content(video.id).content) == (16, 8.0, 64, 48)
+        assert client.videos.download_content(video.id, variant="thumbnail").content[8:12] == b"WEBP"
+        refused = client.videos.create_and_poll(prompt="[[fail_after=1]] sea", model="far", seconds="2")
+        assert refused.status == "failed"
+        there = httpx2.get(f"{first.base_url}/videos").json()["data"]
+        assert len(there) == 2
+        client.videos.delete(video.id)
+        assert len(httpx2.get(f"{first.base_url}/videos").json()["data"]) == 1
