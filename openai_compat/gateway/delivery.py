@@ -114,7 +114,7 @@ class ClientWatch:
         if self._departure is None:
             self._ear = asyncio.get_running_loop().create_task(self._listen())
         else:
-            self._departure.calls.add(self._left)
+            self._departure.calls.append(self._left)
             if self._departure.over:
                 self._left()
         return self
@@ -125,7 +125,7 @@ class ClientWatch:
         if self._ear is not None:
             self._ear.cancel()
         if self._departure is not None:
-            self._departure.calls.discard(self._left)
+            self._departure.calls.remove(self._left)
         if self.client_gone and self._task is not None:
             self._task.uncancel()
             if kind is asyncio.CancelledError:

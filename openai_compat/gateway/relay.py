@@ -201,4 +201,4 @@ def _envelope(arrived: _Arrived) -> Envelope:
 
 
 def _passed_on(headers: Any) -> Headers:
-    return [(name, value) for name, value in headers if name not in _DROPPED and not name.startswith(_PRIVATE)]
+    return [pair for pair in headers if pair[0] not in _DROPPED and not pair[0].startswith(_PRIVATE)]

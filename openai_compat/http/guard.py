@@ -47,7 +47,7 @@ class Departure:
 
     def __init__(self) -> None:
         self.over = False
-        self.calls: set[Callable[[], None]] = set()
+        self.calls: list[Callable[[], None]] = []
 
     def tell(self) -> None:
         self.over = True

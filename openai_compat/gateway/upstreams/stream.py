@@ -73,8 +73,7 @@ class Guard:
         self._framing = Framing()
         self._renaming: tuple[bytes, bytes] | None = None
         self._remote: Any = None
-        self._begun: set[Any] = set()
-        self._finished: set[Any] = set()
+        self._ends: dict[Any, bool] = {}  # of each choice, whether its end was there
         self.complete = False
         self.events = 0
         self.done = False
@@ -107,7 +106,7 @@ class Guard:
 
     def _finishes(self) -> bool:
         if self._rules.chat:
-            return bool(self._begun) and self._begun == self._finished
+            return bool(self._ends) and all(self._ends.values())
         return self.complete or (self.events > 0 and not self._rules.ends)
 
     def _pass(self, block: bytes) -> bytes:
@@ -143,9 +142,8 @@ class Guard:
 
     def _note(self, piece: Piece) -> None:
         for choice in piece.choices or ():
-            self._begun.add(choice.index)
-            if choice.finish_reason:
-                self._finished.add(choice.index)
+            if choice.finish_reason or choice.index not in self._ends:
+                self._ends[choice.index] = bool(choice.finish_reason)
 
     def _one(self, event: bytes) -> bytes:
         """What the client gets of one event, or instead of it."""

@@ -97,7 +97,7 @@ def watched(leave, *, told: bool):
             async with ClientWatch(receive, {DEPARTURE: departure} if told else {}):
                 await asyncio.sleep(30)
         assert asyncio.current_task().cancelling() == 0
-        assert departure.calls == set()
+        assert departure.calls == []
         assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(scenario())
