@@ -30,8 +30,8 @@ _MEDIA = ("audio/", "video/", "image/", "application/octet-stream")
 # Of an upstream's headers the client gets only these: others are about its account there, or about that one hop.
 _KEPT = frozenset(
     {
-        b"accept-ranges", b"content-disposition", b"content-length", b"content-range", b"content-type", b"etag",
-        b"last-modified", b"openai-processing-ms", b"openai-version",
+        b"accept-ranges", b"cache-control", b"content-disposition", b"content-length", b"content-range", b"content-type",
+        b"etag", b"last-modified", b"openai-processing-ms", b"openai-version", b"x-accel-buffering",
     }
 )  # fmt: skip
 _LENGTHS = frozenset({b"content-length", b"content-encoding"})
