@@ -20,17 +20,19 @@ _DROPPED = frozenset(
     {b"connection", b"date", b"keep-alive", b"proxy-authenticate", b"server", b"trailer", b"transfer-encoding", b"upgrade"}
 )
 _ENDS = (b"\n\n", b"\r\n\r\n")
+_LAST = b"data: [DONE]\n\n"
 _LONGEST_PART = 1 << 16  # bytes of an unfinished event that are held back
 
 
 class Delivery:
     """One answer on its way. Of a stream of events only whole ones are sent (up to a size), so that a failure
-    can follow as one more event.
+    can follow as one more event. A stream ends with its ``[DONE]``, in one write with it: many clients leave as soon as they
+    have read that.
 
     ``ttfb``, the seconds from ``began`` (monotonic) to the first byte of the body, is left in ``state``.
     """
 
-    __slots__ = ("_began", "_ended", "_events", "_left", "_part", "_send", "_state", "_unfinished", "started")
+    __slots__ = ("_began", "_events", "_left", "_part", "_send", "_state", "_unfinished", "ended", "started")
 
     def __init__(self, send: Send, state: dict[str, Any], began: float) -> None:
         self._send = send
@@ -40,7 +42,7 @@ class Delivery:
         self._events = False
         self._part = b""
         self._left = -1  # bytes still to come of an answer that announced its length
-        self._ended = False
+        self.ended = False
         self._unfinished = False  # whether a too long event was sent in part
 
     async def start(self, status: int, headers: Headers) -> None:
@@ -59,23 +61,24 @@ class Delivery:
     async def pass_on(self, chunk: bytes) -> None:
         if self._events and (self._part or self._unfinished or not chunk.endswith(_ENDS)):
             chunk = self._whole_events(chunk)
-        if chunk:
+        if chunk and not self.ended:
             if "ttfb" not in self._state:
                 self._state["ttfb"] = time.monotonic() - self._began
             self._left -= len(chunk)
-            self._ended = self._left == 0
-            await self._send({"type": "http.response.body", "body": chunk, "more_body": not self._ended})
+            last = self._left == 0 or (self._events and chunk.endswith(_LAST))
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": not last})
+            self.ended = last
 
     async def end(self) -> None:
-        """Nothing more comes; an answer of announced length has ended with its last byte, in one write with it."""
-        if not self._ended:
+        """Nothing more comes; an answer of announced length has ended with its last byte."""
+        if not self.ended:
             await self._send({"type": "http.response.body", "body": self._part, "more_body": False})
 
     async def fail(self, error: APIError) -> None:
         """Say what happened in the way that is still possible. Raises ``error`` when nothing was sent yet."""
         if not self.started:
             raise error
-        if self._ended:
+        if self.ended:
             return
         if not self._events:
             # Returning without the end of the body makes the server close the connection, which is what the client must see.
@@ -95,15 +98,16 @@ class Delivery:
 
 
 class ClientWatch:
-    """Cancels the task that entered it when the client leaves, and turns that into ``Cancelled``.
+    """Cancels the task that entered it when the client leaves before all was delivered, and turns that into ``Cancelled``.
 
     The server says so through ``state``, where it can (``http.guard``); else somebody waits at ``receive``.
     """
 
-    __slots__ = ("_departure", "_ear", "_receive", "_task", "client_gone")
+    __slots__ = ("_delivery", "_departure", "_ear", "_receive", "_task", "client_gone")
 
-    def __init__(self, receive: Receive, state: dict[str, Any]) -> None:
+    def __init__(self, receive: Receive, state: dict[str, Any], delivery: Delivery) -> None:
         self._receive = receive
+        self._delivery = delivery
         self._departure: Departure | None = state.get(DEPARTURE)
         self._task: asyncio.Task[Any] | None = None
         self._ear: asyncio.Task[None] | None = None
@@ -138,6 +142,8 @@ class ClientWatch:
         self._left()
 
     def _left(self) -> None:
+        if self._delivery.ended:
+            return
         self.client_gone = True
         if self._task is not None:
             self._task.cancel()

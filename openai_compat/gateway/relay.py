@@ -73,7 +73,7 @@ class Relay:
         """Answer one request. Raises the typed error of one that could not be begun."""
         began = time.monotonic()
         delivery = Delivery(send, scope["state"], began)
-        watch = ClientWatch(receive, scope["state"])
+        watch = ClientWatch(receive, scope["state"], delivery)
         spooled = Spooled(self._spool)
         try:
             async with asyncio.timeout(self._timeout):

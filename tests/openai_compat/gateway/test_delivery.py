@@ -14,7 +14,11 @@ from openai_compat.http.guard import DEPARTURE, Departure
 STREAM = b'data: {"a": 1}\n\n: ping\n\ndata: {"b": 2}\n\ndata: [DONE]\n\n'
 
 
-def deliver(chunks, *, fail=False, media_type=b"text/event-stream"):
+def deliver(chunks, **options):
+    return [message["body"] for message in messages_of(chunks, **options)]
+
+
+def messages_of(chunks, *, fail=False, media_type=b"text/event-stream"):
     sent = []
 
     async def send(message):
@@ -28,7 +32,7 @@ def deliver(chunks, *, fail=False, media_type=b"text/event-stream"):
         await (delivery.fail(WorkerDied("It died.")) if fail else delivery.end())
 
     asyncio.run(scenario())
-    return [message["body"] for message in sent[1:]]
+    return sent[1:]
 
 
 @pytest.mark.parametrize("size", range(1, len(STREAM) + 1))
@@ -43,6 +47,13 @@ def test_an_error_after_a_cut_anywhere_is_an_event_of_its_own(cut):
     events = b"".join(deliver([STREAM[:cut]], fail=True)).split(b"\n\n")
     assert json.loads(events[-2].removeprefix(b"data: "))["error"]["code"] == "worker_died"
     assert all(event + b"\n\n" in STREAM for event in events[:-2])
+
+
+@pytest.mark.parametrize("cut", range(len(STREAM) + 1))
+def test_a_stream_ends_with_its_last_event_and_nothing_follows(cut):
+    messages = messages_of([STREAM[:cut], STREAM[cut:], b": ping\n\n"])
+    assert [message["more_body"] for message in messages] == [True] * (len(messages) - 1) + [False]
+    assert messages[-1]["body"].endswith(b"data: [DONE]\n\n")
 
 
 def test_windows_line_ends_are_understood():
@@ -94,7 +105,7 @@ def watched(leave, *, told: bool):
         else:
             asyncio.get_running_loop().call_later(0.01, depart)
         with pytest.raises(Cancelled):
-            async with ClientWatch(receive, {DEPARTURE: departure} if told else {}):
+            async with ClientWatch(receive, {DEPARTURE: departure} if told else {}, Delivery(None, {}, 0.0)):
                 await asyncio.sleep(30)
         assert asyncio.current_task().cancelling() == 0
         assert departure.calls == []
@@ -114,10 +125,32 @@ def test_an_answer_that_is_complete_is_not_cancelled_when_the_connection_ends_af
     departure = Departure()
 
     async def scenario():
-        async with ClientWatch(None, {DEPARTURE: departure}) as watch:
+        async with ClientWatch(None, {DEPARTURE: departure}, Delivery(None, {}, 0.0)) as watch:
             pass
         departure.tell()
         await asyncio.sleep(0)
+        assert not watch.client_gone
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_client_that_leaves_once_it_has_everything_ends_nothing(told):
+    departure = Departure()
+
+    async def send(message):
+        pass
+
+    async def receive():
+        return {"type": "http.disconnect"}  # as servers say it of an answer that is complete
+
+    async def scenario():
+        delivery = Delivery(send, {}, 0.0)
+        await delivery.start(200, [(b"content-type", b"text/event-stream")])
+        await delivery.pass_on(STREAM)
+        async with ClientWatch(receive, {DEPARTURE: departure} if told else {}, delivery) as watch:
+            departure.tell()
+            await asyncio.sleep(0.01)
         assert not watch.client_gone
 
     asyncio.run(scenario())
