@@ -61,6 +61,7 @@ def chunk(delta: dict[str, str], finish: str | None = None) -> bytes:
 
 
 FIRST, MIDDLE, LAST = chunk({"role": "assistant", "content": ""}), chunk({"content": "hello "}), chunk({}, "stop")
+PAIR = [MIDDLE, chunk({"content": "again "})]  # some gateways end a stream that says the same thing a hundred times
 COUNTED, DONE = event(choices=[], usage=USAGE), b"data: [DONE]\n\n"
 
 
@@ -80,7 +81,7 @@ async def whole(send: Send, body: bytes, *, status: int = 200) -> None:
 
 def parts(body: bytes) -> list[bytes]:
     asked = b'"include_usage":true' in body.replace(b" ", b"")
-    return [FIRST, *[MIDDLE] * (CHUNKS - 2), LAST, *([COUNTED] if asked else []), DONE]
+    return [FIRST, *(PAIR * CHUNKS)[: CHUNKS - 2], LAST, *([COUNTED] if asked else []), DONE]
 
 
 def streamed(body: bytes) -> bool:
