@@ -16,7 +16,7 @@ from openai_compat.gateway.routing.standing import Standing, aside, left_alone
 
 logger = logging.getLogger(__name__)
 Pause = Callable[[int], float]
-# Seconds that a request is held for a target; whoever is asked to wait longer is told so, and can do it himself.
+# Seconds that a request is held between its tries, all together; who would wait longer is told so, and can do it himself.
 LONGEST_WAIT = 10.0
 # After these the same target may be asked again. A time-out has cost enough already; what is refused stays refused.
 _AGAIN = frozenset({"rate_limited", "server_error", "not_begun", "lost"})
@@ -93,6 +93,7 @@ class Attempts:
         self._clock = clock
         self._pause = pause
         self._tries = 0
+        self._held = 0.0
         self._failures: list[Failure] = []
         self._takers: list[Candidate] | None = None  # of a prompt that was too long for somebody
         self._last: Candidate | None = None
@@ -114,8 +115,9 @@ class Attempts:
         if candidate is None:
             return None
         wait = max(0.0, candidate.ready_at - self._clock())
-        if wait > LONGEST_WAIT or candidate.ready_at >= self._order.deadline:
+        if self._held + wait > LONGEST_WAIT or candidate.ready_at >= self._order.deadline:
             return None
+        self._held += wait
         self._note(candidate)
         return self._take(candidate, wait)
 

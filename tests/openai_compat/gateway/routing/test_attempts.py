@@ -36,9 +36,10 @@ def test_no_failures_in_any_order_lead_beyond_attempts_retries_or_the_deadline(
     candidates = [Candidate(target, Standing("u", name, Circuit(None)), retries=retries) for name in "abc"]
     order = bench().order(deadline=now + data.draw(st.floats(0, 30)))
     attempts = Attempts(order, candidates, limit=limit, clock=lambda: now, pause=lambda tries: 0.5 * tries)
-    asked = []
+    asked, held = [], 0.0
     while (step := attempts.next()) is not None:
-        assert 0 <= step.wait <= LONGEST_WAIT
+        held += step.wait
+        assert 0 <= held <= LONGEST_WAIT
         now += step.wait
         assert now < order.deadline
         asked.append(step.candidate)
@@ -48,3 +49,16 @@ def test_no_failures_in_any_order_lead_beyond_attempts_retries_or_the_deadline(
     assert len(asked) <= limit
     assert all(asked.count(candidate) <= retries + 1 for candidate in candidates)
     assert attempts.error().message
+
+
+def test_a_request_is_not_held_for_one_wait_after_another(bench: Callable[..., Any], failure: Callable[..., Failure]) -> None:
+    now = 50.0
+    candidate = Candidate(bench().target("a"), Standing("u", "a", Circuit(None)), retries=5)
+    attempts = Attempts(bench().order(deadline=now + 600), [candidate], limit=6, clock=lambda: now, pause=lambda tries: 0.0)
+    waits = []
+    while (step := attempts.next()) is not None:
+        waits.append(step.wait)
+        now += step.wait
+        attempts.failed(candidate, failure("rate_limited", 7.0))
+    assert waits == [0.0, 7.0]
+    assert attempts.error().retry_after == 7.0
