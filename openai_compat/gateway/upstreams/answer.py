@@ -53,7 +53,8 @@ async def begin(response: Response, plan: SendPlan) -> Answer:
     except Refusal as refusal:
         return Ready(refusal.status, [(b"content-type", _JSON.encode())], refusal.body, refusal.error)
     except Failure as failure:
-        logger.warning("upstream '%s': %s", plan.target.upstream, failure.error.message)
+        if failure.cause != "context":  # which is the client's doing
+            logger.warning("upstream '%s': %s", plan.target.upstream, failure.error.message)
         raise
     finally:
         patience.close()

@@ -118,6 +118,14 @@ def test_a_stream_that_never_began_is_a_failure_before_the_first_byte(name: str,
     assert not any(word in seen.said for word in (KEY, "127.0.0.1", "/secret", "aiohttp", "Traceback"))
 
 
+@pytest.mark.parametrize(("name", "warned"), [("too long", False), ("an error of 503", True)])
+def test_a_prompt_that_is_too_long_is_nothing_to_warn_of(
+    name: str, warned: bool, perform: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    perform(*NEVER_BEGUN[name][0])
+    assert any(record.levelname == "WARNING" for record in caplog.records) is warned
+
+
 # After it the client is told by an error event, which is what an APIError of ``chunks`` becomes.
 BROKEN_OFF: dict[str, tuple[tuple[Any, ...], bytes, str]] = {
     "reset": ((CHUNKED, in_chunk(HI), 0.1, RESET), HI, "broke off"),
