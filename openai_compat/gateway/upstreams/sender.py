@@ -85,7 +85,10 @@ class Exchange:
             if not is_stream(order):
                 return await self._open()
             self._opening = asyncio.ensure_future(self._open())
-            return await in_time(self._opening, lane.hold, lane.ping_interval)
+            answer = await in_time(self._opening, lane.hold, lane.ping_interval)
+            if self._opening.done():
+                self._opening = None  # a kilobyte for as long as the stream is open
+            return answer
         except BaseException:
             self._leave()
             raise
