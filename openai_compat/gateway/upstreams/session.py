@@ -71,11 +71,19 @@ class Session:
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Its connections know whether they served."""
+    """Its connections know whether they served, and those with something on them that nobody asked for are not used again."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._factory = partial(Handler, loop=asyncio.get_running_loop())  # type: ignore[assignment]
+
+    async def connect(self, *what: Any, **more: Any) -> Connection:
+        while True:
+            connection = await super().connect(*what, **more)
+            protocol = connection.protocol
+            if not isinstance(protocol, Handler) or not protocol.served or protocol.is_quiet():
+                return connection
+            connection.close()
 
 
 class _Connections:
@@ -119,16 +127,10 @@ class _Connections:
             return await exchange(connection, method, request, timeout)
 
     async def _connect(self) -> Connection:
-        """A connection on which nothing has come that nobody asked for: it would be taken for the answer."""
-        while True:
-            try:
-                connection = await self._connector.connect(self._to, [], self._timeout)
-            except TimeoutError as error:
-                raise aiohttp.ConnectionTimeoutError from error
-            protocol = connection.protocol
-            if not isinstance(protocol, Handler) or not protocol.should_close or not protocol.served:
-                return connection
-            connection.close()
+        try:
+            return await self._connector.connect(self._to, [], self._timeout)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError from error
 
     async def _stream(self, method: str, url: URL, headers: Headers, body: bytes | Body) -> aiohttp.ClientResponse:
         """Its length is announced; else aiohttp would send it in chunks."""

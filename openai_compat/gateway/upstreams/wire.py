@@ -6,6 +6,10 @@ Connections with their TLS, the pool, and the parser are aiohttp's. Left out is 
 
 from __future__ import annotations
 
+import asyncio
+import select
+from typing import Any
+
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
@@ -22,15 +26,43 @@ READ_BUFFER = 1 << 16
 LONGEST_HEADER = 1 << 15
 _SWITCHING = 101
 _FIRST_FINAL = 200
+_NO_CONTENT = 204
+_FIRST_OTHER = 300
+_NEW_POLL: Any = getattr(select, "poll", None)  # Windows has none
 _NO_BODY = frozenset({"GET", "HEAD"})
 _TIMER = TimerNoop()
 _NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 
 
 class Handler(ResponseHandler):
-    """One connection, which knows whether it ``served`` before."""
+    """One connection, which knows whether it ``served`` before.
+
+    It serves again only where both sides surely agree about where an answer ended: else the next request, which may be another
+    client's, would get the rest of this one's. Servers that refuse before they have read the body may take it for the next
+    request, and answer that too; some send a body where there is none.
+    """
 
     served = False
+
+    def set_response_params(self, **params: Any) -> None:
+        """Before a request. What has come by now answers none."""
+        if self._tail:
+            self.force_close()
+        super().set_response_params(**params)
+
+    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
+        """The head of an answer."""
+        code = data[0].code
+        if code >= _FIRST_FINAL and (code == _NO_CONTENT or code >= _FIRST_OTHER or self._is_sending()):
+            self.force_close()
+        super().feed_data(data, size)
+
+    def is_quiet(self) -> bool:
+        """Whether nothing has come that nobody asked for: it would be taken for the next answer."""
+        return not self.should_close and not _has_come(self.transport)
+
+    def _is_sending(self) -> bool:
+        return self.transport is not None and self.transport.get_write_buffer_size() > 0
 
 
 class Reply:
@@ -55,6 +87,16 @@ class Reply:
         if self.connection.protocol is not None and self.content.exception() is None:
             self.content.set_exception(aiohttp.ClientConnectionError("closed"))
         self.connection.close()
+
+
+def _has_come(transport: asyncio.Transport | None) -> bool:
+    """Whether there are bytes, or an end, that the event loop has not handed over yet."""
+    channel = None if transport is None else transport.get_extra_info("socket")
+    if channel is None or _NEW_POLL is None or channel.fileno() < 0:
+        return False
+    poll = _NEW_POLL()
+    poll.register(channel.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def packed(method: str, url: URL, headers: Headers, body: bytes) -> bytes:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 import shutil
 import socket
 import ssl
 import subprocess
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +146,64 @@ def test_what_nobody_asked_for_is_not_taken_for_an_answer(serving, sending, make
                 await asyncio.sleep(0.2)
 
     asyncio.run(scenario())
+
+
+def _two_answers(status: str) -> Any:
+    """Each request is answered twice."""
+
+    async def answering(visit: Any) -> None:
+        visit.answer(b"" if status.startswith("204") else b"{}", status)
+        await visit.writer.drain()
+        await asyncio.sleep(0.02)
+        visit.answer(b'{"choices":[{"text":"for another"}]}')
+
+    return answering
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified", "400 Bad Request", "429 Busy", "500 Oh"])
+def test_what_follows_a_refusal_is_nobody_elses_answer(serving, sending, make_order, body_from, status) -> None:
+    """A server that refuses without having read the body may take that for the next request."""
+
+    async def scenario() -> None:
+        async with serving(_two_answers(status)) as server, sending(server.base) as sender:
+            for connection in (1, 2, 3):
+                with contextlib.suppress(Failure):
+                    assert b"for another" not in await body_from(sender, make_order())
+                assert server.connections == connection
+
+    asyncio.run(scenario())
+
+
+def _answers_twice(listening: socket.socket, count: int) -> None:
+    """One request a connection, after whose answer comes another."""
+    for _ in range(count):
+        connection, _ = listening.accept()
+        connection.settimeout(10)
+        with connection, connection.makefile("rb") as reader:
+            head = dict(line.lower().split(b": ", 1) for line in iter(reader.readline, b"\r\n") if b": " in line)
+            reader.read(int(head[b"content-length"]))
+            for text in (b"mine", b"his!"):
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 29\r\n\r\n")
+                connection.sendall(b'{"choices":[{"text":"%s"}]}' % text)
+                time.sleep(0.1)
+            with contextlib.suppress(ConnectionError):
+                reader.read(1)
+
+
+@pytest.mark.parametrize("size", [10, 3 << 20])
+def test_what_lies_in_a_socket_while_the_loop_is_busy_is_nobodys_answer(sending, make_order, body_from, size) -> None:
+    async def scenario(port: int) -> None:
+        async with sending(f"http://127.0.0.1:{port}/v1") as sender:
+            for _ in range(3):
+                order = make_order({"model": "public", "messages": "x" * size})
+                assert b"mine" in await body_from(sender, order)
+                time.sleep(0.2)  # nothing is handed over meanwhile
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor() as threads:
+        listening.settimeout(10)
+        serving = threads.submit(_answers_twice, listening, 3)
+        asyncio.run(scenario(listening.getsockname()[1]))
+        serving.result(10)
 
 
 def test_a_server_may_say_that_one_should_go_on(serving, sending, make_order, body_from) -> None:
