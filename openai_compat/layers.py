@@ -245,7 +245,7 @@ def _expected(kind: Any, message: str) -> str:
 def _shown(value: Any, secret: bool) -> str:
     """Of a text or table that may hold a key only what it is."""
     if secret and isinstance(value, str | dict | list):
-        return "a text" if isinstance(value, str) else "a table or a list"
+        return "a text" if isinstance(value, str) else "a table" if isinstance(value, dict) else "a list"
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "…"
 

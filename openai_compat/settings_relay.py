@@ -34,6 +34,7 @@ _OURS = frozenset(
     }
 )  # fmt: skip
 _STEERING = frozenset({"model", "stream"})
+_ENDPOINT = re.compile(r"/(chat/)?completions/?$|/embeddings/?$")
 
 
 def check_relay(config: Config, place: Place) -> None:
@@ -57,6 +58,9 @@ def _check_source(path: Keys, model: Model, place: Place) -> None:
     if model.command:
         if model.source or model.files:
             raise mistake(place, (*path, "command"), "a model has either a source or a command")
+        for key, given in (("kind", model.kind != "auto"), ("options", bool(model.options))):
+            if given:
+                raise mistake(place, (*path, key), "it is for models of this server, and this one is a command's")
         _check_command(path, model, place)
         _check_engine((*path, "engine"), model.engine, place)
     elif model.engine != Engine():
@@ -102,7 +106,7 @@ def _check_upstream(path: Keys, upstream: Upstream, place: Place) -> None:
         raise mistake(place, path, "an upstream's name has 1 to 64 letters, digits, dots, dashes and underscores")
     _check_base_url((*path, "base_url"), upstream, place)
     if upstream.proxy:
-        _address((*path, "proxy"), upstream.proxy, place)
+        _address((*path, "proxy"), upstream.proxy, place, like="http://host:port")
     _check_key(path, upstream, place)
     _check_headers(path, upstream, place)
     if upstream.breaker.pause_max < upstream.breaker.pause:
@@ -122,18 +126,20 @@ def _check_base_url(path: Keys, upstream: Upstream, place: Place) -> None:
         raise mistake(place, path, "keys do not belong into it; name a variable with api_key_env or a file with api_key_file")
     if parts.query or parts.fragment or upstream.base_url.endswith(("?", "#")):
         raise mistake(place, path, "it ends with its path; parameters belong into the table 'query'")
+    if found := _ENDPOINT.search(parts.path):
+        raise mistake(place, path, f"it ends before {found[0]}, which is added for each request")
     if upstream.discover and "{model}" in upstream.base_url:
         raise mistake(place, (*path[:-1], "discover"), "an address with {model} in it has no list of models")
 
 
-def _address(path: Keys, url: str, place: Place) -> SplitResult:
+def _address(path: Keys, url: str, place: Place, *, like: str = "https://api.example.com/v1") -> SplitResult:
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         good = False
     if not good or not _URL.fullmatch(url) or "\\" in url:
-        raise mistake(place, path, "it is not an address such as https://api.example.com/v1")
+        raise mistake(place, path, f"it is not an address such as {like}")
     return parts
 
 

@@ -112,6 +112,15 @@ def route(lines: str, more: str = "") -> str:
         ("[upstreams.up]\nbase_url = 'https://x/v1?a=b'\n", 2, "upstreams.up.base_url: it ends with its path"),
         ("[upstreams.up]\nbase_url = 'https://x/v1#a'\n", 2, "upstreams.up.base_url: it ends with its path"),
         ("[upstreams.up]\nbase_url = 'https://x/v1?'\n", 2, "upstreams.up.base_url: it ends with its path"),
+        (
+            "[upstreams.up]\nbase_url = 'https://x/v1/chat/completions'\n",
+            2,
+            "upstreams.up.base_url: it ends before /chat/completions, which",
+        ),
+        ("[upstreams.up]\nbase_url = 'https://x/v1/embeddings/'\n", 2, "upstreams.up.base_url: it ends before /embeddings/"),
+        ("[[upstreams]]\nname = 'up'\n", 1, "upstreams: expected a table, got a list"),
+        (upstream("models = ['a', 'b']"), 3, "upstreams.up.models: expected a table, got a list"),
+        (upstream("proxy = 'socks5://p:1'"), 3, "upstreams.up.proxy: it is not an address such as http://host:port"),
         ("[upstreams.up]\nbase_url = 'https://x/{name}'\n", 2, "upstreams.up.base_url: of braces it may have {model} only"),
         ("[upstreams.up]\nbase_url = 'https://{model}.x/'\n", 2, "upstreams.up.base_url: {model} may stand in its path only"),
         (
@@ -186,6 +195,8 @@ def route(lines: str, more: str = "") -> str:
         (route("targets = [{ model = 'a', weight = 0 }]"), 4, "routes.r.targets: expected"),
         (MODEL + "[routes.'r*']\ntargets = ['a']\n", 3, 'routes."r*": a route is one name, without a *'),
         # engines
+        (ENGINE + "kind = 'text'\n", 3, "models.a.kind: it is for models of this server"),
+        (ENGINE + "options = { sequences = 2 }\n", 3, "models.a.options: it is for models of this server"),
         (ENGINE + 'source = "/m"\n', 2, "models.a.command: a model has either a source or a command"),
         ("[models.a]\ncommand = ['x']\n", 2, "models.a.command: it must be told its port"),
         ("[models.a]\ncommand = ['', '{port}']\n", 2, "models.a.command: the program has no name"),
