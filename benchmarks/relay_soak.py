@@ -47,6 +47,7 @@ REST = 90.0  # the longest that idle connections to upstreams are kept, and some
 DESCRIPTORS = TASKS = 2
 MEMORY = 5.0  # MB more than at the base line, for what the allocator keeps
 GROWTH = 0.2  # MB a minute, after the first third
+LONG_ENOUGH = 30  # looks; of fewer the collector's rounds make a slope of their own
 
 
 class Soak:
@@ -130,7 +131,7 @@ async def soak(pid: int, port: int, options: argparse.Namespace) -> list[str]:
     traffic = await running.traffic(options.minutes * 60)
     after = await running.rest()
     show("at the end", after)
-    growth = slope(running.looks)
+    growth = slope(running.looks) if len(running.looks) >= LONG_ENOUGH else 0.0
     print(f"right: {sum(traffic.seen.values())} {dict(traffic.seen)}; memory under load: {growth:+.2f} MB a minute")
     return problems(before, after, traffic, growth)
 
