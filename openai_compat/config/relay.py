@@ -100,9 +100,10 @@ class Route(Section, frozen=True, kw_only=True):
 
 
 class Engine(Section, frozen=True, kw_only=True):
-    """How a model's own program is talked to. ``{port}``, ``{host}`` and ``{model}`` in the command are filled in.
+    """How a model's own program is talked to. ``{port}``, ``{host}``, ``{model}`` and ``{key}`` are filled in.
 
-    ``name`` is what it calls the model: where empty, what it lists if that is one, else the id. ``health`` is the path that answers 200 once it serves.
+    ``name`` is what it calls the model: where empty, what it lists if that is one, else the id. ``health`` is the path that
+    answers 200 once it serves.
     """
 
     name: str = ""

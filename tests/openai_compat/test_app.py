@@ -188,7 +188,8 @@ def test_each_mode_shapes_prompt_and_sampling_and_a_request_field_beats_it(
 
 
 def test_the_inline_gateway_answers_streams_refuses_and_lists() -> None:
-    config = Config(server=Server(inline=True, port=0), models={"echo": Model(source="", kind="echo")}, aliases={"gpt-4o-mini": "echo"})
+    models = {"echo": Model(source="", kind="echo")}
+    config = Config(server=Server(inline=True, port=0), models=models, aliases={"gpt-4o-mini": "echo"})
     with TestClient(create_gateway(config), base_url="http://127.0.0.1") as client:  # type: ignore[arg-type]
         answer = client.post("/v1/chat/completions", json={"model": "gpt-4o-mini", **TEXT})
         assert (answer.status_code, text_of(answer.json())) == (200, "hello")
