@@ -17,6 +17,8 @@ from openai_compat.gateway.order import Envelope
 
 _OPTIONS = "stream_options"
 _USAGE = "include_usage"
+_MODEL = "model"
+_LETTERS = (b"\\u004", b"\\u006")  # the beginnings of its letters, large and small, where they are escaped
 _ON_REQUEST = frozenset({"/v1/chat/completions", "/v1/completions"})
 """Where the usage of a stream is told if it is asked for; elsewhere it is told anyway, or never."""
 _FIELDS = msgspec.json.Decoder(dict[str, Raw])
@@ -38,12 +40,22 @@ def must_change(envelope: Envelope, model: UpstreamModel, remote_name: str) -> b
     return bool(envelope.model != remote_name or model.drop or model.rename or model.default)
 
 
+def is_ambiguous(body: bytes) -> bool:
+    """Whether two readers may take it to name different models: of a key that is there twice some take the first, and Go's own
+    reader does not heed the case of letters. Also true of bodies that only look like that: these cost a rewriting.
+    """
+    text = body.lower()
+    return text.count(b'"model"') != 1 or any(escaped in text for escaped in _LETTERS)
+
+
 def rewritten(body: bytes, model: UpstreamModel, remote_name: str, *, ask_usage: bool) -> tuple[bytes, bool]:
     """The body with the model's name in it, and whether it asks for usage now: a client's odd ``stream_options`` stay as they
     are. Raises ``InvalidRequest`` where it is no JSON object.
     """
     fields = _fields(body)
-    fields["model"] = remote_name
+    for name in [name for name in fields if name != _MODEL and name.lower() == _MODEL]:
+        del fields[name]
+    fields[_MODEL] = remote_name
     for name in model.drop:
         fields.pop(name, None)
     for old, new in model.rename.items():

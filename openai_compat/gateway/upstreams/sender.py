@@ -24,7 +24,7 @@ from openai_compat.gateway.upstreams.forms import rewritten_form
 from openai_compat.gateway.upstreams.headers import HeadersFor
 from openai_compat.gateway.upstreams.keys import Key, KeyUnavailable, Pairs
 from openai_compat.gateway.upstreams.plan import Response, SendPlan
-from openai_compat.gateway.upstreams.rewrite import may_ask_usage, must_change, rewritten
+from openai_compat.gateway.upstreams.rewrite import is_ambiguous, may_ask_usage, must_change, rewritten
 from openai_compat.gateway.upstreams.session import Session, tls_context
 from openai_compat.gateway.upstreams.urls import Addresses
 from openai_compat.gateway.upstreams.whole import is_stream
@@ -161,7 +161,7 @@ class _Lane:
         """The body as it goes there, and whether it asks for usage that the client did not ask for."""
         body, envelope, model = order.body, order.envelope, target.model
         ask = self._settings.usage and may_ask_usage(order.path, envelope, model)
-        if not ask and not must_change(envelope, model, target.remote_name):
+        if not ask and not must_change(envelope, model, target.remote_name) and not _misleads(order):
             return body, False
         if order.form is not None:
             return await rewritten_form(body, order.headers, model, target.remote_name), False
@@ -182,6 +182,13 @@ class _Lane:
             ping_interval=self.ping_interval,
             secrets=self._secrets,
         )
+
+
+def _misleads(order: Order) -> bool:
+    """Whether an upstream may read another model's name in it than we have."""
+    if order.form is not None:
+        return len(order.form.fields.get("model", ())) > 1 or "model" in order.form.files
+    return isinstance(order.body, bytes) and bool(order.body) and is_ambiguous(order.body)
 
 
 def _secrets(settings: Upstream, key: str, origin: URL) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from openai_compat.errors import ModelNotFound, NotFound
 
 _VERSION = "/v1"
 _MODEL = "{model}"
+_NAME = "model"  # Go's reader of forms takes what a query says before what the form does
 _REMEMBERED = 1024
 _UNSAFE = frozenset({".", ".."})  # a server may leave the base path by them, and our key is with the request
 _SCHEMES = ("http", "https")
@@ -23,7 +24,7 @@ class Addresses:
     def __init__(self, settings: Upstream) -> None:
         self._base = settings.base_url.rstrip("/")
         self._query = urlencode(settings.query)
-        self._ours = frozenset(settings.query)
+        self._ours = frozenset({*settings.query, _NAME})
         self.origin = _checked(self._base)
         self._remembered = lru_cache(maxsize=_REMEMBERED)(self._build)
         self._names_model = _MODEL in self._base
@@ -36,9 +37,9 @@ class Addresses:
         return self._remembered(path, query, remote_name if self._names_model else "")
 
     def _build(self, path: str, query: str, remote_name: str) -> URL:
-        if any(part in _UNSAFE for part in unquote(path).replace("\\", "/").split("/")):
+        if _leads_out(unquote(path)):
             raise NotFound("There is nothing here.")
-        if remote_name in _UNSAFE:
+        if _leads_out(unquote(remote_name)):  # some servers undo the quoting of slashes before they look at dots
             raise ModelNotFound(remote_name)
         base = self._base.replace(_MODEL, quote(remote_name, safe=""))
         parts = [self._query, *(part for part in query.split("&") if part and not self._is_ours(part))]
@@ -48,6 +49,10 @@ class Addresses:
     def _is_ours(self, part: str) -> bool:
         """Whether the configuration has the say about this one."""
         return unquote_plus(part.partition("=")[0]) in self._ours
+
+
+def _leads_out(path: str) -> bool:
+    return any(part in _UNSAFE for part in path.replace("\\", "/").split("/"))
 
 
 def _checked(base: str) -> URL:

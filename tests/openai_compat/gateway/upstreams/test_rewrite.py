@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 from openai_compat.config import UpstreamModel
 from openai_compat.errors import InvalidRequest
 from openai_compat.gateway.order import Envelope
-from openai_compat.gateway.upstreams.rewrite import may_ask_usage, must_change, rewritten
+from openai_compat.gateway.upstreams.rewrite import is_ambiguous, may_ask_usage, must_change, rewritten
 
 CHAT = "/v1/chat/completions"
 TEXT = some.text(some.characters(exclude_categories=["Cs"]), max_size=12)
@@ -34,7 +34,9 @@ def spelled(draw: Any) -> str:
     return draw(some.one_of(some.just(text), NUMBERS))
 
 
-NAMES = TEXT | some.sampled_from(["model", "messages", "user", "stream_options", "temperature", "top_k"])
+NAMES = TEXT.filter(lambda name: name == "model" or name.lower() != "model") | some.sampled_from(
+    ["model", "messages", "user", "stream_options", "temperature", "top_k"]
+)
 PAIRS = some.lists(some.tuples(NAMES, spelled(), some.booleans()), max_size=8)
 
 
@@ -154,3 +156,23 @@ def test_nothing_changes_without_a_reason() -> None:
     assert must_change(Envelope(), UpstreamModel(), "m")
     for rules in ({"drop": ("a",)}, {"rename": {"a": "b"}}, {"default": {"a": 1}}):
         assert must_change(Envelope(model="m"), UpstreamModel(**rules), "m")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"dear","model":"cheap"}',
+        b'{"model":"cheap","Model":"dear"}',
+        b'{"MODEL":"dear","model":"cheap"}',
+        b'{"\\u006dodel":"dear","model":"cheap"}',
+        b'{"model":"cheap","\\u004DODEL":"dear"}',
+    ],
+)
+def test_a_body_that_names_two_models_names_the_one_that_was_read(body) -> None:
+    """Of a key that is there twice some servers take the first, and Go's take one in other letters."""
+    assert is_ambiguous(body)
+    assert rewritten(body, UpstreamModel(), "cheap", ask_usage=False) == (b'{"model":"cheap"}', False)
+
+
+def test_a_body_that_names_one_model_is_left_alone() -> None:
+    assert not is_ambiguous(b'{"model":"cheap","messages":[{"role":"user","content":"model \\u00e9"}]}')

@@ -59,6 +59,20 @@ def test_only_what_must_change_is_changed(serving, sending, make_order, make_tar
     asyncio.run(scenario())
 
 
+def test_the_model_that_is_paid_for_is_the_one_that_is_asked_for(serving, sending, make_order, body_from) -> None:
+    async def scenario() -> None:
+        boundary = [(b"content-type", b"multipart/form-data; boundary=b")]
+        parts = [f'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\n{name}\r\n' for name in ("dear", "public")]
+        names = Form(fields={"model": ["dear", "public"]}, files={})
+        async with serving() as server, sending(server.base) as sender:
+            await body_from(sender, make_order(raw=b'{"model":"dear","model":"public"}'))
+            await body_from(sender, make_order(raw="".join([*parts, "--b--\r\n"]).encode(), headers=boundary, form=names))
+            assert [b"dear" in visit.body for visit in server.visits] == [False, False]
+            assert all(b"public" in visit.body for visit in server.visits)
+
+    asyncio.run(scenario())
+
+
 def test_the_account_is_told_which_target_is_tried(serving, sending, make_order, make_target, body_from) -> None:
     async def scenario() -> None:
         async with serving() as server, sending(server.base) as sender:

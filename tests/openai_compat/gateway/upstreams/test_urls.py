@@ -52,7 +52,12 @@ def test_no_path_leads_out_of_the_base(path) -> None:
         address("https://h/v1", path=path)
 
 
-@pytest.mark.parametrize("model", [".", ".."])
+def test_a_query_does_not_name_another_model() -> None:
+    """Of a form Go's servers would take the query's word for it."""
+    assert address("https://h/v1", query="model=dear&a=1&mode%6C=dear") == "https://h/v1/chat/completions?a=1"
+
+
+@pytest.mark.parametrize("model", [".", "..", "../..", "a/../../b", "..\\x", "..%2f..%2fx", "%2e%2e/x"])
 def test_no_models_name_leads_out_of_the_base(model) -> None:
     with pytest.raises(ModelNotFound):
         address(AZURE, model=model)
