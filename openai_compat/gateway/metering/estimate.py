@@ -6,6 +6,9 @@ event of a stream is a token in about two hundred bytes, most of which say nothi
 
 from __future__ import annotations
 
+import contextlib
+import math
+import re
 import string
 from typing import Any
 
@@ -19,9 +22,12 @@ _TOKEN = 4
 _EVENT = 200
 _BLOB = 4096  # bytes from which a string without a gap is no text
 _SAMPLE = 1024
+_LONG_STRINGS = re.compile(b'[^"]{%d,}' % _BLOB)  # not split at every quote: there may be as many of them as bytes
 _HEAD = 128  # bytes in which a data URL says what it is
 _BASE64 = (string.ascii_letters + string.digits + "+/=-_\\").encode()
 _MOST_CHOICES = 128
+_MOST_TOKENS = 1 << 40
+_LONGEST_NUMBER = 32
 _GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
 _READING = ("/v1/embeddings", "/v1/rerank", "/v1/moderations")
 
@@ -32,21 +38,23 @@ def prompt_tokens(path: str, body: bytes) -> int:
         return 0
     if len(body) < _BLOB:
         return -(-len(body) // _TOKEN)
-    text, media = 0, 0
-    for part in body.split(b'"'):
-        if len(part) >= _BLOB and not part[_HEAD : _HEAD + _SAMPLE].translate(None, _BASE64):
+    text, media = len(body), 0
+    for part in _LONG_STRINGS.finditer(body):
+        start, end = part.span()
+        if not body[start + _HEAD : start + _HEAD + _SAMPLE].translate(None, _BASE64):
             media += 1
-        else:
-            text += len(part) + 1
+            text -= end - start + 1
     return -(-text // _TOKEN) + media * MEDIUM
 
 
 def most_completion_tokens(path: str, envelope: Envelope) -> int:
-    """What a request may be answered with at most, or the default; of all its choices together."""
+    """What a request may be answered with at most, or the default; of all its choices together. Not every target knows all
+    names of the limit, so the largest counts.
+    """
     if not path.startswith(_GENERATING):
         return 0
     asked = (envelope.max_completion_tokens, envelope.max_tokens, envelope.max_output_tokens)
-    limit = next((value for value in map(_count, asked) if value is not None), DEFAULT_COMPLETION)
+    limit = max((value for value in map(_count, asked) if value is not None), default=DEFAULT_COMPLETION)
     return limit * min(_count(envelope.n) or 1, _MOST_CHOICES)
 
 
@@ -58,5 +66,10 @@ def completion_tokens(path: str, size: int, *, stream: bool) -> int:
 
 
 def _count(value: Any) -> int | None:
-    """What is no whole number is for the target to refuse."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40 else None
+    """Also of what lenient targets take for a whole number; everything else is for the target to refuse."""
+    if isinstance(value, str) and len(value) <= _LONGEST_NUMBER:
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        return None
+    return int(min(value, _MOST_TOKENS))

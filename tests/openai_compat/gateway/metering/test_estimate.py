@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import tracemalloc
 
 import pytest
 
@@ -20,7 +21,12 @@ CHAT = "/v1/chat/completions"
         ({}, estimate.DEFAULT_COMPLETION),
         ({"max_tokens": 7}, 7),
         ({"max_tokens": 7, "max_completion_tokens": 9}, 9),
+        ({"max_tokens": 9, "max_completion_tokens": 7}, 9),
         ({"max_output_tokens": 5}, 5),
+        ({"max_tokens": "5000"}, 5000),
+        ({"max_tokens": 5e3, "n": "2"}, 10_000),
+        ({"max_tokens": 10**30}, 1 << 40),
+        ({"max_tokens": float("inf")}, estimate.DEFAULT_COMPLETION),
         ({"max_tokens": 0}, 0),
         ({"max_tokens": 10, "n": 3}, 30),
         ({"max_tokens": "many", "n": -1}, estimate.DEFAULT_COMPLETION),
@@ -47,6 +53,16 @@ def test_a_picture_or_a_sound_counts_the_same_whatever_its_bytes(head: str) -> N
     small, large = (estimate.prompt_tokens(CHAT, body(size)) for size in (10_000, 1_000_000))
     assert small == large
     assert estimate.MEDIUM <= small < estimate.MEDIUM + 50
+
+
+def test_a_text_of_quotes_costs_no_memory_for_each_of_them() -> None:
+    body = b'{"prompt":"' + b'\\"a' * 1_000_000 + b'"}'
+    tracemalloc.start()
+    try:
+        assert estimate.prompt_tokens("/v1/completions", body) == pytest.approx(len(body) / 4, rel=0.01)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_text_without_a_gap_is_text() -> None:
