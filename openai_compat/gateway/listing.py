@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -13,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from openai_compat.config import ConfigError, Upstream
+from openai_compat.gateway.upstreams.failures import distrust
 from openai_compat.gateway.upstreams.keys import Key, KeyUnavailable
 from openai_compat.gateway.upstreams.session import tls_context
 
@@ -57,10 +60,24 @@ async def list_models(name: str, upstream: Upstream) -> Mapping[str, Listed]:
         raise ListingFailed("it did not answer in time") from None
     except openai.APIStatusError as error:
         raise ListingFailed(f"it answered with status {error.status_code}") from None
-    except openai.APIConnectionError:
-        raise ListingFailed("it could not be reached") from None
+    except openai.APIConnectionError as error:
+        raise ListingFailed(_unreached(error)) from None
     except (openai.OpenAIError, httpx.HTTPError) as error:
         raise ListingFailed(f"its answer could not be read ({type(error).__name__})") from None
+
+
+def _unreached(error: BaseException | None) -> str:
+    """By what the SDK's error, which says nothing, was made of."""
+    while error is not None:
+        match error:
+            case ssl.SSLCertVerificationError():
+                return f"its certificate is not trusted: {distrust(error)}"
+            case ssl.SSLError():
+                return "no TLS with it"
+            case socket.gaierror():
+                return "its host's name has no address"
+        error = error.__cause__ or error.__context__
+    return "it could not be reached"
 
 
 def models_of(page: bytes) -> Mapping[str, Listed]:

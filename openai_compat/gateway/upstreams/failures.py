@@ -76,7 +76,7 @@ def _told(error: Exception, model: str) -> tuple[Failure, str]:
 def _unreached(error: Exception) -> str:
     match error:
         case aiohttp.ClientConnectorCertificateError():
-            return f"its certificate is not trusted: {_distrust(error.certificate_error)}"
+            return f"its certificate is not trusted: {distrust(error.certificate_error)}"
         case aiohttp.ClientConnectorSSLError():
             return "no TLS with it"
         case aiohttp.ClientConnectorDNSError():
@@ -91,7 +91,8 @@ def _unreached(error: Exception) -> str:
             return "no connection"
 
 
-def _distrust(error: Exception) -> str:
+def distrust(error: Exception) -> str:
+    """Why a certificate is not trusted, without the names in it."""
     if getattr(error, "verify_code", 0) in _OTHER_HOST:
         return "it is another host's"
     return str(getattr(error, "verify_message", "it cannot be verified"))

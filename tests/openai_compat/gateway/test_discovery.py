@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shutil
+import socket
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,13 +26,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def serving(handler: Handler) -> AsyncIterator[Upstream]:
+async def serving(handler: Handler, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Upstream]:
     """A server on a free port whose every path is answered by ``handler``."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.2)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     try:
         yield Upstream(base_url=f"http://127.0.0.1:{runner.addresses[0][1]}/api/v1", discover=True)
@@ -170,6 +174,40 @@ def test_nobody_there_no_key_and_no_certificates_are_told(tmp_path) -> None:
     assert told() == "it could not be reached"
     assert told(api_key_env="NO_SUCH_VARIABLE") == "the environment variable with its key is not set"
     assert told(ca_file=str(tmp_path / "nothing.pem")) == "the certificates of its ca_file cannot be read"
+
+
+@pytest.fixture(scope="module")
+def self_signed(tmp_path_factory) -> ssl.SSLContext:
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    folder = tmp_path_factory.mktemp("certificate")
+    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", "key", "-out", "crt")
+    command = ("openssl", "req", "-x509", *new, "-subj", "/CN=server", "-days", "2")
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "crt", folder / "key")
+    return context
+
+
+@pytest.mark.parametrize(
+    ("tls", "says"), [(True, "its certificate is not trusted: self-signed certificate"), (False, "no TLS")]
+)
+def test_what_is_wrong_with_its_tls_is_told(self_signed, tls, says) -> None:
+    async def scenario() -> None:
+        async with serving(refuse, tls=self_signed if tls else None) as upstream:
+            await list_models("up", replace(upstream, base_url=upstream.base_url.replace("http:", "https:")))
+
+    with pytest.raises(ListingFailed, match=f"^{says}"):
+        asyncio.run(scenario())
+
+
+def test_a_host_without_an_address_is_told(monkeypatch) -> None:
+    def nowhere(*question: Any, **more: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    with pytest.raises(ListingFailed, match=r"^its host's name has no address$"):
+        asyncio.run(list_models("up", Upstream(base_url="http://nowhere.invalid/v1")))
 
 
 # ---------------------------------------------------------------- again and again
