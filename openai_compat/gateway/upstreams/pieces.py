@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 Used = Callable[[int, int, int], None]
-_LARGEST_COUNT = 1 << 53
+_LARGEST_COUNT = 1 << 28  # tokens; far more than any request takes, and one lie must not use up a key's limits for ever
 _LARGEST_REPAIR = 4 << 20  # bytes
 _HALVES = re.compile("[\\ud800-\\udfff]")
 _members = msgspec.json.Decoder(dict[str, Raw])

@@ -22,6 +22,7 @@ LONGEST_WHOLE = 64 << 20
 """Bytes of an answer that is looked at. Of a longer one so many are held until it goes on, unseen."""
 LONGEST_ERROR = 1 << 16
 _SLOWEST = 1024  # bytes a second; what is slower than this for longer than ``idle_timeout`` never ends
+_LONGEST_BLANK = 1 << 20  # bytes of spaces before an answer
 _LOOK = 1024  # bytes of a list that are looked at to see whether it is empty
 _LENGTHS = frozenset({b"content-length", b"content-encoding"})
 _STREAMS = ("/v1/chat/", "/v1/completions", "/v1/responses")  # of sounds and pictures some models send no streams
@@ -68,6 +69,8 @@ async def read_body(patience: Patience, idle: float) -> tuple[list[bytes], bool]
         chunks.append(chunk)
         size += len(chunk)
         if not began and chunk.isspace():
+            if size > _LONGEST_BLANK:
+                raise nonsense(NOTHING)
             patience.comment()
             continue
         patience.event()

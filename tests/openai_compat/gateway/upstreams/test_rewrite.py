@@ -142,6 +142,18 @@ def test_what_is_no_object_is_refused(body) -> None:
         rewritten(body, UpstreamModel(), "there", ask_usage=False)
 
 
+@pytest.mark.parametrize("name", ["k%d", "k%d\\\\", '\\"%d\\\\\\"'])
+def test_so_many_fields_that_others_would_wait_for_them_are_refused(name) -> None:
+    fields = ", ".join(f'"{name % number}" :1' for number in range(140_000))
+    with pytest.raises(InvalidRequest, match="names of fields"):
+        rewritten(f"{{{fields}}}".encode(), UpstreamModel(), "there", ask_usage=False)
+
+
+def test_json_within_a_text_has_no_fields() -> None:
+    text = json.dumps({f"k{number}": number for number in range(140_000)})
+    assert changed({"input": text}) == {"input": text, "model": "there"}
+
+
 def test_usage_is_asked_where_it_is_told_on_request_only() -> None:
     stream = Envelope(model="m", stream=True)
     assert may_ask_usage(CHAT, stream, UpstreamModel())

@@ -401,6 +401,12 @@ def test_information_before_the_head_is_read_over(perform: Any) -> None:
     assert seen.body == body
 
 
+def test_spaces_without_an_end_are_an_error_before_memory_ends(perform: Any) -> None:
+    seen = perform(JSON, *[b" " * 65536] * 64, HANG, stream=None)
+    assert seen.failure is not None
+    assert "nothing" in seen.failure.error.message
+
+
 def test_spaces_while_an_upstream_works_do_not_count_as_slowness(perform: Any) -> None:
     body = json.dumps(WHOLE).encode()
     spaces = [step for _ in range(10) for step in (b"\n", 0.1)]

@@ -170,7 +170,9 @@ def test_choices_are_missed_by_their_own_index() -> None:
     assert "ended its answer early" in run([both, STOP])[2]
 
 
-@pytest.mark.parametrize("usage", [{"prompt_tokens": -1}, {"prompt_tokens": True}, {"prompt_tokens": "9"}, [1], 7, {}])
+@pytest.mark.parametrize(
+    "usage", [{"prompt_tokens": -1}, {"prompt_tokens": True}, {"prompt_tokens": "9"}, {"prompt_tokens": 10**12}, [1], 7, {}]
+)
 def test_usage_that_makes_no_sense_is_not_counted(usage: Any) -> None:
     assert run([data(delta("x", usage=usage)), STOP, DONE])[1] == []
 
