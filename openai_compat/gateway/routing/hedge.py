@@ -37,9 +37,14 @@ class Contestant:
             self._leaving.set_exception(error)
             await self._left_with(error)
 
+    def let_go(self) -> None:
+        """Nobody wants it any more. Told once only: it may be leaving."""
+        if not self._task.cancelling():
+            self._task.cancel()
+
     async def dismiss(self) -> None:
-        """Nobody wants it any more. Returns when nothing is left of it."""
-        self._task.cancel()
+        """Returns when nothing is left of it."""
+        self.let_go()
         await asyncio.wait([self._task])
         for outcome in (self.began, self._task):
             if outcome.done() and not outcome.cancelled():
@@ -141,6 +146,9 @@ class Race:
 
 
 async def _let_go(contestants: Sequence[Contestant]) -> None:
+    """All are told before any is waited for, since whoever waits may be called off."""
     for contestant in contestants:
         contestant.account.lose()
+        contestant.let_go()
+    for contestant in contestants:
         await contestant.dismiss()

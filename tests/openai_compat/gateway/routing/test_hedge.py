@@ -271,3 +271,26 @@ def test_a_client_that_leaves_two_targets_is_charged_for_each_once(bench: Make) 
 
     asyncio.run(leave())
     assert route.tally.said[-2:] == [("aim", "b"), ("spent", "a")], "b is what the account is aimed at when it is closed"
+
+
+@pytest.mark.parametrize("steps", range(1, 6))
+def test_whoever_is_in_a_hurry_leaves_nobody_behind(bench: Make, steps: int) -> None:
+    """The client leaves, and the request's time is over, or the server's, while the targets are let go."""
+
+    async def asked() -> None:
+        route = bench(hedge_after=SOON)
+        route.script(a=(LONG, "late"), b=(LONG, "late"))
+        before = asyncio.all_tasks()
+        asking = asyncio.create_task(route.ask())
+        await asyncio.sleep(3 * SOON)
+        asking.cancel()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+        await asyncio.sleep(SOON)
+        assert asyncio.all_tasks() == before
+        assert route.sender.held == []
+        assert not any(state.in_flight for state in route.router.states())
+
+    asyncio.run(asked())
