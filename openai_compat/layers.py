@@ -175,9 +175,17 @@ def _resolve(name: str, root: type[Struct], so_far: Mapping[str, Any]) -> tuple[
         else:
             raise ConfigError(f"{name}: {dotted(path)} has no parts; a table is written as JSON")
         if key not in known:
-            raise ConfigError(f"{name}: unknown setting '{dotted((*path, key))}'{_near(key, known)}")
+            how = _beginning(path, part, kind) or _near(key, known)
+            raise ConfigError(f"{name}: unknown setting '{dotted((*path, key))}'{how}")
         path, kind = (*path, key), known[key]
     return path, kind
+
+
+def _beginning(path: Keys, part: str, kind: Any) -> str:
+    """How a table of this name is begun, if it is one that variables can begin."""
+    inner = _struct_in(kind, dict)
+    required = [field.name for field in msgspec.structs.fields(inner) if field.required] if inner else []
+    return f"; {PREFIX}{path[0].upper()}__{part}__{required[0].upper()} begins it" if required else ""
 
 
 def _same_name(part: str, known: Mapping[str, Any]) -> str:

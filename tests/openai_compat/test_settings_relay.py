@@ -273,7 +273,8 @@ def test_a_key_may_be_in_a_variable_that_is_called_like_a_setting(write) -> None
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [
-        ("OPENAI_COMPAT_UPSTREAMS__LAB__API_KEY_ENV", "K", "unknown setting 'upstreams.lab'"),
+        ("OPENAI_COMPAT_UPSTREAMS__LAB__API_KEY_ENV", "K", "'upstreams.lab'; OPENAI_COMPAT_UPSTREAMS__LAB__BASE_URL begins it"),
+        ("OPENAI_COMPAT_ROUTES__R__POLICY", "ordered", "'routes.r'; OPENAI_COMPAT_ROUTES__R__TARGETS begins it"),
         ("OPENAI_COMPAT_UPSTREAMS__LAB__BASE_URL", "nowhere", "upstreams.lab.base_url: it is not an address"),
         ("OPENAI_COMPAT_UPSTREAMS", "sk-secret", "expected a table, got a text"),
         ("OPENAI_COMPAT_ROUTES__R__TARGETS", "nothing-here", "routes.r.targets: there is no model 'nothing-here'"),
