@@ -19,9 +19,12 @@ from openai_compat.config import UpstreamModel
 from openai_compat.errors import InvalidRequest
 from openai_compat.gateway.replica import Headers
 from openai_compat.gateway.spool import Body
-from openai_compat.http.form import MAX_HEADER, MAX_HEADERS, MAX_PARTS
+from openai_compat.http.form import FORM_TYPE, MAX_HEADER, MAX_HEADERS, MAX_PARTS
 
 _LIST = "[]"
+_TYPE = b"content-type"
+_BOUNDARY = re.compile(r"[\w'()+,./:=? *-]*[\w'()+,./:=?*-]", re.ASCII)  # a space is not its end
+_TOKEN = re.compile(r"[\w'+.*-]+", re.ASCII)
 _DISPOSITION = "Content-Disposition"
 _PARAMETER = re.compile(r';\s*(?P<name>[^=;\s]+)\s*=\s*(?P<value>"(?:[^"\\]|\\.)*"|[^;]*)')
 
@@ -57,21 +60,37 @@ class RewrittenForm:
 
 async def rewritten_form(body: bytes | Body, headers: Headers, model: UpstreamModel, remote_name: str) -> RewrittenForm:
     """``body`` as an upstream is to get it. Raises ``InvalidRequest`` where it is no form."""
-    content_type = next((value.decode("latin-1") for name, value in headers if name == b"content-type"), "")
     changes = Changes(
         set={} if "model" in model.drop else {"model": remote_name},
         drop=model.drop,
         rename=model.rename,
         default={name: _texts(value) for name, value in model.default.items()},
     )
-    form = RewrittenForm(
-        _Whole(body) if isinstance(body, bytes) else body, parse_options_header(content_type)[1].get("boundary", ""), changes
-    )
+    form = RewrittenForm(_Whole(body) if isinstance(body, bytes) else body, _boundary(headers), changes)
     try:
         await form.measure()
     except MultipartError:
         raise InvalidRequest("The form is malformed, or ends too early.") from None
     return form
+
+
+def typed(headers: Headers) -> Headers:
+    """With one type, of one boundary: the one by which the form was read, since it may be another form by another one.
+
+    Raises ``InvalidRequest``.
+    """
+    boundary = _boundary(headers)
+    if not _BOUNDARY.fullmatch(boundary):
+        raise InvalidRequest("The content type of the form names no usable boundary.")
+    quote = "" if _TOKEN.fullmatch(boundary) else '"'
+    kind = f"{FORM_TYPE}; boundary={quote}{boundary}{quote}"
+    return [*(pair for pair in headers if pair[0] != _TYPE), (_TYPE, kind.encode())]
+
+
+def _boundary(headers: Headers) -> str:
+    """As ``http.form`` reads it; of two types the last one counts."""
+    found = [value.decode("latin-1") for name, value in headers if name == _TYPE]
+    return str(parse_options_header(found[-1])[1].get("boundary", "")) if found else ""
 
 
 class _Whole:

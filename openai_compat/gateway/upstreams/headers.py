@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from importlib.metadata import version
 
 from openai_compat.config import Upstream
@@ -13,6 +14,8 @@ _PASSED = frozenset({b"accept", b"anthropic-beta", b"anthropic-version", b"conte
 _TYPE = b"content-type"
 _JSON = (_TYPE, b"application/json")
 _REQUEST_ID = b"x-request-id"
+_LONGEST_OWNER = 64  # bytes that the hash takes; an owner is 16 characters
+_ONCE = b"idempotency-key"
 
 
 class HeadersFor:
@@ -26,12 +29,12 @@ class HeadersFor:
         self._passed: frozenset[bytes] = _PASSED
         self._typed = self._identified = False
 
-    def make(self, client: Headers, key: Pairs, request_id: str, *, body: bool) -> Headers:
-        """``client``'s names are in lower case. A ``body`` without a type is JSON."""
+    def make(self, client: Headers, key: Pairs, request_id: str, *, body: bool, owner: str = "") -> Headers:
+        """``client``'s names are in lower case; ``owner`` is whose request it is. A ``body`` without a type is JSON."""
         if key is not self._made_for:
             self._fix(key)
         passed = self._passed
-        headers = [*self._fixed, *(pair for pair in client if pair[0] in passed)]
+        headers = [*self._fixed, *(_own(pair, owner) if pair[0] == _ONCE else pair for pair in client if pair[0] in passed)]
         if not self._identified:
             headers.append((_REQUEST_ID, request_id.encode("latin-1")))
         if body and not self._typed and not any(name == _TYPE for name, _ in headers):
@@ -46,3 +49,9 @@ class HeadersFor:
         self._passed = _PASSED - names
         self._typed, self._identified = _TYPE in names, _REQUEST_ID in names
         self._made_for = key
+
+
+def _own(pair: tuple[bytes, bytes], owner: str) -> tuple[bytes, bytes]:
+    """To an upstream all our clients are one: of two that number their requests alike one would get the other's answer."""
+    name, value = pair
+    return name, blake2b(value, key=owner.encode()[:_LONGEST_OWNER], digest_size=16).hexdigest().encode() if owner else value

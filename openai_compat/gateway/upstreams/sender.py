@@ -20,7 +20,7 @@ from openai_compat.gateway.spool import Body
 from openai_compat.gateway.upstreams.answer import begin
 from openai_compat.gateway.upstreams.failures import failure_of, full, redirected, unreadable
 from openai_compat.gateway.upstreams.flow import abandon, in_time
-from openai_compat.gateway.upstreams.forms import rewritten_form
+from openai_compat.gateway.upstreams.forms import rewritten_form, typed
 from openai_compat.gateway.upstreams.headers import HeadersFor
 from openai_compat.gateway.upstreams.keys import Key, KeyUnavailable, Pairs
 from openai_compat.gateway.upstreams.plan import Response, SendPlan
@@ -154,7 +154,8 @@ class _Lane:
     async def _send(self, order: Order, target: UpstreamTarget, key: Pairs, body: bytes | Body) -> Response:
         url = self._addresses.of(order.path, order.query, target.remote_name)
         size = len(body) if isinstance(body, bytes) else body.size
-        headers = self._headers.make(order.headers, key, order.request_id, body=size > 0)
+        client = order.headers if order.form is None else typed(order.headers)
+        headers = self._headers.make(client, key, order.request_id, body=size > 0, owner=order.key_id)
         return await self.session.send(order.method, url, headers, body)
 
     async def _body(self, order: Order, target: UpstreamTarget) -> tuple[bytes | Body, bool]:

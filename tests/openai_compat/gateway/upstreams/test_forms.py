@@ -17,7 +17,7 @@ from multipart import PushMultipartParser, parse_options_header
 from openai_compat.config import UpstreamModel
 from openai_compat.errors import InvalidRequest
 from openai_compat.gateway.spool import Body, Spool, Spooled
-from openai_compat.gateway.upstreams.forms import rewritten_form
+from openai_compat.gateway.upstreams.forms import rewritten_form, typed
 
 MIB = 1 << 20
 BOUNDARY = "----a boundary='1'"
@@ -223,3 +223,22 @@ def test_a_large_upload_is_never_in_memory() -> None:
         assert peak < 8 * MIB
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("types", "sent"),
+    [
+        (["multipart/form-data; boundary=b"], "multipart/form-data; boundary=b"),
+        (['Multipart/Form-Data; charset=utf-16; boundary="a b/c"; x=y'], 'multipart/form-data; boundary="a b/c"'),
+        (["multipart/form-data; boundary=a", "multipart/form-data; boundary=b"], "multipart/form-data; boundary=b"),
+    ],
+)
+def test_an_upstream_reads_the_form_by_the_boundary_by_which_it_was_read(types, sent) -> None:
+    headers = [(b"accept", b"*/*"), *((b"content-type", kind.encode()) for kind in types)]
+    assert typed(headers) == [(b"accept", b"*/*"), (b"content-type", sent.encode())]
+
+
+def test_a_boundary_that_could_be_two_is_refused() -> None:
+    for boundary in ('"a\\"; boundary=b"', '"a;b"', '"a "', '""'):
+        with pytest.raises(InvalidRequest):
+            typed([(b"content-type", f"multipart/form-data; boundary={boundary}".encode())])

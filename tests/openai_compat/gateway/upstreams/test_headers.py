@@ -77,3 +77,10 @@ def test_a_request_leaves_nothing_for_the_next_one() -> None:
     headers.make(CLIENT, KEY, "req-1", body=True)
     assert b"idempotency-key" not in dict(headers.make([], KEY, "req-2", body=True))
     assert (b"x-request-id", b"req-2") in headers.make([], KEY, "req-2", body=True)
+
+
+def test_two_clients_may_number_their_requests_alike() -> None:
+    headers = HeadersFor(Upstream(base_url="http://h"))
+    sent = [dict(headers.make(CLIENT, KEY, "r", body=True, owner=owner))[b"idempotency-key"] for owner in ("a", "b", "a")]
+    assert sent[0] == sent[2] != sent[1]
+    assert b"once" not in sent

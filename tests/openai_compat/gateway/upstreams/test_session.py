@@ -239,7 +239,7 @@ def test_no_header_becomes_two(serving, sending, make_order, body_from, value) -
     async def scenario() -> None:
         async with serving() as server, sending(server.base) as sender:
             with pytest.raises(InvalidRequest):
-                await body_from(sender, make_order(headers=[(b"idempotency-key", value)]))
+                await body_from(sender, make_order(headers=[(b"openai-beta", value)]))
             assert sender.in_flight("up") == 0
             assert not server.visits
 
