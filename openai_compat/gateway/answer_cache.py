@@ -24,6 +24,7 @@ from openai_compat.config import AnswerCache as Settings
 from openai_compat.config import Price
 from openai_compat.gateway.order import Order
 from openai_compat.gateway.replica import Headers
+from openai_compat.gateway.upstreams.rewrite import has_too_many_names
 from openai_compat.sizes import parse_size
 
 NAME = b"x-cache"
@@ -200,6 +201,8 @@ def _is_sound(path: str, events: bytes) -> bool:
 
 
 def _digest(order: Order, body: bytes) -> bytes | None:
+    if has_too_many_names(body):
+        return None
     try:
         fields = _decoder.decode(body)
     except (msgspec.DecodeError, RecursionError):

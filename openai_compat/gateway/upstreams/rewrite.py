@@ -73,7 +73,7 @@ def rewritten(body: bytes, model: UpstreamModel, remote_name: str, *, ask_usage:
 
 
 def _fields(body: bytes) -> dict[str, Any]:
-    if _has_too_many_names(body):
+    if has_too_many_names(body):
         raise InvalidRequest(f"The request body has more than {_MOST_NAMES} names of fields.")
     try:
         return _FIELDS.decode(body)
@@ -81,7 +81,7 @@ def _fields(body: bytes) -> dict[str, Any]:
         raise InvalidRequest("The request body is not a JSON object.", code="invalid_json") from None
 
 
-def _has_too_many_names(body: bytes) -> bool:
+def has_too_many_names(body: bytes) -> bool:
     """Each costs a microsecond in which nobody else is served. Those of inner objects are counted too, since that is cheap."""
     if body.count(b'"') < 2 * _MOST_NAMES:
         return False

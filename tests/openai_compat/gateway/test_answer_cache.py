@@ -285,3 +285,10 @@ def test_an_answer_of_another_version_of_the_api_is_another(shelf) -> None:
     assert s.found(ASK, headers={"openai-beta": "two"}) is None
     assert s.found(ASK) is None
     assert s.found(ASK, headers={"openai-beta": "one", "accept": "*/*"}) is not None
+
+
+def test_a_body_of_so_many_fields_that_others_would_wait_for_them_is_not_looked_up() -> None:
+    shelf = Shelf()
+    fields = ASK | {f"k{number}": 1 for number in range(140_000)}
+    assert shelf.cache.recorder(shelf.order(ASK)) is not None
+    assert shelf.cache.recorder(shelf.order(fields)) is None
