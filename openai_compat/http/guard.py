@@ -77,6 +77,7 @@ class GuardedProtocol(HttpToolsProtocol):
         "_header_count",
         "_phase",
         "_refusal",
+        "_running",
         "_stall",
         "_timer",
     )
@@ -100,6 +101,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._header_count = 0
         self._refusal: APIError | None = None
         self._departure = Departure()
+        self._running: Any = None  # whose answer is on its way; ``cycle`` is the request that came last
 
     # ------------------------------------------------------------ connection
 
@@ -115,6 +117,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._stall is not None:
             self._stall.cancel()
         super().connection_lost(exc)
+        if self._running is not None and self._running is not self.cycle:
+            self._running.disconnected = True
+            self._running.message_event.set()
         self._departure.tell()
 
     def data_received(self, data: bytes) -> None:
@@ -191,6 +196,13 @@ class GuardedProtocol(HttpToolsProtocol):
         # Before anybody waits at the event or has written anything.
         self.cycle.message_event = SmallEvent()
         self.cycle.transport = self._corked  # type: ignore[assignment]
+        if not self.pipeline:
+            self._running = self.cycle
+
+    def on_response_complete(self) -> None:
+        waiting = self.pipeline[-1][0] if self.pipeline else None
+        super().on_response_complete()
+        self._running = waiting or self._running
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
