@@ -150,7 +150,7 @@ class _Exchange:
         if not _access.isEnabledFor(level):
             return
         words = (self._method, self._path, status, model or "-", duration, first, format_size(self.sent), self.request_id)
-        # Made by hand, since to find out where in the code it was written takes as long as all the rest of the line.
+        # Made by hand, which spares the search for the place in the code that wrote it.
         record = _access.makeRecord(_access.name, level, "", 0, _LINE, words, None)
         record.fields = lambda: self._fields(model, status, duration)
         _access.handle(record)
