@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "openai_compat.sizes": (),
     "openai_compat.logs": (),
     "openai_compat.patterns": (),
+    "openai_compat.grants": ("openai_compat.config", "openai_compat.patterns"),
     "openai_compat.metrics": (),
     "openai_compat.layers": ("openai_compat.config",),
     "openai_compat.defaults": ("openai_compat.config",),

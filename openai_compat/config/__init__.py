@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 from msgspec import field
 
+from openai_compat.config.access import Admin, Auth, Media, Metering
 from openai_compat.config.base import ConfigError, Count, Port, Seconds, Section, Size, SomeSeconds
 from openai_compat.config.relay import (
     AnswerCache,
     Breaker,
     Engine,
-    Metering,
     Price,
     Route,
     RouteTarget,
@@ -24,6 +24,7 @@ from openai_compat.config.relay import (
 )
 
 __all__ = [
+    "Admin",
     "AnswerCache",
     "Auth",
     "Breaker",
@@ -33,6 +34,7 @@ __all__ = [
     "Engine",
     "File",
     "Jobs",
+    "Media",
     "MemoryBudget",
     "Metering",
     "Model",
@@ -53,7 +55,11 @@ __all__ = [
 
 
 class Server(Section, frozen=True, kw_only=True):
-    """Where and how the gateway listens."""
+    """Where and how the gateway listens.
+
+    ``trusted_proxies`` are addresses or networks whose ``X-Forwarded-For`` is believed. Beyond ``max_connections`` a client is
+    turned away at once, and so is a request beyond ``max_in_flight``.
+    """
 
     host: str = "127.0.0.1"
     port: Port = 8000
@@ -68,13 +74,12 @@ class Server(Section, frozen=True, kw_only=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     cors_origins: tuple[str, ...] = ()
     public_url: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    trusted_proxies: tuple[str, ...] = ()
+    max_connections: Count = 4096
+    max_in_flight: Count = 2048
     cache_dir: str = ""
-
-
-class Auth(Section, frozen=True, kw_only=True):
-    """Keys that may use the server: ``sha256:<hex>`` of each. Without any only the loopback interface is served."""
-
-    keys: tuple[str, ...] = ()
 
 
 class MemoryBudget(Section, frozen=True, kw_only=True):
@@ -171,6 +176,8 @@ class Config(Section, frozen=True, kw_only=True):
 
     server: Server = Server()
     auth: Auth = Auth()
+    admin: Admin = Admin()
+    media: Media = Media()
     memory: MemoryBudget = MemoryBudget()
     workers: Workers = Workers()
     storage: Storage = Storage()

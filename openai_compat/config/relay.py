@@ -115,14 +115,6 @@ class Engine(Section, frozen=True, kw_only=True):
     max_in_flight: Count | None = None
 
 
-class Metering(Section, frozen=True, kw_only=True):
-    """What one key may use, counted as it is admitted and corrected when it is done; ``cost`` in the prices' currency."""
-
-    tokens_per_minute: Count | None = None
-    tokens_per_day: Count | None = None
-    cost_per_day: Amount | None = None
-
-
 class AnswerCache(Section, frozen=True, kw_only=True):
     """Whole answers to equal requests of one key; off while ``size`` is 0. ``when`` says which requests may be answered so."""
 

@@ -1,0 +1,63 @@
+"""What the holder of one key may do. ``auth`` finds it for each request and leaves it in ``scope["state"]["grant"]``."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Literal, Protocol, get_args
+
+from msgspec import Struct
+
+from openai_compat.config.base import Amount, Section
+
+Scope = Literal["chat", "embeddings", "images", "audio", "videos", "vision", "models", "usage", "events", "metrics", "admin"]
+SCOPES: frozenset[Scope] = frozenset(get_args(Scope))
+OPERATORS: frozenset[Scope] = frozenset({"events", "metrics", "admin"})
+"""What a key may do only where it was said when it was made: these show what others do, or change it."""
+CLIENTS = SCOPES - OPERATORS
+
+
+class KeyLimits(Section, frozen=True, kw_only=True):
+    """A key's own limits, in place of the server's (``[metering]``) where they are not None; 0 is no limit.
+
+    ``budget`` is all that the key may ever cost, in the prices' currency.
+    """
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_per_day: int | None = None
+    cost_per_day: Amount | None = None
+    concurrent_requests: int | None = None
+    budget: Amount | None = None
+
+
+class Grant(Struct, frozen=True, kw_only=True, dict=True):
+    """``models`` are names as clients write them, each with one ``*`` at most; all models where there are none. ``key_id``
+    reveals nothing of the key, and is empty on a server without keys. ``expires`` is in Unix seconds.
+    """
+
+    key_id: str = ""
+    name: str = ""
+    scopes: frozenset[Scope] = CLIENTS
+    models: tuple[str, ...] = ()
+    limits: KeyLimits = KeyLimits()
+    expires: int | None = None
+
+    @cached_property
+    def unlimited(self) -> bool:
+        """Whether it has no limits of its own."""
+        return self.limits == KeyLimits()
+
+
+ANYBODY = Grant(scopes=SCOPES - {"admin"})
+"""Who uses a server without keys, and who has a key of its configuration (with the key's own ``key_id``)."""
+
+
+class Grants(Protocol):
+    """All that is known of keys, at this moment."""
+
+    @property
+    def exist(self) -> bool:
+        """Whether there is any key at all; else this machine's clients need none."""
+
+    def find(self, digest: bytes) -> Grant | None:
+        """The grant of the key whose SHA-256 is ``digest``; None where it is unknown, revoked or expired. Constant time."""
