@@ -12,7 +12,7 @@ from litestar.types import Receive, Send
 
 from openai_compat.errors import APIError, Cancelled, error_event
 from openai_compat.gateway.replica import Headers
-from openai_compat.http.guard import DEPARTURE, Departure
+from openai_compat.http.departure import DEPARTURE, Departure
 
 logger = logging.getLogger(__name__)
 # Of one hop only, or said by the gateway itself.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from enum import Enum, auto
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import httptools
 from msgspec import Struct
@@ -17,13 +16,12 @@ from uvicorn.server import ServerState
 
 from openai_compat.errors import APIError, HeadersTooLarge, InvalidRequest, RequestTimeout, kind_of
 from openai_compat.http.corked import Corked
+from openai_compat.http.departure import DEPARTURE, Departure
 from openai_compat.http.errors import encode_error
 from openai_compat.http.request_id import new_request_id
 from openai_compat.http.small import Pipeline, SmallEvent, SmallFlow
 
 _logger = logging.getLogger("openai_compat.http")
-DEPARTURE = "departure"
-"""In ``scope["state"]``: the connection's ``Departure``."""
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -38,21 +36,6 @@ class Limits(Struct, frozen=True, kw_only=True):
     header_time: float = 5.0
     body_gap: float = 5.0
     write_stall: float = 30.0
-
-
-class Departure:
-    """The end of a connection, as an event that costs nothing to wait for: a task in ``receive`` would cost 30 µs a request."""
-
-    __slots__ = ("calls", "over")
-
-    def __init__(self) -> None:
-        self.over = False
-        self.calls: list[Callable[[], None]] = []
-
-    def tell(self) -> None:
-        self.over = True
-        for call in tuple(self.calls):
-            call()
 
 
 class Phase(Enum):
@@ -74,8 +57,8 @@ class GuardedProtocol(HttpToolsProtocol):
         "_due",
         "_fed",
         "_header_bytes",
-        "_header_count",
         "_phase",
+        "_quiet_since",
         "_refusal",
         "_running",
         "_stall",
@@ -98,7 +81,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stall: asyncio.TimerHandle | None = None
         self._fed = 0
         self._header_bytes = 0
-        self._header_count = 0
+        self._quiet_since = 0.0
         self._refusal: APIError | None = None
         self._departure = Departure()
         self._running: Any = None  # whose answer is on its way; ``cycle`` is the request that came last
@@ -114,6 +97,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._rest()
+        self._unset_keepalive_if_required()
         if self._stall is not None:
             self._stall.cancel()
         super().connection_lost(exc)
@@ -125,7 +109,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._phase is Phase.IDLE:
             self._phase = Phase.BLANK
-            self._watch(self.limits.header_time)
+            self._due = self.loop.time() + self.limits.header_time
         elif self._phase is Phase.BODY and not self.cycle.response_complete:
             self._due = self.loop.time() + self.limits.body_gap
         counted = self._phase is not Phase.BODY
@@ -134,9 +118,10 @@ class GuardedProtocol(HttpToolsProtocol):
             self._fed += len(data)
             if self._fed > self.limits.header_bytes:
                 self._refuse(self._headers_too_large())
+        if self._timer is None and self._phase is not Phase.IDLE:  # most requests come at once and need none
+            self._timer = self.loop.call_later(self._due - self.loop.time(), self._look)
 
     def _feed(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
@@ -170,21 +155,28 @@ class GuardedProtocol(HttpToolsProtocol):
     # ------------------------------------------------------------ parser callbacks; what they raise ends in a refusal
 
     def on_message_begin(self) -> None:
+        if self._phase is Phase.IDLE:  # right behind another
+            self._due = self.loop.time() + self.limits.header_time
         self._phase = Phase.HEADERS
-        self._header_bytes = self._header_count = 0
-        if self._timer is None:
-            self._watch(self.limits.header_time)
+        self._header_bytes = 0
         super().on_message_begin()
         self.scope["state"][DEPARTURE] = self._departure
 
     def on_url(self, url: bytes) -> None:
-        self._count(len(url))
+        self._header_bytes += len(url)
+        if self._header_bytes > self.limits.header_bytes:
+            self._too_much()
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._header_count += 1
-        self._count(len(name) + len(value))
-        super().on_header(name, value)
+        """All that uvicorn's does is here, too: there are so many headers that a call for each tells."""
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > self.limits.header_bytes or len(self.headers) >= self.limits.header_count:
+            self._too_much()
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
@@ -200,9 +192,18 @@ class GuardedProtocol(HttpToolsProtocol):
             self._running = self.cycle
 
     def on_response_complete(self) -> None:
-        waiting = self.pipeline[-1][0] if self.pipeline else None
-        super().on_response_complete()
-        self._running = waiting or self._running
+        """uvicorn's, but for the timer of a connection that is kept: it is not set anew for each request."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._running, app = self.pipeline.pop()
+            self._start_asgi_task(self._running, app)
+            return
+        self._quiet_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._keep(self.timeout_keep_alive)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
@@ -211,11 +212,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._rest()
         super().on_message_complete()
 
-    def _count(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > self.limits.header_bytes or self._header_count > self.limits.header_count:
-            self._refusal = self._headers_too_large()
-            raise self._refusal
+    def _too_much(self) -> NoReturn:
+        self._refusal = self._headers_too_large()
+        raise self._refusal
 
     def _headers_too_large(self) -> HeadersTooLarge:
         return HeadersTooLarge(
@@ -224,6 +223,20 @@ class GuardedProtocol(HttpToolsProtocol):
         )
 
     # ------------------------------------------------------------ time
+
+    def _keep(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """It looks how long nothing was asked; while something is, the end of that answer sets it again."""
+        self.timeout_keep_alive_task = None
+        if self._phase is not Phase.IDLE or self._answering():
+            return
+        left = self._quiet_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._keep(left)
+        else:
+            super().timeout_keep_alive_handler()
 
     def _watch(self, seconds: float) -> None:
         self._due = self.loop.time() + seconds

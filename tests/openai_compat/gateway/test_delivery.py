@@ -9,7 +9,7 @@ import pytest
 
 from openai_compat.errors import Cancelled, WorkerDied
 from openai_compat.gateway.delivery import ClientWatch, Delivery
-from openai_compat.http.guard import DEPARTURE, Departure
+from openai_compat.http.departure import DEPARTURE, Departure
 
 STREAM = b'data: {"a": 1}\n\n: ping\n\ndata: {"b": 2}\n\ndata: [DONE]\n\n'
 

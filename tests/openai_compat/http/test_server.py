@@ -183,6 +183,48 @@ def test_blank_lines_do_not_keep_a_connection(connection) -> None:
     assert connection.recv(100) == b""
 
 
+@contextlib.contextmanager
+def resting_for(seconds: float):
+    """The address of a server that keeps a connection so long."""
+    app = Litestar([length, slow], logging_config=None)
+    config = uvicorn_config(app, grace=5, protocol=Hasty)
+    config.timeout_keep_alive = seconds
+    listener, other = listen("127.0.0.1", 0), uvicorn.Server(config)
+    thread = threading.Thread(target=other.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield listener.getsockname()
+    finally:
+        other.should_exit = True
+        thread.join()
+
+
+def test_a_kept_connection_is_closed_when_nothing_was_asked_for_a_while_after_the_last_answer() -> None:
+    with resting_for(1.0) as address, socket.create_connection(address, timeout=20) as connection:
+        for _ in range(4):
+            time.sleep(0.3)
+            asked = time.monotonic()
+            connection.sendall(post_head(3) + b"abc")
+            assert read_answer(connection)[0] == 201
+        assert connection.recv(1) == b""
+        assert 1.0 <= time.monotonic() - asked < 10
+
+
+def test_a_connection_is_kept_while_an_answer_takes_longer_than_it_may_rest() -> None:
+    with resting_for(0.6) as address, socket.create_connection(address, timeout=20) as connection:
+        for _ in range(2):
+            connection.sendall(b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert read_answer(connection)[2] == b"done"
+        assert connection.recv(1) == b""
+
+
+def test_headers_that_do_not_end_are_refused_on_a_kept_connection_too(connection) -> None:
+    connection.sendall(post_head(3) + b"abc")
+    assert read_answer(connection)[0] == 201
+    connection.sendall(b"GET / HTTP/1.1\r\nhost: loc")
+    assert_refused(connection, 408, "request_timeout")
+
+
 def test_a_body_that_stops_is_refused_and_counted_as_what_it_was(connection, metrics) -> None:
     connection.sendall(post_head(10) + b"abc")
     assert_refused(connection, 408, "request_timeout")
