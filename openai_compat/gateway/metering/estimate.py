@@ -67,6 +67,8 @@ def completion_tokens(path: str, size: int, *, stream: bool) -> int:
 
 def _count(value: Any) -> int | None:
     """Also of what lenient targets take for a whole number; everything else is for the target to refuse."""
+    if value is None:
+        return None
     if isinstance(value, str) and len(value) <= _LONGEST_NUMBER:
         with contextlib.suppress(ValueError):
             value = float(value)

@@ -99,10 +99,10 @@ class Ledger:
     def _hold(self, key_id: str, path: str, body: bytes | Body, envelope: Envelope, choices: Iterable[Choice]) -> Hold:
         prompt = _prompt(path, body)
         most = estimate.most_completion_tokens(path, envelope)
-        rates = [rates_of(choice.target.price) for choice in choices]
-        cost = max(
-            (rate.request + max(rate.prompt, rate.cached) * prompt + rate.completion * most for rate in rates), default=0
-        )
+        cost = 0
+        for choice in choices:
+            rate = rates_of(choice.target.price)
+            cost = max(cost, rate.request + max(rate.prompt, rate.cached) * prompt + rate.completion * most)
         return self.allowance(key_id).reserve(self._clock(), tokens=prompt + most, cost=cost)
 
 

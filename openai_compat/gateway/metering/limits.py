@@ -64,7 +64,7 @@ class Allowance:
         """Raises ``RateLimited`` where it is more than is left; then nothing is reserved."""
         for limit in self._limits:
             limit.check(now, cost if limit.of_cost else tokens)
-        slots = tuple(limit.window.add(now, cost if limit.of_cost else tokens) for limit in self._limits)
+        slots = tuple([limit.window.add(now, cost if limit.of_cost else tokens) for limit in self._limits])
         return Hold(tokens=tokens, cost=cost, slots=slots)
 
     def settle(self, hold: Hold, now: float, *, tokens: int, cost: int) -> None:

@@ -25,6 +25,7 @@ class Window:
         self._sums: deque[list[int]] = deque()  # number of the step, sum; oldest first
         self._total = 0
         self._latest = 0
+        self._ends = 0.0  # when the latest step does
 
     def total(self, now: float) -> int:
         self._slot(now)
@@ -62,7 +63,10 @@ class Window:
         return math.inf
 
     def _slot(self, now: float) -> int:
+        if now < self._ends:
+            return self._latest
         slot = self._latest = max(self._latest, int(now // self._step))
+        self._ends = (slot + 1) * self._step
         while self._sums and self._sums[0][0] < slot - self._steps:
             self._total -= self._sums.popleft()[1]
         return slot
