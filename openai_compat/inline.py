@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from handlers.types import ModelSpec
+from openai_compat.config import Config
 from openai_compat.errors import APIError, ModelUnavailable
 from openai_compat.gateway.replica import InlineReplica
 from openai_compat.http.sse import StreamTiming
@@ -88,6 +89,10 @@ class InlineLauncher:
         worker = InlineWorker(spec, self._timing, listener, self._workers.discard)
         self._workers.add(worker)
         return worker
+
+    def renew(self, config: Config) -> None:
+        server = config.server
+        self._timing = StreamTiming(first_byte_timeout=server.first_byte_timeout, ping_interval=server.ping_interval)
 
     async def close(self) -> None:
         await asyncio.gather(*(worker.stop(0) for worker in tuple(self._workers)))

@@ -33,6 +33,11 @@ class Budget:
     def limits(self) -> dict[str, int]:
         return dict(self._limits)
 
+    @limits.setter
+    def limits(self, limits: Amounts) -> None:
+        """Smaller ones take nothing away from anybody: there is less room for the next."""
+        self._limits = dict(limits)
+
     def used(self, account: str) -> int:
         return sum(held.get(account, 0) for held in self._held.values())
 
@@ -47,6 +52,18 @@ class Budget:
 
     def release(self, owner: str) -> None:
         self._held.pop(owner, None)
+
+    def rename(self, owner: str, name: str) -> None:
+        """What ``owner`` holds, and what was measured of it, is ``name``'s from now on."""
+        if owner in self._held:
+            self._held[name] = self._held.pop(owner)
+        if owner in self._measured:
+            self._measured[name] = self._measured.pop(owner)
+
+    def forget(self, owner: str) -> None:
+        """It will not come back."""
+        self._held.pop(owner, None)
+        self._measured.pop(owner, None)
 
     def correct(self, owner: str, device: str, memory: Memory, floor: int = 0) -> None:
         """Replace the estimate by the most that was seen so far; a measurement of nothing says nothing.

@@ -65,11 +65,12 @@ class _Known(Struct, frozen=True, kw_only=True):
 class Catalog:
     """The configured models by id, alias and mode."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, before: Catalog | None = None) -> None:
+        """``before`` is another configuration's: what it knows of the files of the same models need not be found out again."""
         self.store = ModelStore(cache_root(config.server.cache_dir))
         self._models = config.models
         self._aliases = config.aliases
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, _Known] = {} if before is None else before._known_of(config)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -120,6 +121,10 @@ class Catalog:
             modes=analysis.modes,
             context_length=analysis.context_length,
         )
+
+    def _known_of(self, config: Config) -> dict[str, _Known]:
+        same = [model_id for model_id, model in config.models.items() if self._models.get(model_id) == model]
+        return {model_id: known for model_id in same if (known := self._known.get(model_id)) is not None}
 
     # ------------------------------------------------------------ names
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 
 from openai_compat.config import Config, Upstream
 from openai_compat.gateway.listing import Listed, ListingFailed, list_models
@@ -22,13 +23,23 @@ Ask = Callable[[str, Upstream], Awaitable[Mapping[str, Listed]]]
 class Discovery:
     """``offers.Discovered`` over what each upstream with ``discover`` says."""
 
-    def __init__(self, config: Config, ask: Ask = list_models, *, every: float = EVERY, after: float = AFTER_FAILURE) -> None:
+    def __init__(
+        self,
+        config: Config,
+        ask: Ask = list_models,
+        *,
+        every: float = EVERY,
+        after: float = AFTER_FAILURE,
+        before: Discovery | None = None,
+    ) -> None:
+        """``before`` is another configuration's: the lists of upstreams that are the same are known from the beginning."""
         self._upstreams = {name: upstream for name, upstream in config.upstreams.items() if upstream.discover}
         self._ask = ask
         self._every = every
         self._after = after
-        self._lists: dict[str, Mapping[str, Listed]] = {}
-        self._awaited = set(self._upstreams)
+        self._lists: dict[str, Mapping[str, Listed]] = {} if before is None else before._lists_of(self._upstreams)
+        self._awaited = set(self._upstreams) - self._lists.keys()
+        self._settled = asyncio.Event()
         self._failures: dict[str, str] = {}
         self._version = 0
         self._tasks = Tasks()
@@ -44,11 +55,22 @@ class Discovery:
         return upstream in self._awaited
 
     async def start(self) -> None:
+        self._tell_settled()
         for name, upstream in self._upstreams.items():
             self._tasks.spawn(self._keep_asking(name, upstream))
 
     async def close(self) -> None:
         await self._tasks.cancel()
+
+    async def settled(self, seconds: float) -> None:
+        """Wait until each upstream has answered once, or failed to, or the time is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._settled.wait()
+
+    def _lists_of(self, upstreams: Mapping[str, Upstream]) -> dict[str, Mapping[str, Listed]]:
+        same = [name for name, upstream in upstreams.items() if self._upstreams.get(name) == upstream]
+        return {name: self._lists[name] for name in same if name in self._lists}
 
     async def _keep_asking(self, name: str, upstream: Upstream) -> None:
         while True:
@@ -84,3 +106,8 @@ class Discovery:
         if name in self._awaited:
             self._awaited.discard(name)
             self._version += 1
+        self._tell_settled()
+
+    def _tell_settled(self) -> None:
+        if not self._awaited:
+            self._settled.set()

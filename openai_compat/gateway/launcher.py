@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from handlers.types import ModelSpec
-from openai_compat.config import Upstream
+from openai_compat.config import Config, Upstream
 from openai_compat.gateway.replica import Replica
 from openai_compat.protocol import Ready, Status
 
@@ -48,6 +48,9 @@ class Launcher(Protocol):
         self, model_id: str, spec: ModelSpec, environment: Mapping[str, str], listener: Callable[[Status], None]
     ) -> Worker:
         """A worker that is not ready yet; ``listener`` hears each of its status messages. Raises ``Unavailable``."""
+
+    def renew(self, config: Config) -> None:
+        """What is launched from now on is launched as ``config`` has it."""
 
     async def close(self) -> None:
         """End everything that is left."""

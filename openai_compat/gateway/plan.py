@@ -17,25 +17,25 @@ def choose(budget: Budget, slot: Slot, slots: Iterable[Slot]) -> Placement:
     fixed = unmovable(budget, slots)
     tried: list[Placement] = []
     for group in budget.devices_for(slot.settings.device):
-        placements = budget.placements(slot.model_id, group, slot.estimate, slot.floor)
+        placements = budget.placements(slot.owner, group, slot.estimate, slot.floor)
         tried += placements
         if allowed := [p for p in placements if budget.allowed(p, fixed)]:
             return next((p for p in allowed if budget.fits(p)), allowed[0])
-    raise budget.refusal(slot.model_id, tried, fixed)
+    raise budget.refusal(slot.owner, tried, fixed)
 
 
 def unmovable(budget: Budget, slots: Iterable[Slot]) -> dict[str, int]:
     """Bytes by account that pinned models hold."""
     totals: Counter[str] = Counter()
     for slot in slots:
-        if slot.settings.pin:
-            totals.update(budget.held(slot.model_id))
+        if slot.settings.pin and not slot.leaving:
+            totals.update(budget.held(slot.owner))
     return dict(totals)
 
 
 def shortage(budget: Budget, placement: Placement, slots: Iterable[Slot]) -> dict[str, int]:
     """Bytes missing by account, once those that are ending already are gone."""
-    ending = [budget.held(slot.model_id) for slot in slots if slot.phase is Phase.UNLOADING]
+    ending = [budget.held(slot.owner) for slot in slots if slot.phase is Phase.UNLOADING or slot.leaving]
     return {
         account: size - budget.free(account) - sum(held.get(account, 0) for held in ending)
         for account, size in placement.amounts.items()
@@ -60,12 +60,12 @@ def victims(budget: Budget, placement: Placement, slots: Sequence[Slot]) -> list
 
 
 def _helps(budget: Budget, slot: Slot, missing: dict[str, int]) -> bool:
-    held = budget.held(slot.model_id)
+    held = budget.held(slot.owner)
     return any(size > 0 and held.get(account, 0) > 0 for account, size in missing.items())
 
 
 def _less(budget: Budget, slot: Slot, missing: dict[str, int], sign: int) -> dict[str, int]:
-    held = budget.held(slot.model_id)
+    held = budget.held(slot.owner)
     return {account: size - sign * held.get(account, 0) for account, size in missing.items()}
 
 

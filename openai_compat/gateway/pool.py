@@ -13,6 +13,7 @@ from openai_compat.gateway.memory import measure_limits
 from openai_compat.gateway.needs import Facts
 from openai_compat.gateway.residents import Residents
 from openai_compat.gateway.slot import Lease, ModelState, Slot, Waiter
+from openai_compat.gateway.succession import prune, renew
 
 _RETRY_AFTER = 5.0  # seconds that a client who waited long enough is told to wait before it asks again
 _PATIENCE = 60.0  # seconds that a load waits for room though nobody waits for it any more
@@ -36,7 +37,7 @@ class Pool:
     async def start(self) -> None:
         """Find out what memory there is, and begin to load what is to be preloaded. Raises ``ValueError`` for a bad size."""
         if self._limits is None:
-            self._residents.budget = Budget(await measure_limits(self._config.memory))
+            self._residents.budget = Budget(await self.measure(self._config))
         await self._launcher.start()
         for slot in self._residents.slots.values():
             if slot.settings.preload:
@@ -46,9 +47,28 @@ class Pool:
         """Refuse what waits, let the workers finish what they answer within the grace, and end them."""
         self._closing = True
         await self._residents.close()
-        for slot in self._residents.slots.values():
+        for slot in self._residents.everyone:
             slot.refuse(_shutting_down())
         await self._launcher.close()
+
+    async def measure(self, config: Config) -> dict[str, int]:
+        """The limits under another configuration. Raises ``ValueError`` for a bad size."""
+        return await measure_limits(config.memory) if self._limits is None else self._limits
+
+    def renew(self, config: Config, catalog: Facts, limits: dict[str, int]) -> None:
+        """Go over to another configuration, for which ``limits`` were measured. What it has not is there until ``prune``."""
+        if self._closing:
+            return
+        self._config = config
+        self._launcher.renew(config)
+        self._residents.budget.limits = limits
+        self._residents.adopt(config, catalog)
+        renew(self._residents, config.models)
+
+    def prune(self) -> None:
+        """Let the models go that the configuration has not: their workers end when they have answered."""
+        if not self._closing:
+            prune(self._residents, self._config.models)
 
     async def acquire(self, model_id: str, *, wait: float | None = None, request_id: str = "request") -> Lease:
         """A lease on a ready replica, loading the model if need be; ``wait`` in seconds defaults to its ``load_timeout``.
@@ -77,7 +97,9 @@ class Pool:
         return all(slot.was_ready for slot in self._residents.slots.values() if slot.settings.preload)
 
     def states(self) -> tuple[ModelState, ...]:
-        return tuple(self._state(slot) for slot in self._residents.slots.values())
+        """Of each model one, also of those that are on their way out."""
+        last = {slot.model_id: slot for slot in self._residents.leaving} | self._residents.slots
+        return tuple(self._state(slot) for slot in last.values())
 
     async def subscribe(self) -> AsyncGenerator[ModelState, None]:
         """Every model as it is now, then every change; the oldest are dropped for a reader who does not keep up."""
@@ -108,12 +130,13 @@ class Pool:
             raise
 
     def _stop_waiting(self, slot: Slot, waiter: Waiter, patience: float) -> None:
+        slot = self._residents.slots.get(slot.model_id, slot)  # whoever waits goes over to the slot that takes its place
         if waiter in slot.waiters:
             slot.waiters.remove(waiter)
         asyncio.get_running_loop().call_later(patience, self._residents.forget, slot)
 
     def _state(self, slot: Slot) -> ModelState:
-        return slot.state(dict(self._residents.budget.held(slot.model_id)))
+        return slot.state(dict(self._residents.budget.held(slot.owner)))
 
     def _announce(self, slot: Slot) -> None:
         state = self._state(slot) if self._subscribers else None

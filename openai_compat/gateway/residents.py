@@ -16,12 +16,14 @@ import msgspec
 from openai_compat.config import Config
 from openai_compat.errors import APIError, InsufficientMemory, ModelUnavailable
 from openai_compat.gateway.budget import Budget, Placement
+from openai_compat.gateway.hearing import correct, hear
 from openai_compat.gateway.launcher import Launcher, Worker
 from openai_compat.gateway.needs import Facts, read_needs
 from openai_compat.gateway.plan import choose, victims
 from openai_compat.gateway.slot import Lease, Phase, Slot
+from openai_compat.gateway.succession import part
 from openai_compat.gateway.tasks import Tasks
-from openai_compat.protocol import Done, Failed, Heartbeat, Memory, Progress, Ready, Retiring, Status
+from openai_compat.protocol import Progress, Ready
 from openai_compat.sizes import format_size
 
 logger = logging.getLogger(__name__)
@@ -39,19 +41,33 @@ class Residents:
         self._catalog = catalog
         self._launcher = launcher
         self.budget = budget
-        self._changed = changed
+        self.changed = changed
         self.slots = {model_id: Slot(model_id, model) for model_id, model in config.models.items()}
+        self.leaving: list[Slot] = []  # what an earlier configuration had, until it is gone
         self._wanted: dict[str, Slot] = {}  # loads that wait for room, in the order of asking
-        self._preparing: set[str] = set()
+        self._preparing: set[Slot] = set()
         self._tasks = Tasks()
         self._closing = False
 
     async def close(self) -> None:
         """Begin nothing more. The workers are the launcher's to end."""
         self._closing = True
-        for slot in self.slots.values():
+        for slot in self.everyone:
             slot.stop_timers()
         await self._tasks.cancel()
+
+    @property
+    def everyone(self) -> tuple[Slot, ...]:
+        """All that may hold memory."""
+        return (*self.slots.values(), *self.leaving)
+
+    def adopt(self, config: Config, catalog: Facts) -> None:
+        """Go over to another configuration; see ``succession``."""
+        self._config, self._catalog = config, catalog
+
+    def withdraw(self, slot: Slot) -> None:
+        if self._wanted.get(slot.model_id) is slot:
+            del self._wanted[slot.model_id]
 
     def forget(self, slot: Slot) -> None:
         """Drop a load that has not begun and that nobody waits for any more."""
@@ -68,7 +84,7 @@ class Residents:
         return slot.grant(slot.worker, request_id, self)
 
     def _grant_waiting(self, slot: Slot) -> None:
-        self._wanted.pop(slot.model_id, None)
+        self.withdraw(slot)
         waiters, slot.waiters = slot.waiters, []
         for waiter in waiters:
             if not waiter.lease.done():
@@ -80,10 +96,13 @@ class Residents:
         slot.last_used = asyncio.get_running_loop().time()
         if served:
             slot.failures = 0
-        if not slot.leases and slot.phase is Phase.READY:
-            slot.start_timer(self._expired)
+        self.rest(slot)
         if self._wanted:
             self.plan()
+
+    def rest(self, slot: Slot) -> None:
+        if not slot.leases and slot.phase is Phase.READY:
+            slot.start_timer(self._expired)
 
     def replica_lost(self, slot: Slot) -> None:
         """It cannot be reached, so it is as good as dead; make that true before another one is started."""
@@ -104,17 +123,16 @@ class Residents:
 
     def _expired(self, slot: Slot) -> None:
         if slot.evictable and not slot.leases:
-            reason = "its memory ran out" if slot.retiring else f"it was not used for {slot.settings.idle_timeout:.0f} s"
-            logger.info("%s is ended: %s", slot.model_id, reason)
+            logger.info("%s is ended: %s", slot.model_id, slot.over)
             self._evict(slot)
 
     # ------------------------------------------------------------ who gets the room
 
     def want(self, slot: Slot) -> None:
         """Queue a load, unless it is queued or under way."""
-        under_way = slot.phase is Phase.LOADING or slot.model_id in self._preparing or slot.model_id in self._wanted
+        under_way = slot.phase is Phase.LOADING or slot in self._preparing or slot.model_id in self._wanted
         if not under_way and not self._closing:
-            self._preparing.add(slot.model_id)
+            self._preparing.add(slot)
             self._tasks.spawn(self._prepare(slot))
 
     async def _prepare(self, slot: Slot) -> None:
@@ -123,9 +141,10 @@ class Residents:
         except Exception as error:
             self._reject(slot, slot.reason(error))
         else:
-            self._wanted[slot.model_id] = slot
+            if not slot.leaving:
+                self._wanted[slot.model_id] = slot
         finally:
-            self._preparing.discard(slot.model_id)
+            self._preparing.discard(slot)
         self.plan()
 
     def plan(self) -> None:
@@ -149,14 +168,14 @@ class Residents:
     def _choose(self, slot: Slot) -> Placement | None:
         """A device for the model; one that fits nowhere is rejected."""
         try:
-            return choose(self.budget, slot, self.slots.values())
+            return choose(self.budget, slot, self.everyone)
         except InsufficientMemory as error:
             self._reject(slot, error)
             return None
 
     def _make_room(self, placement: Placement) -> set[str]:
         """End idle models, or name those that must take no new requests until they are idle."""
-        chosen = victims(self.budget, placement, tuple(self.slots.values()))
+        chosen = victims(self.budget, placement, self.everyone)
         if any(slot.leases for slot in chosen):
             return {slot.model_id for slot in chosen if slot.leases or slot.draining}
         for slot in chosen:
@@ -174,7 +193,7 @@ class Residents:
 
     def _begin(self, slot: Slot, placement: Placement) -> None:
         del self._wanted[slot.model_id]
-        self.budget.reserve(slot.model_id, placement.amounts)
+        self.budget.reserve(slot.owner, placement.amounts)
         slot.device = placement.device
         slot.progress = Progress("starting")
         slot.error = None
@@ -192,25 +211,24 @@ class Residents:
     async def _launch(self, slot: Slot) -> Ready:
         if slot.spec is None:
             raise ModelUnavailable(f"The model '{slot.model_id}' is not known.")
+        if slot.leaving and not slot.waiters:
+            raise ModelUnavailable(f"The model '{slot.model_id}' is not wanted any more.")
         spec = msgspec.structs.replace(slot.spec, device=slot.device)
         async with asyncio.timeout(slot.settings.max_load_time):
-            slot.worker = await self._launcher.launch(
-                slot.model_id, spec, slot.settings.environment, partial(self._heard, slot)
-            )
+            slot.worker = await self._launcher.launch(slot.model_id, spec, slot.settings.environment, partial(hear, self, slot))
             return await slot.worker.ready()
 
     def _loaded(self, slot: Slot, ready: Ready) -> None:
         if slot.worker is None:
             return
-        self._correct(slot, ready.memory)
+        correct(self.budget, slot, ready.memory)
         slot.progress = Progress("")
         slot.stopping = False
         slot.was_ready = True
         self._enter(slot, Phase.READY)
         self._tasks.spawn(self._outlive(slot))
         self._grant_waiting(slot)
-        if not slot.leases:
-            slot.start_timer(self._expired)
+        self.rest(slot)
         self.plan()
 
     async def _load_failed(self, slot: Slot, error: APIError) -> None:
@@ -225,6 +243,8 @@ class Residents:
         if error.retry_after is None:
             error.retry_after = pause
         slot.refuse(error)
+        if slot.leaving:
+            part(self, slot)
         self._restart(slot)
         self.plan()
 
@@ -240,7 +260,9 @@ class Residents:
             lease.died()
         self._vacate(slot)
         self._enter(slot, Phase.UNLOADED)
-        if slot.waiters:
+        if slot.leaving:
+            part(self, slot)
+        elif slot.waiters:
             self.want(slot)
         elif crashed or missed:
             self._restart(slot)
@@ -267,34 +289,11 @@ class Residents:
         slot.draining = slot.suspected = slot.retiring = False
         slot.stop_timer()
         slot.progress = Progress("")
-        self.budget.release(slot.model_id)
-
-    def _heard(self, slot: Slot, message: Status) -> None:
-        match message:
-            case Progress():
-                slot.advance(message)
-                self._changed(slot)
-            case Failed():
-                self.replica_lost(slot)
-            case Retiring():
-                slot.retiring = True
-                if not slot.leases:
-                    slot.start_timer(self._expired)
-            case Done():
-                if lease := slot.leases.get(message.request_id):
-                    lease.done(message)
-            case Heartbeat(memory=memory):
-                self._correct(slot, memory)
-                slot.heartbeat(message)
-            case _:
-                pass
-
-    def _correct(self, slot: Slot, memory: Memory) -> None:
-        self.budget.correct(slot.model_id, slot.device, memory, slot.floor)
+        self.budget.release(slot.owner)
 
     def _reject(self, slot: Slot, error: APIError) -> None:
         """Nothing was tried, so nothing is held back: the next request is judged anew."""
-        self._wanted.pop(slot.model_id, None)
+        self.withdraw(slot)
         logger.warning("%s is not loaded: %s", slot.model_id, error.message)
         slot.error = error.message
         if slot.phase is Phase.UNLOADED:
@@ -303,7 +302,7 @@ class Residents:
 
     def _restart(self, slot: Slot) -> None:
         """A model to preload does not wait for a request: it comes back by itself, once it may be tried again."""
-        if slot.settings.preload and not self._closing:
+        if slot.settings.preload and not slot.leaving and not self._closing:
             loop = asyncio.get_running_loop()
             slot.retry = loop.call_at(max(slot.retry_at, loop.time()), self._try_again, slot)
 
@@ -313,6 +312,6 @@ class Residents:
 
     def _enter(self, slot: Slot, phase: Phase) -> None:
         slot.phase = phase
-        held = ", ".join(f"{format_size(size)} on {name}" for name, size in self.budget.held(slot.model_id).items())
+        held = ", ".join(f"{format_size(size)} on {name}" for name, size in self.budget.held(slot.owner).items())
         logger.info("%s is %s%s", slot.model_id, phase.value, f" ({held})" if held else "")
-        self._changed(slot)
+        self.changed(slot)

@@ -174,6 +174,7 @@ class Slot:
 
     def __init__(self, model_id: str, settings: Model) -> None:
         self.model_id = model_id
+        self.owner = model_id  # of the memory that it holds
         self.settings = settings
         self.phase = Phase.UNLOADED
         self.worker: Worker | None = None
@@ -188,6 +189,7 @@ class Slot:
         self.suspected = False
         self.retiring = False
         self.stopping = False
+        self.leaving = False  # a new configuration has no use for it, or another slot for its model
         self.last_used = 0.0
         self.failures = 0
         self.retry_at = 0.0
@@ -203,7 +205,19 @@ class Slot:
 
     @property
     def evictable(self) -> bool:
-        return self.phase is Phase.READY and (self.retiring or not self.settings.pin)
+        return self.phase is Phase.READY and (self.finite or not self.settings.pin)
+
+    @property
+    def finite(self) -> bool:
+        """Whether it ends as soon as nobody uses it."""
+        return self.retiring or self.leaving
+
+    @property
+    def over(self) -> str:
+        """Why it ends where nobody asked for its room."""
+        if self.leaving:
+            return "the configuration has changed"
+        return "its memory ran out" if self.retiring else f"it was not used for {self.settings.idle_timeout:.0f} s"
 
     def grant(self, worker: Worker, request_id: str, keeper: Keeper) -> Lease:
         """A lease under ``request_id``, made unique: clients may use one id for several requests at once."""
@@ -240,10 +254,10 @@ class Slot:
         return ModelUnavailable(f"The model '{self.model_id}' could not be started.")
 
     def start_timer(self, expired: Callable[[Slot], None]) -> None:
-        """Count the time that it is idle from now on, unless it is to stay; one whose memory ran out has none."""
+        """Count the time that it is idle from now on, unless it is to stay; one that is to go has none."""
         self.stop_timer()
-        if self.retiring or not self.settings.pin:
-            seconds = 0 if self.retiring else self.settings.idle_timeout
+        if self.finite or not self.settings.pin:
+            seconds = 0 if self.finite else self.settings.idle_timeout
             self.idle_timer = asyncio.get_running_loop().call_later(seconds, expired, self)
 
     def stop_timer(self) -> None:
@@ -256,6 +270,10 @@ class Slot:
         self.stop_timer()
         if self.retry is not None:
             self.retry.cancel()
+
+    def forgive(self) -> None:
+        """Whoever wrote a new configuration may have mended what was wrong."""
+        self.failures, self.retry_at = 0, 0.0
 
     def back_off(self, failures: int, workers: Workers) -> float:
         """Let no new attempt begin for a while; returns the seconds, which double with each failure."""

@@ -52,6 +52,15 @@ class Supervisor:
         self._directory = RunDirectory()
         self._status = StatusServer(self._directory.socket("s"), self._expect)
         await self._status.start()
+        self._begin_to_fork()
+
+    def renew(self, config: Config) -> None:
+        """The first model of ours may have come with it."""
+        self._config = config
+        if self._directory is not None and self._fork_server is None:
+            self._begin_to_fork()
+
+    def _begin_to_fork(self) -> None:
         workers = self._config.workers
         own = any(not model.command for model in self._config.models.values())
         if workers.fork_server and _forks_safely() and own:

@@ -49,6 +49,10 @@ class EngineLauncher:
         except OSError as error:
             raise ModelUnavailable(f"No process could be started for the model '{model_id}'.") from error
 
+    def renew(self, config: Config) -> None:
+        self._config = config
+        self._others.renew(config)
+
     async def close(self) -> None:
         self._closing = True
         await asyncio.gather(

@@ -1,0 +1,46 @@
+"""What a worker says while it lives, and what follows from it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from openai_compat.gateway.budget import Budget
+from openai_compat.gateway.slot import Slot
+from openai_compat.protocol import Done, Failed, Heartbeat, Memory, Progress, Retiring, Status
+
+
+class Hearer(Protocol):
+    """Whoever keeps the slots."""
+
+    budget: Budget
+
+    def changed(self, slot: Slot) -> None: ...
+
+    def replica_lost(self, slot: Slot) -> None: ...
+
+    def rest(self, slot: Slot) -> None:
+        """Count the time for which it has nothing to do."""
+
+
+def hear(hearer: Hearer, slot: Slot, message: Status) -> None:
+    match message:
+        case Progress():
+            slot.advance(message)
+            hearer.changed(slot)
+        case Failed():
+            hearer.replica_lost(slot)
+        case Retiring():
+            slot.retiring = True
+            hearer.rest(slot)
+        case Done():
+            if lease := slot.leases.get(message.request_id):
+                lease.done(message)
+        case Heartbeat(memory=memory):
+            correct(hearer.budget, slot, memory)
+            slot.heartbeat(message)
+        case _:
+            pass
+
+
+def correct(budget: Budget, slot: Slot, memory: Memory) -> None:
+    budget.correct(slot.owner, slot.device, memory, slot.floor)
