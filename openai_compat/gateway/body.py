@@ -106,25 +106,41 @@ def _check_type(content_type: str, forms: bool) -> None:
 
 
 async def _read(receive: Receive, limit: int, announced: str) -> bytes:
-    pieces = [piece async for piece in _pieces(receive, limit, announced)]
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    _check_length(announced, limit)
+    body, more = await _piece(receive, limit, limit)
+    if not more:  # as a rule
+        return body
+    pieces, left = [body], limit - len(body)
+    while more:
+        piece, more = await _piece(receive, left, limit)
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 async def _pieces(receive: Receive, limit: int, announced: str) -> AsyncIterator[bytes]:
+    _check_length(announced, limit)
+    left, more = limit, True
+    while more:
+        piece, more = await _piece(receive, left, limit)
+        left -= len(piece)
+        yield piece
+
+
+def _check_length(announced: str, limit: int) -> None:
     if announced.isdigit() and int(announced) > limit:
         raise _too_large(limit)
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Cancelled("The client left before its request was complete.")
-        piece: bytes = message.get("body", b"")  # type: ignore[assignment]
-        size += len(piece)
-        if size > limit:
-            raise _too_large(limit)
-        yield piece
-        if not message.get("more_body", False):
-            return
+
+
+async def _piece(receive: Receive, left: int, limit: int) -> tuple[bytes, bool]:
+    """The next piece, if it is no longer than what is ``left`` of ``limit``, and whether more come."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise Cancelled("The client left before its request was complete.")
+    piece: bytes = message.get("body", b"")  # type: ignore[assignment]
+    if len(piece) > left:
+        raise _too_large(limit)
+    return piece, bool(message.get("more_body", False))
 
 
 def _too_large(limit: int) -> RequestTooLarge:

@@ -1,4 +1,4 @@
-"""The way of an answer from a replica to the client, and the watch for the client's leaving."""
+"""The way of an answer from a replica to the client, the watch for the client's leaving, and the time that it all may take."""
 
 from __future__ import annotations
 
@@ -145,5 +145,36 @@ class ClientWatch:
         if self._delivery.ended:
             return
         self.client_gone = True
+        if self._task is not None:
+            self._task.cancel()
+
+
+class Deadline:
+    """Cancels the task that entered it when ``seconds`` are over, and turns that into ``TimeoutError``.
+
+    As ``asyncio.timeout``, for one task and one use: that takes as much of a request's time as reading its body.
+    """
+
+    __slots__ = ("_cancelling", "_over", "_seconds", "_task", "_timer")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._over = False
+
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[Any] | None = asyncio.current_task(loop)
+        self._cancelling = 0 if self._task is None else self._task.cancelling()
+        self._timer = loop.call_later(self._seconds, self._end)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._timer.cancel()
+        if self._over and self._task is not None:
+            alone = self._task.uncancel() <= self._cancelling
+            if alone and kind is asyncio.CancelledError:
+                raise TimeoutError from error
+
+    def _end(self) -> None:
+        self._over = True
         if self._task is not None:
             self._task.cancel()

@@ -22,7 +22,7 @@ from openai_compat.errors import APIError, Cancelled, DeadlineExceeded, ModelNot
 from openai_compat.gateway.answer_cache import MISS, AnswerCache, Recorder
 from openai_compat.gateway.body import brings_form, read_form_body, read_json_body
 from openai_compat.gateway.checks import Checks, verbs_of
-from openai_compat.gateway.delivery import ClientWatch, Delivery
+from openai_compat.gateway.delivery import ClientWatch, Deadline, Delivery
 from openai_compat.gateway.local import decoded
 from openai_compat.gateway.metering.ledger import Ledger
 from openai_compat.gateway.order import Destination, Dispatcher, Envelope, Order
@@ -74,9 +74,9 @@ class Relay:
         began = time.monotonic()
         delivery = Delivery(send, scope["state"], began)
         watch = ClientWatch(receive, scope["state"], delivery)
-        spooled = Spooled(self._spool)
+        spooled = Spooled(self._spool) if endpoint.form is not None and brings_form(scope["headers"]) else None
         try:
-            async with asyncio.timeout(self._timeout):
+            with Deadline(self._timeout):
                 body, form = await self._read(scope, receive, endpoint, spooled)
                 async with watch:
                     await self._answer(_Arrived(scope, endpoint, body, form, began + self._timeout), delivery)
@@ -88,14 +88,15 @@ class Relay:
             if not watch.client_gone:
                 raise
         finally:
-            spooled.close()
+            if spooled is not None:
+                spooled.close()
 
     async def _read(
-        self, scope: HTTPScope, receive: Receive, endpoint: Endpoint, spooled: Spooled
+        self, scope: HTTPScope, receive: Receive, endpoint: Endpoint, spooled: Spooled | None
     ) -> tuple[bytes | Body, Form | None]:
-        """The body as a replica will get it; of a form its fields, too."""
+        """The body as a replica will get it; of a form, which is ``spooled``, its fields, too."""
         headers = scope["headers"]
-        if endpoint.form is not None and brings_form(headers):
+        if spooled is not None:
             return spooled, await read_form_body(headers, receive, self._max_body, spooled, self._origins)
         return await read_json_body(headers, receive, self._max_body, forms=endpoint.form is not None), None
 

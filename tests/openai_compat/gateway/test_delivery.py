@@ -8,7 +8,7 @@ import json
 import pytest
 
 from openai_compat.errors import Cancelled, WorkerDied
-from openai_compat.gateway.delivery import ClientWatch, Delivery
+from openai_compat.gateway.delivery import ClientWatch, Deadline, Delivery
 from openai_compat.http.departure import DEPARTURE, Departure
 
 STREAM = b'data: {"a": 1}\n\n: ping\n\ndata: {"b": 2}\n\ndata: [DONE]\n\n'
@@ -154,3 +154,55 @@ def test_a_client_that_leaves_once_it_has_everything_ends_nothing(told):
         assert not watch.client_gone
 
     asyncio.run(scenario())
+
+
+def ended(wait, *, seconds=0.01, cancel_after=None):
+    """What a task is left with that waits under a deadline: its error, and how many cancellations are still asked of it."""
+
+    async def scenario():
+        task = asyncio.current_task()
+        if cancel_after is not None:
+            asyncio.get_running_loop().call_later(cancel_after, task.cancel)
+        try:
+            with Deadline(seconds):
+                await wait()
+        except BaseException as error:
+            return type(error), task.cancelling()
+        return None, task.cancelling()
+
+    return asyncio.run(scenario())
+
+
+def test_what_takes_longer_than_it_may_ends_with_a_time_out_and_no_cancellation():
+    assert ended(lambda: asyncio.sleep(30)) == (TimeoutError, 0)
+
+
+def test_what_is_done_in_time_is_not_disturbed_later():
+    async def scenario():
+        with Deadline(0.01):
+            pass
+        await asyncio.sleep(0.05)
+
+    asyncio.run(scenario())
+
+
+def test_an_error_within_the_time_stays_what_it_is():
+    async def fail():
+        raise WorkerDied("It died.")
+
+    assert ended(fail, seconds=30) == (WorkerDied, 0)
+
+
+def test_a_cancellation_from_outside_is_no_time_out():
+    assert ended(lambda: asyncio.sleep(30), seconds=30, cancel_after=0.01) == (asyncio.CancelledError, 1)
+
+
+def test_a_cancellation_from_outside_wins_over_the_deadline():
+    async def wait():
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            asyncio.current_task().cancel()
+            await asyncio.sleep(30)
+
+    assert ended(wait) == (asyncio.CancelledError, 1)
