@@ -80,13 +80,16 @@ class Patience:
 
         Raises ``Failure`` when the upstream breaks off or falls silent.
         """
+        content = self._content
+        if content.is_eof() and content.exception() is None:  # all of it is here, as small answers are at once
+            return content.read_nowait()
         self._began = time.monotonic()
         self._task = task = asyncio.current_task()
         self._cancelling = task.cancelling() if task is not None else 0
         if self._timer is None:
             self._arm()
         try:
-            return await self._content.readany()
+            return await content.readany()
         except asyncio.CancelledError:
             if not self._woken or task is None or task.uncancel() > self._cancelling:
                 raise

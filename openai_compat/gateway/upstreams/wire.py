@@ -123,25 +123,30 @@ async def exchange(connection: Connection, method: str, request: bytes, first_by
             skip_payload=method == "HEAD",
             read_until_eof=True,
             auto_decompress=True,
-            read_timeout=first_byte_timeout,
+            read_timeout=None,  # which aiohttp would set anew for each piece
             read_bufsize=READ_BUFFER,
             max_line_size=LONGEST_HEADER,
             max_field_size=LONGEST_HEADER,
         )
         protocol.transport.write(request)
-        protocol.start_timeout()
-        message, content = await _head(protocol)
+        message, content = await _head(protocol, first_byte_timeout)
     except BaseException:
         connection.close()
         raise
-    protocol.read_timeout = None  # whoever reads the body has a cheaper one
-    protocol.start_timeout()  # so that the one for the head is called off
     return Reply(message, content, connection)
 
 
-async def _head(protocol: ResponseHandler) -> tuple[RawResponseMessage, StreamReader]:
-    """The first answer that is not "go on"."""
+async def _head(protocol: ResponseHandler, seconds: float) -> tuple[RawResponseMessage, StreamReader]:
+    """The first answer that is not "go on", which may be said again and again."""
     while True:
-        message, content = await protocol.read()
+        timer = asyncio.get_running_loop().call_later(seconds, _silent, protocol)
+        try:
+            message, content = await protocol.read()
+        finally:
+            timer.cancel()
         if message.code >= _FIRST_FINAL or message.code == _SWITCHING:
             return message, content
+
+
+def _silent(protocol: ResponseHandler) -> None:
+    protocol.set_exception(aiohttp.SocketTimeoutError("no answer"))
