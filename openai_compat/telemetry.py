@@ -6,6 +6,8 @@ import logging
 import re
 import time
 from asyncio import CancelledError
+from collections.abc import Callable
+from functools import partial
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Message, Receive, Scope, Send
@@ -21,6 +23,7 @@ _EVENT_STREAM = b"text/event-stream"
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 _QUIET_PATHS = frozenset({"/health/live", "/health/ready", "/metrics"})
 _LINKS = "/v1/media/"
+_MEDIA = "media"
 _LINE = "%s %s %d %s %.3fs first byte %s %s %s"
 _SLASHES = re.compile("/+")  # several count as one when routes are looked for
 _access = logging.getLogger("openai_compat.access")
@@ -69,6 +72,29 @@ class Telemetry:
             first_byte=exchange.first_byte,
         )
         exchange.log(model, duration)
+
+
+class _Line(logging.LogRecord):
+    """A record with what differs from line to line. The place in the code, the process and the thread are always the same, and
+    to find them out takes longer than to write the line.
+    """
+
+    fields: Callable[[], dict[str, object]]
+
+    def __init__(self, level: int, words: tuple[object, ...], fields: Callable[[], dict[str, object]]) -> None:
+        now = time.time()
+        self.__dict__.update(
+            _SAME,
+            levelno=level,
+            levelname=logging.getLevelName(level),
+            args=words,
+            fields=fields,
+            created=now,
+            msecs=now % 1 * 1e3,
+        )
+
+
+_SAME = logging.makeLogRecord({"name": _access.name, "msg": _LINE}).__dict__
 
 
 class _Exchange:
@@ -150,10 +176,7 @@ class _Exchange:
         if not _access.isEnabledFor(level):
             return
         words = (self._method, self._path, status, model or "-", duration, first, format_size(self.sent), self.request_id)
-        # Made by hand, which spares the search for the place in the code that wrote it.
-        record = _access.makeRecord(_access.name, level, "", 0, _LINE, words, None)
-        record.fields = lambda: self._fields(model, status, duration)
-        _access.handle(record)
+        _access.handle(_Line(level, words, partial(self._fields, model, status, duration)))
 
     def _fields(self, model: str, status: int, duration: float) -> dict[str, object]:
         return {
@@ -176,4 +199,4 @@ def _without_ours(headers: object) -> list[tuple[bytes, bytes]]:
 
 def _without_secrets(path: str) -> str:
     """Whoever has a link may see what is behind it, and a log has more readers than that."""
-    return _LINKS + "…" if _SLASHES.sub("/", path).startswith(_LINKS) else path
+    return _LINKS + "…" if _MEDIA in path and _SLASHES.sub("/", path).startswith(_LINKS) else path
