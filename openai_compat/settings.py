@@ -16,6 +16,7 @@ from openai_compat.auth import hash_key, is_key_hash, is_loopback
 from openai_compat.config import Config, ConfigError, File, Model
 from openai_compat.defaults import DEFAULT_MODELS
 from openai_compat.layers import Keys, Layer, Place, decode, environment_layer, file_layer, merge, mistake
+from openai_compat.settings_edge import check_edge
 from openai_compat.settings_relay import check_relay
 from openai_compat.sizes import parse_size
 
@@ -135,6 +136,7 @@ def _check_values(config: Config, place: Place) -> None:
             )
     for origin in config.server.cors_origins:
         _check_origin(config, origin, place)
+    check_edge(config, place)
     for path, size, shared in _sizes(config):
         try:
             parse_size(size, 1 if shared else None)
