@@ -8,6 +8,7 @@ from typing import Literal, Protocol, get_args
 from msgspec import Struct
 
 from openai_compat.config.base import Amount, Section
+from openai_compat.patterns import STAR, star_of
 
 Scope = Literal["chat", "embeddings", "images", "audio", "videos", "vision", "models", "usage", "events", "metrics", "admin"]
 SCOPES: frozenset[Scope] = frozenset(get_args(Scope))
@@ -47,9 +48,23 @@ class Grant(Struct, frozen=True, kw_only=True, dict=True):
         """Whether it has no limits of its own."""
         return self.limits == KeyLimits()
 
+    def may_use(self, name: str) -> bool:
+        """Whether ``models`` has this very name. A mode's name (``model:mode``) is for ``Offers.find``, which knows modes."""
+        return not self.models or name in self._names or any(star_of(pattern, name) is not None for pattern in self._patterns)
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(name for name in self.models if STAR not in name)
+
+    @cached_property
+    def _patterns(self) -> tuple[str, ...]:
+        return tuple(name for name in self.models if STAR in name)
+
 
 ANYBODY = Grant(scopes=SCOPES - {"admin"})
 """Who uses a server without keys, and who has a key of its configuration (with the key's own ``key_id``)."""
+NOBODY = Grant(scopes=frozenset())
+"""Who asks for a path that needs no key on a server that has keys."""
 
 
 class Grants(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,6 +19,7 @@ from openai_compat.gateway.store.schema import MIGRATIONS
 T = TypeVar("T")
 Migrations = Sequence[Sequence[str]]
 _PATIENCE = 5.0  # seconds that a statement waits for another process, such as a backup
+_MOMENT = 0.01  # seconds between two tries
 
 
 class Database:
@@ -47,6 +49,10 @@ class Database:
         """What ``work`` returns, after its changes are written. Raises ``Unavailable`` where the disk is full."""
         return await self._apart(lambda: self._transact(work))
 
+    async def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What ``work`` returns, which changes nothing and needs no lock."""
+        return await self._apart(lambda: work(self._opened))
+
     async def close(self) -> None:
         if self._connection is not None:
             await self._apart(self._connection.close)
@@ -60,33 +66,59 @@ class Database:
     def _connect(self) -> None:
         os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         self._connection = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
-        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+        _write_ahead(self._connection)
+        for pragma in ("synchronous = NORMAL", "foreign_keys = ON"):
             self._connection.execute(f"PRAGMA {pragma}")
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        version = _version(self._connection)
         if version > len(self._migrations):
             raise ConfigError(f"{self._path.name} in {self._path.parent} was written by a newer version of this server")
         for number in range(version, len(self._migrations)):
             self._transact(partial(self._migrate, number))
 
     def _migrate(self, number: int, connection: sqlite3.Connection) -> None:
+        if _version(connection) > number:  # another process that opens the file has just done it
+            return
         for statement in self._migrations[number]:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {number + 1}")
 
-    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    @property
+    def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
             raise sqlite3.ProgrammingError("the database is closed")
+        return self._connection
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._opened
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            result = work(self._connection)
-            self._connection.execute("COMMIT")
+            connection.execute("BEGIN IMMEDIATE")
+            result = work(connection)
+            connection.execute("COMMIT")
         except BaseException as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
                 raise full() from error
             raise
         return result
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """SQLite does not wait by itself for another process that makes the same change to a new file."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(_MOMENT)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
 
 
 def full() -> Unavailable:

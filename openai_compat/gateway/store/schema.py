@@ -4,6 +4,10 @@
 defaults only, so that old rows can be read), ``number`` the order in which they were made. ``media`` has a row for each file
 of the folder. Times are Unix seconds; without ``expires`` a row stays. ``usage`` has a row for each key, model and hour (of the
 epoch) in which something was used: tokens, and a cost in whole units of the currency with the rest in its 10¹²th parts.
+
+``keys`` has a row for each API key that was ever made, its SHA-256 and never the key; ``id`` is the beginning of that, as
+``usage.key_id`` has it. ``scopes``, ``models`` and ``limits`` are JSON. ``version`` grows with each change of what a key may
+do, over all keys, so that a server finds the changed ones; ``spent`` and ``last_used`` change without it.
 """
 
 from __future__ import annotations
@@ -55,5 +59,26 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID
         """,
         "CREATE INDEX usage_by_hour ON usage (hour)",
+    ),
+    (
+        """
+        CREATE TABLE keys (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE,
+            digest BLOB NOT NULL UNIQUE,
+            name TEXT NOT NULL,
+            scopes TEXT NOT NULL,
+            models TEXT NOT NULL,
+            limits TEXT NOT NULL,
+            created INTEGER NOT NULL,
+            expires INTEGER,
+            revoked INTEGER,
+            last_used INTEGER,
+            spent INTEGER NOT NULL DEFAULT 0,
+            spent_rest INTEGER NOT NULL DEFAULT 0,
+            version INTEGER NOT NULL
+        )
+        """,
+        "CREATE INDEX keys_by_version ON keys (version)",
     ),
 )
