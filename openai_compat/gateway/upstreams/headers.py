@@ -33,11 +33,14 @@ class HeadersFor:
         """``client``'s names are in lower case; ``owner`` is whose request it is. A ``body`` without a type is JSON."""
         if key is not self._made_for:
             self._fix(key)
-        passed = self._passed
-        headers = [*self._fixed, *(_own(pair, owner) if pair[0] == _ONCE else pair for pair in client if pair[0] in passed)]
+        headers, passed, typed = self._fixed.copy(), self._passed, self._typed
+        for pair in client:
+            if pair[0] in passed:
+                headers.append(_own(pair, owner) if pair[0] == _ONCE else pair)
+                typed = typed or pair[0] == _TYPE
         if not self._identified:
             headers.append((_REQUEST_ID, request_id.encode("latin-1")))
-        if body and not self._typed and not any(name == _TYPE for name, _ in headers):
+        if body and not typed:
             headers.append(_JSON)
         return headers
 

@@ -82,7 +82,7 @@ class Patience:
         """
         content = self._content
         if content.is_eof() and content.exception() is None:  # all of it is here, as small answers are at once
-            return content.read_nowait()
+            return b"" if content.at_eof() else content.read_nowait()
         self._began = time.monotonic()
         self._task = task = asyncio.current_task()
         self._cancelling = task.cancelling() if task is not None else 0

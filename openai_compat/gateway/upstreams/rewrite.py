@@ -20,7 +20,7 @@ from openai_compat.gateway.order import Envelope
 _OPTIONS = "stream_options"
 _USAGE = "include_usage"
 _MODEL = "model"
-_LETTERS = (b"\\u004", b"\\u006")  # the beginnings of its letters, large and small, where they are escaped
+_LARGE, _SMALL = b"\\u004", b"\\u006"  # the beginnings of its letters, large and small, where they are escaped
 _ON_REQUEST = frozenset({"/v1/chat/completions", "/v1/completions"})
 """Where the usage of a stream is told if it is asked for; elsewhere it is told anyway, or never."""
 _MOST_NAMES = 1 << 17
@@ -49,7 +49,7 @@ def is_ambiguous(body: bytes) -> bool:
     reader does not heed the case of letters. Also true of bodies that only look like that: these cost a rewriting.
     """
     text = body.lower()
-    return text.count(b'"model"') != 1 or any(escaped in text for escaped in _LETTERS)
+    return text.count(b'"model"') != 1 or _LARGE in text or _SMALL in text
 
 
 def rewritten(body: bytes, model: UpstreamModel, remote_name: str, *, ask_usage: bool) -> tuple[bytes, bool]:

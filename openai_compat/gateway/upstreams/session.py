@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
@@ -25,6 +24,7 @@ _KEEP_ALIVE = 60.0  # seconds; whoever closes earlier is noticed
 _ONE_WRITE = 1 << 18  # bytes; larger bodies are written in pieces of this size, so that others have their turn between
 # A connection that was closed while it lay idle shows it within a round trip. What breaks later has begun.
 _STALE_WITHIN = 2.0
+_BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
 
 
 class Stale(aiohttp.ClientError):
@@ -123,8 +123,11 @@ class _Connections:
         timeout = self._settings.first_byte_timeout
         if _serves_first(connection):
             return await exchange(connection, method, request, timeout)
-        with _stale_at_once():
+        began = time.monotonic()
+        try:
             return await exchange(connection, method, request, timeout)
+        except _BROKEN as error:
+            raise _stale(error, began) from error
 
     async def _connect(self) -> Connection:
         try:
@@ -179,8 +182,11 @@ class _FromPool(aiohttp.ClientResponse):
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         if _serves_first(connection):
             return await super().start(connection)
-        with _stale_at_once():
+        began = time.monotonic()
+        try:
             return await super().start(connection)
+        except _BROKEN as error:
+            raise _stale(error, began) from error
 
 
 def _serves_first(connection: Connection) -> bool:
@@ -192,16 +198,9 @@ def _serves_first(connection: Connection) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def _stale_at_once() -> Iterator[None]:
-    """Around a request on a connection that has served before."""
-    began = time.monotonic()
-    try:
-        yield
-    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError) as error:
-        if time.monotonic() - began > _STALE_WITHIN or _has_begun(error):
-            raise
-        raise Stale from error
+def _stale(error: Exception, began: float) -> Exception:
+    """What it means when a request breaks on a connection that has served before: ``Stale``, or what it is."""
+    return error if time.monotonic() - began > _STALE_WITHIN or _has_begun(error) else Stale()
 
 
 def _has_begun(error: Exception) -> bool:

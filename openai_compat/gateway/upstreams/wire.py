@@ -43,6 +43,7 @@ class Handler(ResponseHandler):
     """
 
     served = False
+    _poll: Any = None
 
     def set_response_params(self, **params: Any) -> None:
         """Before a request. What has come by now answers none."""
@@ -59,7 +60,17 @@ class Handler(ResponseHandler):
 
     def is_quiet(self) -> bool:
         """Whether nothing has come that nobody asked for: it would be taken for the next answer."""
-        return not self.should_close and not _has_come(self.transport)
+        return not self.should_close and not self._has_come()
+
+    def _has_come(self) -> bool:
+        """Whether there are bytes, or an end, that the event loop has not handed over yet."""
+        if self._poll is None:
+            channel = None if self.transport is None else self.transport.get_extra_info("socket")
+            if channel is None or _NEW_POLL is None or channel.fileno() < 0:
+                return False
+            self._poll = _NEW_POLL()
+            self._poll.register(channel.fileno(), select.POLLIN)
+        return bool(self._poll.poll(0))
 
     def _is_sending(self) -> bool:
         return self.transport is not None and self.transport.get_write_buffer_size() > 0
@@ -84,19 +95,11 @@ class Reply:
 
     def close(self) -> None:
         """Also closes the connection, unless it is in the pool already, and tells whoever reads still."""
-        if self.connection.protocol is not None and self.content.exception() is None:
+        if self.connection.protocol is None:
+            return
+        if self.content.exception() is None:
             self.content.set_exception(aiohttp.ClientConnectionError("closed"))
         self.connection.close()
-
-
-def _has_come(transport: asyncio.Transport | None) -> bool:
-    """Whether there are bytes, or an end, that the event loop has not handed over yet."""
-    channel = None if transport is None else transport.get_extra_info("socket")
-    if channel is None or _NEW_POLL is None or channel.fileno() < 0:
-        return False
-    poll = _NEW_POLL()
-    poll.register(channel.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def packed(method: str, url: URL, headers: Headers, body: bytes) -> bytes:
