@@ -18,8 +18,9 @@ import hashlib
 import json
 from typing import Any
 
-from handlers.chat_template import ChatTemplate, Refusal
-from handlers.template_abilities import Abilities, Arguments
+from handlers.chat_template import ChatTemplate
+from handlers.template_abilities import Abilities, Refusal
+from handlers.template_terms import Arguments
 from handlers.types import Message, Tool, ToolCall
 from openai_compat.errors import InvalidRequest
 

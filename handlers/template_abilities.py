@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from jinja2 import TemplateError
 from msgspec import Struct
 
+from handlers.template_terms import Arguments
 from openai_compat.errors import APIError
 
 Dialogue: TypeAlias = list[dict[str, Any]]
@@ -18,17 +17,8 @@ _WORDS = "Just a moment."
 _USER = {"role": "user", "content": "Hello."}
 
 
-class Arguments(dict[str, Any]):
-    """A call's arguments, for templates that take them apart and for those that put them after a text."""
-
-    def __str__(self) -> str:
-        return json.dumps(self, ensure_ascii=False)
-
-    def __add__(self, other: str) -> str:
-        return str(self) + other
-
-    def __radd__(self, other: str) -> str:
-        return other + str(self)
+class Refusal(Exception):
+    """The template itself said no, by ``raise_exception``."""
 
 
 class Abilities(Struct, frozen=True, kw_only=True):
@@ -69,5 +59,5 @@ def _shows_calls(render: Render, content: str | None) -> bool:
 def _rendered(render: Render, dialogue: Dialogue, tools: Dialogue | None) -> str:
     try:
         return render(dialogue, {}, tools)
-    except (TemplateError, APIError):
+    except (Refusal, APIError):
         return ""

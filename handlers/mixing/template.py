@@ -6,11 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import TemplateError
-
 from handlers.chat_template import ChatTemplate
 from handlers.mixing.media import MARK, mark
-from handlers.template_abilities import probe
+from handlers.template_abilities import Refusal, probe
 from openai_compat.errors import APIError
 
 _WORD = "zqzqzq"
@@ -72,7 +70,7 @@ class MediaTemplate(ChatTemplate):
     def _shown(self, content: Any) -> str:
         try:
             return super().render([{"role": "user", "content": content}], {})
-        except (TemplateError, APIError):
+        except (Refusal, APIError):
             return ""
 
 

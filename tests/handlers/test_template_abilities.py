@@ -6,7 +6,8 @@ import pytest
 
 from handlers.chat_template import ChatTemplate
 from handlers.conversation import definitions, render
-from handlers.template_abilities import Abilities, Arguments
+from handlers.template_abilities import Abilities
+from handlers.template_terms import Arguments
 from handlers.types import Message, TextPart, Tool, ToolCall
 
 QWEN = """
