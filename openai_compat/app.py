@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -11,45 +12,40 @@ from litestar import Litestar, Request
 from litestar.di import Provide
 from litestar.types import ASGIApp, ControllerRouterHandler
 
-from openai_compat.auth import Authentication
+from openai_compat.auth import Authentication, OperatorAuthentication
 from openai_compat.config import Config
-from openai_compat.directory import GatewayDirectory, GatewayHappenings, GatewayReadiness
-from openai_compat.gateway.answer_cache import AnswerCache
+from openai_compat.directory import GatewayHappenings, GatewayReadiness
+from openai_compat.edition import Edition, Editions, Lasting, Latest, timing_of
 from openai_compat.gateway.catalog import Catalog
-from openai_compat.gateway.checks import Checks
-from openai_compat.gateway.discovery import Discovery
 from openai_compat.gateway.engines.launcher import EngineLauncher
-from openai_compat.gateway.engines.sender import EngineSender
 from openai_compat.gateway.jobs.aims import Aims
 from openai_compat.gateway.jobs.videos import VideoDesk
-from openai_compat.gateway.local import LocalSender
 from openai_compat.gateway.metering.keeper import UsageKeeper
 from openai_compat.gateway.metering.ledger import Ledger
-from openai_compat.gateway.metering.report import UsageReport
-from openai_compat.gateway.offers import Offers
-from openai_compat.gateway.order import LocalTarget, Sender, Target
 from openai_compat.gateway.pool import Pool
-from openai_compat.gateway.relay import Relay
-from openai_compat.gateway.routing.dispatcher import Router
 from openai_compat.gateway.routing.metrics import TargetCollector
-from openai_compat.gateway.store.links import Links
 from openai_compat.gateway.store.storage import Storage
 from openai_compat.gateway.supervisor import Supervisor
-from openai_compat.gateway.upstreams.sender import UpstreamSender
 from openai_compat.http.cors import CrossOrigin
 from openai_compat.http.errors import exception_handlers
 from openai_compat.http.front import Front
 from openai_compat.http.head import HeadAsGet
 from openai_compat.http.openapi import openapi_config
+from openai_compat.http.proxies import TrustedProxies
 from openai_compat.http.sse import StreamTiming
 from openai_compat.inline import InlineLauncher
+from openai_compat.keys.desk import Desk
+from openai_compat.keys.ring import Ring
 from openai_compat.limits import BodyLimit
 from openai_compat.media.decoder import AudioLimits, MediaDecoder
 from openai_compat.metrics import Metrics
 from openai_compat.protocol import RelayFacts
+from openai_compat.reload import GatewayReloading, Read, Reload
+from openai_compat.renewal import Gateway, Renewal
 from openai_compat.sizes import parse_size
 from openai_compat.telemetry import Telemetry
 from openai_compat.worker.runner import Runner
+from routes.admin import KeyController
 from routes.chat import ChatController
 from routes.completions import CompletionController
 from routes.embeddings import EmbeddingController
@@ -59,6 +55,7 @@ from routes.images import ImageController
 from routes.media import MediaController
 from routes.metrics import MetricsController
 from routes.models import ModelController
+from routes.reload import ReloadController
 from routes.rerank import RerankController
 from routes.speech import SpeechController
 from routes.transcriptions import TranscriptionController
@@ -87,62 +84,83 @@ GATEWAY_ROUTES: tuple[ControllerRouterHandler, ...] = (
     VideoController,
     UsageController,
 )
+ADMIN_ROUTES: tuple[ControllerRouterHandler, ...] = (KeyController, ReloadController)
+LONGEST_ADMIN_BODY = 1 << 18
+UNIX = "unix:"
 WORKER_ROUTES: tuple[ControllerRouterHandler, ...] = (VideoWorkerController,)
 
 
-def create_gateway(config: Config) -> ASGIApp:
+def create_gateway(config: Config, *, read: Read | None = None) -> Gateway:
     """The whole server as an ASGI application; nothing is loaded or started before its lifespan begins.
 
-    Raises ``ConfigError`` where a configured folder belongs to another server.
+    ``read`` reads the configuration again, for a reload. Raises ``ConfigError`` where a configured folder belongs to another
+    server.
     """
     catalog = Catalog(config)
-    discovery = Discovery(config)
-    offers = Offers(config, catalog, discovery)
-    server = config.server
-    timing = StreamTiming(first_byte_timeout=server.first_byte_timeout, ping_interval=server.ping_interval)
-    pool = Pool(config, catalog, EngineLauncher(config, InlineLauncher(timing) if server.inline else Supervisor(config)))
+    inline = config.server.inline
+    pool = Pool(config, catalog, EngineLauncher(config, InlineLauncher(timing_of(config)) if inline else Supervisor(config)))
     storage = Storage(config)
     storage.claim()
-    links = Links(config, storage)
     ledger = Ledger(config.metering)
-    checks = Checks(catalog, offers)
-    upstreams = UpstreamSender(config.upstreams, hold=server.first_byte_timeout, ping_interval=server.ping_interval)
-    videos = VideoDesk(config, Aims(config, checks, offers, ledger), pool, upstreams, storage)
-    router = Router(config, _senders(EngineSender(config.models, pool, LocalSender(checks, pool, links)), upstreams))
-    relay = Relay(config, offers, checks, router, ledger, AnswerCache(config.cache))
-    usage = UsageKeeper(config, ledger, storage)
+    keys = Ring(config)
+    lasting = Lasting(pool=pool, storage=storage, ledger=ledger, usage=UsageKeeper(config, ledger, storage), keys=keys)
+    editions = Editions(Edition(config, catalog, lasting))
+    aims = Aims(config, editions.now.checks, editions.now.offers, ledger)
+    videos = VideoDesk(config, aims, pool, Latest(editions), storage)
     metrics = Metrics(pool.states, ledger.used)
-    metrics.registry.register(TargetCollector(router.states))
+    metrics.registry.register(TargetCollector(lambda: editions.now.router.states()))
+    reload = Reload(read, lambda: editions.now.config, Renewal(editions, lasting, videos))
+    readiness = GatewayReadiness(pool)
     app = Litestar(
         route_handlers=[*MODEL_ROUTES, *GATEWAY_ROUTES],
         dependencies={
-            "directory": given(GatewayDirectory(config, catalog, pool, offers)),
-            "readiness": given(GatewayReadiness(pool)),
+            **model_dependencies(None, timing_of(config), None),
+            "timing": latest(lambda: editions.now.timing),
+            "directory": latest(lambda: editions.now.directory),
+            "readiness": given(readiness),
             "happenings": given(GatewayHappenings(pool)),
             "metrics_registry": given(metrics.registry),
-            "links": given(links),
-            "usage_reader": given(UsageReport(usage, open_to_all=not config.auth.keys)),
+            "links": latest(lambda: editions.now.links),
+            "usage_reader": latest(lambda: editions.now.usage_reader),
             "videos": given(videos),
-            **model_dependencies(None, timing, None),
         },
         exception_handlers=exception_handlers,
         openapi_config=openapi_config(version("openai-compat")),
-        on_startup=[storage.start, usage.start, pool.start, discovery.start, videos.start],
-        on_shutdown=[discovery.close, videos.close, pool.close, upstreams.close, usage.close, storage.close],
+        on_startup=[storage.start, keys.start, lasting.usage.start, pool.start, editions.start, videos.start],
+        on_shutdown=[
+            reload.close, editions.rest, videos.close, pool.close, editions.close, lasting.usage.close, keys.close,
+            storage.close,
+        ],
+        **plain(),
+    )  # fmt: skip
+    editions.open(app, partial(_layered, app, metrics, keys))
+    return Gateway(editions, reload, readiness, admin=create_admin(config, keys, reload, metrics))
+
+
+def _layered(app: Litestar, metrics: Metrics, keys: Ring, edition: Edition) -> ASGIApp:
+    """What every request passes before the application, from the last to the first."""
+    server = edition.config.server
+    limited = BodyLimit(app, max_body=parse_size(server.max_body))  # the relay has its own
+    guarded = Authentication(Front(app, edition.relay.serve, limited), keys)
+    watched = Telemetry(HeadAsGet(CrossOrigin(guarded, origins=server.cors_origins)), metrics=metrics)
+    return TrustedProxies(watched, proxies=server.trusted_proxies) if server.trusted_proxies else watched
+
+
+def create_admin(config: Config, keys: Ring, reload: Reload, metrics: Metrics) -> ASGIApp:
+    """The application for operators, which has a listener of its own and shares the lifespan of the gateway.
+
+    Whoever can open its Unix socket needs no key; over TCP everybody does.
+    """
+    app = Litestar(
+        route_handlers=list(ADMIN_ROUTES),
+        dependencies={"reloading": given(GatewayReloading(reload)), "keys": given(Desk(keys))},
+        exception_handlers=exception_handlers,
+        openapi_config=None,
         **plain(),
     )
-    limited = BodyLimit(app, max_body=parse_size(server.max_body))  # the relay has its own
-    return _layered(config, Front(app, relay.serve, limited), metrics)
-
-
-def _senders(local: Sender, upstreams: Sender) -> Callable[[Target], Sender]:
-    return lambda target: local if isinstance(target, LocalTarget) else upstreams
-
-
-def _layered(config: Config, app: ASGIApp, metrics: Metrics) -> ASGIApp:
-    """What every request passes before the application, from the last to the first."""
-    guarded = Authentication(app, keys=config.auth.keys)
-    return Telemetry(HeadAsGet(CrossOrigin(guarded, origins=config.server.cors_origins)), metrics=metrics)
+    limited = BodyLimit(app, max_body=LONGEST_ADMIN_BODY)
+    guarded = limited if config.admin.listen.startswith(UNIX) else OperatorAuthentication(limited, keys)
+    return Telemetry(HeadAsGet(guarded), metrics=metrics)
 
 
 def create_worker(runner: Runner, *, model_id: str, timing: StreamTiming) -> Litestar:
@@ -176,6 +194,11 @@ def model_dependencies(runner: Runner | None, timing: StreamTiming, media: Media
 
 def read_facts(request: Request[Any, Any, Any]) -> RelayFacts:
     return RelayFacts.from_headers(request.headers)
+
+
+def latest(value: Callable[[], object]) -> Provide:
+    """A dependency of which a request gets what is in force as it comes."""
+    return Provide(value, sync_to_thread=False)
 
 
 def given(value: object) -> Provide:

@@ -128,12 +128,15 @@ def _identity(destination: Destination) -> tuple[str, str]:
 
 
 class GatewayReadiness:
-    """``routes.health.Readiness``: ready once every model that is to be preloaded has been in memory."""
+    """``routes.health.Readiness``: ready once every model that is to be preloaded has been in memory, until ``draining``."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self.draining = False
 
     def health(self) -> Health:
+        if self.draining:
+            return Health(status="draining")
         return Health(status="ok" if self._pool.preloaded else "loading")
 
 

@@ -74,9 +74,9 @@ def part(household: Household, slot: Slot) -> None:
 def _place(household: Household, model_id: str, model: Model) -> Slot:
     old = household.slots.get(model_id)
     if old is None:
-        return Slot(model_id, model)
+        return _new(model_id, model)
     if not keeps_worker(old.settings, model):
-        new = Slot(model_id, model)
+        new = _new(model_id, model)
         new.waiters, old.waiters = old.waiters, []
         _retire(household, old)
         return new
@@ -84,6 +84,13 @@ def _place(household: Household, model_id: str, model: Model) -> Slot:
     old.forgive()
     household.rest(old)
     return old
+
+
+def _new(model_id: str, model: Model) -> Slot:
+    """A server that was ready is not unready because it was given one more model to preload."""
+    slot = Slot(model_id, model)
+    slot.was_ready = True
+    return slot
 
 
 def _retire(household: Household, slot: Slot) -> None:

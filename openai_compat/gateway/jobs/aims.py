@@ -13,6 +13,7 @@ from openai_compat.gateway.jobs.record import VideoRecord
 from openai_compat.gateway.metering.ledger import Ledger
 from openai_compat.gateway.offers import Offers
 from openai_compat.gateway.order import Choice, Envelope, LocalTarget, Tally, Target, UpstreamTarget
+from openai_compat.grants import Grant
 from openai_compat.translate import videos
 from schemas.videos import CreateVideoRequest
 
@@ -28,14 +29,19 @@ class Aims:
         self._offers = offers
         self._ledger = ledger
 
-    async def checked(self, request: CreateVideoRequest, owner: str, scope: HTTPScope) -> VideoRecord:
+    def renew(self, config: Config, checks: Checks, offers: Offers) -> None:
+        """Aim by another configuration from now on; prices of models that are gone stay known, for the jobs that they have."""
+        self._models = {**self._models, **config.models}
+        self._checks, self._offers = checks, offers
+
+    async def checked(self, request: CreateVideoRequest, scope: HTTPScope) -> VideoRecord:
         """The order, once its model is found and can do it, and the key may use more."""
         verbs = verbs_of(videos.plan(request))
         name = (await self._checks.target(request, verbs)).public_name if request.model is None else request.model
         target = self._offers.find(name).choices[0].target
         scope["state"]["model"] = target.label
         await self._admit(name, target, request, verbs)
-        self._check_quota(owner, target)
+        self._check_quota(scope, target)
         return VideoRecord(
             model_id=target.label,
             model=name,
@@ -69,7 +75,13 @@ class Aims:
             message = f"The model '{name}' does not support this: it cannot generate video."
             raise UnsupportedCapability(message, param="model")
 
-    def _check_quota(self, owner: str, target: Target) -> None:
-        """Nothing is reserved for a job: it may wait for hours. Raises ``RateLimited``."""
-        tally = self._ledger.open(owner, path=PATH, body=b"", envelope=Envelope(), choices=[Choice(target=target)])
+    def _check_quota(self, scope: HTTPScope, target: Target) -> None:
+        """The order is a request as any other. Nothing is reserved for the job, and it has no place among the requests that run
+        at once: it may wait for hours. Raises ``RateLimited``.
+        """
+        state = scope["state"]
+        grant = state.get("grant") or Grant(key_id=state.get("key_id", ""))
+        tally = self._ledger.open(grant, path=PATH, body=b"", envelope=Envelope(), choices=[Choice(target=target)])
+        if tally.hold is not None:
+            state["headers"] = tally.hold.headers
         tally.close(complete=False, failed=True)

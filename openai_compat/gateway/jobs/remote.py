@@ -43,6 +43,9 @@ class RemoteMaker:
         self._aims = aims
         self._sender = sender
 
+    def renew(self, config: Config) -> None:
+        self._upstreams = config.upstreams
+
     async def make(
         self, id: str, owner: str, record: VideoRecord, folder: MediaFolder, tell: Callable[[int], None], note: Note
     ) -> Made:
@@ -97,7 +100,8 @@ class RemoteMaker:
 
     def _reason(self, video: FarVideo, record: VideoRecord) -> ErrorDetail:
         said = video.error or VideoError()
-        message = scrub_message(said.message, addresses_of(self._upstreams[record.upstream].base_url))
+        upstream = self._upstreams.get(record.upstream)
+        message = scrub_message(said.message, addresses_of(upstream.base_url)) if upstream is not None else ""
         message = message or f"The provider of the model '{record.model}' did not make the video."
         return ErrorDetail(message=message, type="server_error", code=said.code or "video_failed")
 

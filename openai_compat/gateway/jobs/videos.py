@@ -19,15 +19,19 @@ from msgspec.structs import replace
 from openai_compat.config import Config
 from openai_compat.errors import APIError, Conflict, InvalidRequest, NotFound, Unavailable, error_body
 from openai_compat.gateway.body import brings_form, read_json_body, read_whole_form
+from openai_compat.gateway.checks import Checks
+from openai_compat.gateway.fetching import fetch_rules
 from openai_compat.gateway.jobs.aims import Aims
 from openai_compat.gateway.jobs.making import Leases, Made, Maker, Refused
 from openai_compat.gateway.jobs.queue import JobQueue
 from openai_compat.gateway.jobs.record import COMPLETED, FAILED, KIND, QUEUED, RUNNING, VideoRecord, shown
 from openai_compat.gateway.jobs.remote import RemoteMaker
+from openai_compat.gateway.offers import Offers
 from openai_compat.gateway.order import Sender
 from openai_compat.gateway.store.folder import Media, OpenFile
 from openai_compat.gateway.store.objects import Kept
 from openai_compat.gateway.store.storage import Storage, Store
+from openai_compat.media.urls import not_enabled
 from openai_compat.sizes import parse_size
 from openai_compat.translate import videos
 from openai_compat.translate.attachments import Attachment, picture_file
@@ -59,7 +63,8 @@ class VideoDesk:
     def __init__(self, config: Config, aims: Aims, pool: Leases, upstreams: Sender, storage: Storage) -> None:
         self._storage = storage
         self._aims = aims
-        self._maker = Maker(pool, config.jobs.timeout, aims.local_account)
+        self._fetch = fetch_rules(config.media)
+        self._maker = Maker(pool, config.jobs.timeout, aims.local_account, self._fetch)
         self._remote = RemoteMaker(config, aims, upstreams)
         self._queue = JobQueue(config.jobs)
         self._expiry = round(config.storage.expiry)
@@ -67,6 +72,13 @@ class VideoDesk:
         self._max_body = parse_size(config.server.max_body)
         self._origins = config.server.cors_origins
         self._progress: dict[str, int] = {}
+
+    def renew(self, config: Config, checks: Checks, offers: Offers) -> None:
+        """Take orders by another configuration; ``jobs`` and ``storage`` are the same in both."""
+        self._aims.renew(config, checks, offers)
+        self._remote.renew(config)
+        self._max_body = parse_size(config.server.max_body)
+        self._origins = config.server.cors_origins
 
     async def start(self) -> None:
         """Go on with what an earlier server left."""
@@ -97,11 +109,12 @@ class VideoDesk:
     async def create(self, scope: HTTPScope, receive: Receive) -> Video:
         """Every check that needs no model, then the order is kept."""
         wire, picture = await self._read(scope, receive)
-        request = replace(wire, input_reference=None)
-        record = await self._aims.checked(request, _owner(scope), scope)
+        far = picture is not None and picture.url
+        request = wire if far else replace(wire, input_reference=None)
+        record = await self._aims.checked(request, scope)
         if request.seed is None and not record.upstream:
             record = replace(record, request=replace(record.request, seed=secrets.randbelow(_SEEDS)))
-        return await self._keep(_owner(scope), record, None if picture is None else picture.data)
+        return await self._keep(_owner(scope), record, None if picture is None or far else picture.data)
 
     async def remix(self, id: str, scope: HTTPScope, receive: Receive) -> Video:
         """A new video as the other one was ordered, its seed and its picture too, by another prompt."""
@@ -110,7 +123,7 @@ class VideoDesk:
         store, kept = await self._find(id, _owner(scope))
         source = VideoRecord.of(kept)
         _check_made(kept, source)
-        record = await self._aims.checked(replace(source.request, prompt=prompt), _owner(scope), scope)
+        record = await self._aims.checked(replace(source.request, prompt=prompt), scope)
         return await self._keep(_owner(scope), replace(record, remixed_from=id), await _bytes(store, source.image))
 
     async def list(self, owner: str, query: VideoListQuery) -> VideoList:
@@ -170,6 +183,8 @@ class VideoDesk:
         return wire, picture_file(form.file(videos.REFERENCE).data, videos.REFERENCE)
 
     async def _keep(self, owner: str, record: VideoRecord, picture: bytes | None) -> Video:
+        if self._fetch is None and record.request.input_reference is not None and not record.upstream:
+            raise not_enabled(f"{videos.REFERENCE}.image_url")
         self._queue.admit()
         store = await self._storage.open()
         objects, id = store.objects(KIND), f"video_{secrets.token_hex(_ID)}"
