@@ -1,32 +1,56 @@
-"""Who may use the server: keys, and without keys nobody but this machine."""
+"""Who may use the server, and for what: keys, and without keys nobody but this machine.
+
+Decided on ``scope["path"]`` and the keys that a request carries, never on another header.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
 import logging
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from functools import lru_cache
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from openai_compat.errors import APIError, AuthenticationFailed, PermissionRefused
+from openai_compat.grants import ANYBODY, CLIENTS, NOBODY, Grant, Grants
+from openai_compat.grants import Scope as Permission
 from openai_compat.http.errors import send_error
+from openai_compat.keys.secret import digest_of
 
 PUBLIC_PATHS = frozenset({"/health/live", "/health/ready"})
 PUBLIC_FILES = re.compile(r"/v1/media/[A-Za-z0-9_-]+\.[a-z]+")
 """Their names cannot be guessed, and pages that show them send no key."""
+PERMISSIONS: dict[tuple[str, str], Permission] = {
+    ("v1", "chat"): "chat",
+    ("v1", "completions"): "chat",
+    ("v1", "embeddings"): "embeddings",
+    ("v1", "rerank"): "embeddings",
+    ("v2", "rerank"): "embeddings",
+    ("v1", "images"): "images",
+    ("v1", "audio"): "audio",
+    ("v1", "videos"): "videos",
+    ("v1", "vision"): "vision",
+    ("v1", "models"): "models",
+    ("v1", "usage"): "usage",
+    ("models", "sse"): "events",
+    ("metrics", ""): "metrics",
+}
+"""What a key needs for the paths that begin so. All other paths are for keys with every scope of ``CLIENTS``."""
+_READING = frozenset({"GET", "HEAD"})
+_LONGEST_KEY = 4096  # bytes; a longer one is wrong before anything is computed of it
+_WEBSOCKET_REFUSED = 1008
 _KEY = re.compile(r"sha256:[0-9a-f]{64}")
 _PORT = re.compile(r":\d{0,5}")
+_SLASHES = re.compile("/{2,}")
 _logger = logging.getLogger("openai_compat.auth")
 
 
 def hash_key(key: str) -> str:
     """The form in which a key stands in the configuration."""
-    return "sha256:" + hashlib.sha256(key.encode()).hexdigest()
+    return "sha256:" + digest_of(key.encode()).hex()
 
 
 def is_key_hash(text: str) -> bool:
@@ -44,63 +68,122 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class Authentication:
-    """Refuses whoever has no key, on every path that is not public; decided on ``scope["path"]``, never on a header.
+def permission_of(path: str) -> Permission | None:
+    """The scope that a path needs; several slashes count as one, as the router counts them. None where it has none."""
+    if "//" in path:
+        path = _SLASHES.sub("/", path)
+    _, first, second, *_ = (*path.split("/", 3), "", "")
+    return PERMISSIONS.get((first, second))
 
-    Without keys only this machine is served, and the ``Host`` header must name it: a web page that points its own name at
-    127.0.0.1 must not read the answers. Leaves ``scope["state"]["key_id"]`` (empty without keys), which tells one key's
-    requests from another's and reveals neither.
-    """
 
-    def __init__(self, app: ASGIApp, *, keys: tuple[str, ...], public: frozenset[str] = PUBLIC_PATHS) -> None:
+class _Gate:
+    """Lets a request pass with its ``grant``, which it leaves in ``scope["state"]``, or refuses it."""
+
+    def __init__(self, app: ASGIApp, grants: Grants) -> None:
         self._app = app
-        self._keys = tuple(bytes.fromhex(key.removeprefix("sha256:")) for key in keys)
-        self._public = public
+        self._grants = grants
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] == ScopeType.HTTP and (refusal := self._refusal(scope)):
-            return send_error(send, refusal, _challenge(refusal))
+        if scope["type"] == ScopeType.HTTP:
+            try:
+                grant = self._admitted(scope)
+            except APIError as refusal:
+                return send_error(send, refusal, _challenge(refusal))
+            state = scope.setdefault("state", {})
+            state["grant"] = grant
+            state["key_id"] = grant.key_id
+        elif scope["type"] == ScopeType.WEBSOCKET:
+            return send({"type": "websocket.close", "code": _WEBSOCKET_REFUSED, "reason": ""})
         return self._app(scope, receive, send)
 
-    def _refusal(self, scope: HTTPScope) -> APIError | None:
-        state = scope.setdefault("state", {})
-        state["key_id"] = ""
-        if not self._keys:
-            return _foreign_host(scope)
-        if scope["path"] in self._public or PUBLIC_FILES.fullmatch(scope["path"]):
-            return None
-        key = _presented_key(scope)
+    def _admitted(self, scope: HTTPScope) -> Grant:
+        """Raises ``AuthenticationFailed`` and ``PermissionRefused``."""
+        raise NotImplementedError
+
+    def _holder(self, scope: HTTPScope) -> Grant:
+        """Whose key the request carries. Raises ``AuthenticationFailed``."""
+        key = _presented_key(scope["headers"])
         if key is None:
-            return AuthenticationFailed(
+            raise AuthenticationFailed(
                 "You didn't provide an API key. Send it in an Authorization header, as 'Bearer YOUR_KEY', or in x-api-key."
             )
-        digest = hashlib.sha256(key).digest()
-        if not self._knows(digest):
-            return AuthenticationFailed("Incorrect API key provided.")
-        state["key_id"] = digest.hex()[:16]
-        return None
-
-    def _knows(self, digest: bytes) -> bool:
-        """Compare with all of them, whichever matches, so that the time taken tells nothing."""
-        return sum(hmac.compare_digest(digest, known) for known in self._keys) > 0
+        grant = self._grants.find(digest_of(key)) if len(key) <= _LONGEST_KEY else None
+        if grant is None:
+            raise AuthenticationFailed("Incorrect API key provided.")
+        return grant
 
 
-def _presented_key(scope: HTTPScope) -> bytes | None:
-    headers = dict(scope["headers"])
-    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-    if scheme.lower() == b"bearer" and token.strip():
-        return token.strip()
-    return headers.get(b"x-api-key") or None
+class Authentication(_Gate):
+    """For clients. Refuses whoever has no key, or one that is not for the path, on every path that is not public.
+
+    Without keys only this machine is served, and the ``Host`` header must name it: a web page that points its own name at
+    127.0.0.1 must not read the answers.
+    """
+
+    def _admitted(self, scope: HTTPScope) -> Grant:
+        if not self._grants.exist:
+            _check_host(scope)
+            return ANYBODY
+        path = scope["path"]
+        if (path in PUBLIC_PATHS or PUBLIC_FILES.fullmatch(path)) and scope["method"] in _READING:
+            return NOBODY
+        grant = self._holder(scope)
+        permission = permission_of(path)
+        if permission is None:
+            missing = CLIENTS - grant.scopes
+            if missing:
+                raise _refused(missing)
+        elif permission not in grant.scopes:
+            raise _refused((permission,))
+        return grant
 
 
-def _foreign_host(scope: HTTPScope) -> PermissionRefused | None:
+class OperatorAuthentication(_Gate):
+    """For operators who come over TCP: always a key, with the scope ``admin``, on every path."""
+
+    def _admitted(self, scope: HTTPScope) -> Grant:
+        grant = self._holder(scope)
+        if "admin" not in grant.scopes:
+            raise _refused(("admin",))
+        return grant
+
+
+def _refused(missing: Iterable[str]) -> PermissionRefused:
+    names = ", ".join(sorted(missing))
+    return PermissionRefused(
+        f"You have insufficient permissions for this operation. Missing scopes: {names}.", code="missing_scope"
+    )
+
+
+def _presented_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """The one key that a request carries, however often. Raises ``AuthenticationFailed`` for two.
+
+    Another program on the way may have looked at either of them.
+    """
+    found = None
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, key = value.partition(b" ")
+            key = key.strip() if scheme.lower() == b"bearer" else b""
+        elif name == b"x-api-key":
+            key = value.strip()
+        else:
+            continue
+        if key and found is not None and key != found:
+            raise AuthenticationFailed("The request has two different API keys. Send one.")
+        found = key or found
+    return found
+
+
+def _check_host(scope: HTTPScope) -> None:
+    """Raises ``PermissionRefused``."""
     hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
     if hosts and all(_names_this_machine(host) for host in hosts):
-        return None
+        return
     _logger.warning("refused a request whose Host header is not this machine's")
-    return PermissionRefused(
+    raise PermissionRefused(
         "This server has no API keys and answers only requests made to localhost, 127.0.0.1 or [::1]. "
-        "To serve other names, configure auth.keys.",
+        "To serve other names, make an API key.",
         code="host_not_allowed",
     )
 

@@ -15,6 +15,7 @@ import msgspec
 from openai_compat.auth import hash_key, is_key_hash, is_loopback
 from openai_compat.config import Config, ConfigError, File, Model
 from openai_compat.defaults import DEFAULT_MODELS
+from openai_compat.keys.file import has_usable_key
 from openai_compat.layers import Keys, Layer, Place, decode, environment_layer, file_layer, merge, mistake
 from openai_compat.settings_edge import check_edge
 from openai_compat.settings_relay import check_relay
@@ -71,11 +72,11 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
 
 
 def check_exposure(config: Config) -> None:
-    """Refuse to serve other machines without a key. Raises ``ConfigError``."""
-    if not config.auth.keys and not is_loopback(config.server.host):
+    """Refuse to serve other machines without a key, configured or made. Raises ``ConfigError``."""
+    if not config.auth.keys and not is_loopback(config.server.host) and not has_usable_key(config):
         raise ConfigError(
             f"server.host is {config.server.host}, which other machines can reach, and there is no API key: "
-            f"set {KEY_VARIABLE} or auth.keys, or listen on 127.0.0.1"
+            f"make one with 'openai-compat key create', set {KEY_VARIABLE} or auth.keys, or listen on 127.0.0.1"
         )
 
 

@@ -9,15 +9,13 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Struct
 
-from openai_compat.errors import RequestTooLarge, UnsupportedMediaType
+from openai_compat.errors import UnsupportedMediaType
 from openai_compat.http.openapi import documented
 from schemas.admin import CreateKey, Key, KeyDeleted, KeyList, KeyListQuery, NewKey, UpdateKey
 from schemas.decode import decode
 from schemas.form import decode_form
 
 AnyRequest = Request[Any, Any, Any]
-_LONGEST_BODY = 1 << 17
-"""Bytes: what a hundred names of models take, and some."""
 
 
 @runtime_checkable
@@ -73,12 +71,7 @@ async def _body(request: AnyRequest) -> bytes:
     kind, _ = request.content_type
     if kind != "application/json":
         raise UnsupportedMediaType("Send JSON, with the content type application/json.")
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > _LONGEST_BODY:
-            raise RequestTooLarge(f"The body is larger than {_LONGEST_BODY} bytes.")
-    return bytes(body)
+    return await request.body()
 
 
 def _operator(request: AnyRequest) -> str:

@@ -7,7 +7,9 @@ from litestar import Litestar, Request, get
 from litestar.testing import TestClient
 
 from openai_compat.auth import Authentication, hash_key, is_loopback
+from openai_compat.config import Auth, Config
 from openai_compat.http.errors import exception_handlers
+from openai_compat.keys.ring import Ring
 
 KEYS = (hash_key("sk-one"), hash_key("sk-two"))
 
@@ -19,7 +21,7 @@ async def answer(request: Request) -> dict:
 
 def client_for(keys: tuple[str, ...], base_url: str = "http://127.0.0.1") -> TestClient:
     app = Litestar([answer], exception_handlers=exception_handlers, logging_config=None)
-    app.asgi_handler = Authentication(app.asgi_handler, keys=keys)
+    app.asgi_handler = Authentication(app.asgi_handler, Ring(Config(auth=Auth(keys=keys))))
     return TestClient(app, base_url=base_url)
 
 

@@ -16,7 +16,9 @@ from litestar.testing import TestClient
 
 from openai_compat import errors
 from openai_compat.auth import Authentication, hash_key
+from openai_compat.config import Auth, Config
 from openai_compat.http.errors import exception_handlers
+from openai_compat.keys.ring import Ring
 from openai_compat.metrics import Metrics
 from openai_compat.telemetry import Telemetry
 from routes.metrics import MetricsController
@@ -76,7 +78,8 @@ def client(metrics):
         logging_config=None,
         dependencies={"metrics_registry": Provide(lambda: metrics.registry, sync_to_thread=False)},
     )
-    app.asgi_handler = Telemetry(Authentication(app.asgi_handler, keys=(hash_key("k"),)), metrics=metrics)
+    keys = Ring(Config(auth=Auth(keys=(hash_key("k"),))))
+    app.asgi_handler = Telemetry(Authentication(app.asgi_handler, keys), metrics=metrics)
     with TestClient(app, raise_server_exceptions=False) as client:
         client.headers["x-api-key"] = "k"
         yield client
