@@ -20,10 +20,20 @@ PREFIX = "x-oc-"
 ASCII = "latin-1"
 
 
+class FetchRules(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """That, and how, the URLs of a request's pictures and sounds are fetched: patterns of hosts (any where there are none),
+    bytes of each file, seconds for all of a request.
+    """
+
+    max_bytes: int
+    timeout: float
+    hosts: tuple[str, ...] = ()
+
+
 class RelayFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the gateway knows of a request and the worker trusts.
 
-    ``deadline`` is seconds from now; ``public_model`` is the name that the answer echoes.
+    ``deadline`` is seconds from now; ``public_model`` is the name that the answer echoes; without ``fetch`` no URL is followed.
     """
 
     request_id: str
@@ -32,6 +42,7 @@ class RelayFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     mode: str | None = None
     cache_salt: str = ""
     deadline: float = 600.0
+    fetch: FetchRules | None = None
 
     def to_headers(self) -> dict[str, str]:
         """One header, percent-encoded, since a model's name may hold any letter."""

@@ -35,7 +35,7 @@ class ChatController(Controller):
     @post(
         "/completions",
         status_code=200,
-        opt={"endpoint": Endpoint(request=ChatCompletionRequest, plan=chat.plan)},
+        opt={"endpoint": Endpoint(request=ChatCompletionRequest, plan=chat.plan, remote=chat.remote)},
         operation_class=documented(ChatCompletionRequest, ChatCompletion, events=ChatCompletionChunk),
     )
     async def create(
@@ -50,7 +50,7 @@ class ChatController(Controller):
         """Answer a chat, whole or as a stream of chunks."""
         wire = decode(body, ChatCompletionRequest)
         attachments = chat.attachments_to_decode(wire)
-        decoded = await media.decode_together(attachments, rate=runner.handler.audio_rate)
+        decoded = await media.decode_together(attachments, rate=runner.handler.audio_rate, fetch=facts.fetch)
         verb, meta = chat.verb_of(attachments), stamp(chat.ID_PREFIX, facts)
         if chat_pictures.paints(wire, facts, verb, runner.capabilities):
             painting = chat_pictures.to_request(wire, facts, decoded)

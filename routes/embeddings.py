@@ -26,7 +26,7 @@ class EmbeddingController(Controller):
 
     @post(
         status_code=200,
-        opt={"endpoint": Endpoint(request=EmbeddingRequest, plan=embeddings.plan)},
+        opt={"endpoint": Endpoint(request=EmbeddingRequest, plan=embeddings.plan, remote=embeddings.remote)},
         operation_class=documented(EmbeddingRequest, EmbeddingList),
     )
     async def create(
@@ -40,7 +40,7 @@ class EmbeddingController(Controller):
         """Turn texts, pictures or pairs of them into vectors."""
         wire = decode(body, EmbeddingRequest)
         items = embeddings.to_items(wire)
-        decoded = await media.decode_together(items.images, rate=runner.handler.audio_rate)
+        decoded = await media.decode_together(items.images, rate=runner.handler.audio_rate, fetch=facts.fetch)
         domain = embeddings.to_request(wire, facts, items, decoded)
         submit = partial(runner.submit, items.verb, domain, request_id=facts.request_id, deadline=facts.deadline)
         base64 = wire.encoding_format == "base64"

@@ -76,7 +76,13 @@ class ImageController(Controller):
         "/edits",
         status_code=200,
         opt={
-            "endpoint": Endpoint(request=JsonImageEditRequest, plan=images.plan, form=edit_form, links=images.wants_links),
+            "endpoint": Endpoint(
+                request=JsonImageEditRequest,
+                plan=images.plan,
+                form=edit_form,
+                links=images.wants_links,
+                remote=images.remote,
+            ),
         },
         operation_class=documented(ImageEditRequest, Pictures, events=PictureEvent, files=(IMAGE,)),
     )
@@ -90,7 +96,7 @@ class ImageController(Controller):
     ) -> Response[Any]:
         """Change a picture as a text says, all of it or where a mask is transparent."""
         wire, files = await _read(request, ImageEditRequest, JsonImageEditRequest)
-        decoded = await media.decode_together(files, rate=runner.handler.audio_rate)
+        decoded = await media.decode_together(files, rate=runner.handler.audio_rate, fetch=facts.fetch)
         domain = images.to_edit(wire, facts, files, decoded)
         return await _painted(request, wire, _submit(runner, domain, facts), timing)
 
@@ -99,7 +105,11 @@ class ImageController(Controller):
         status_code=200,
         opt={
             "endpoint": Endpoint(
-                request=JsonImageVariationRequest, plan=images.plan, form=variation_form, links=images.wants_links
+                request=JsonImageVariationRequest,
+                plan=images.plan,
+                form=variation_form,
+                links=images.wants_links,
+                remote=images.remote,
             ),
         },
         operation_class=documented(ImageVariationRequest, Pictures, files=(IMAGE,)),
@@ -113,7 +123,7 @@ class ImageController(Controller):
     ) -> Response[Any]:
         """Make pictures that resemble one."""
         wire, files = await _read(request, ImageVariationRequest, JsonImageVariationRequest)
-        decoded = await media.decode_together(files, rate=runner.handler.audio_rate)
+        decoded = await media.decode_together(files, rate=runner.handler.audio_rate, fetch=facts.fetch)
         return await _whole(request, wire, _submit(runner, images.to_variation(wire, facts, files, decoded), facts))
 
 

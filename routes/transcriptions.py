@@ -17,9 +17,10 @@ from openai_compat.http.sse import StreamTiming
 from openai_compat.media.decoder import MediaDecoder
 from openai_compat.protocol import RelayFacts
 from openai_compat.translate import transcriptions
+from openai_compat.translate.attachments import Attachment, sound_at
 from openai_compat.worker.runner import Runner
 from routes.answering import Submit, streamed
-from routes.forms import FILE, from_form, read_form, takes_form
+from routes.forms import FILE, from_form, missing_file, read_form, takes_form
 from schemas.decode import decode
 from schemas.transcriptions import (
     Classification,
@@ -45,7 +46,10 @@ class TranscriptionController(Controller):
         status_code=200,
         opt={
             "endpoint": Endpoint(
-                request=JsonTranscriptionRequest, plan=transcriptions.plan, form=from_form(TranscriptionRequest)
+                request=JsonTranscriptionRequest,
+                plan=transcriptions.plan,
+                form=from_form(TranscriptionRequest),
+                remote=transcriptions.remote,
             )
         },
         operation_class=documented(
@@ -61,14 +65,19 @@ class TranscriptionController(Controller):
         media: NamedDependency[MediaDecoder],
     ) -> Response[Any]:
         """Write down what is said."""
-        wire, sound = await _read(request, TranscriptionRequest, JsonTranscriptionRequest, runner, media)
+        wire, sound = await _read(request, TranscriptionRequest, JsonTranscriptionRequest, runner, facts, media)
         return await _written(request, wire, _submit(runner, transcriptions.to_request(wire, sound, facts), facts), timing)
 
     @post(
         "/translations",
         status_code=200,
         opt={
-            "endpoint": Endpoint(request=JsonTranslationRequest, plan=transcriptions.plan, form=from_form(TranslationRequest))
+            "endpoint": Endpoint(
+                request=JsonTranslationRequest,
+                plan=transcriptions.plan,
+                form=from_form(TranslationRequest),
+                remote=transcriptions.remote,
+            )
         },
         operation_class=documented(
             TranslationRequest, VerboseTranscription, events=TranscriptEvent, files=(FILE,), media=("text/plain",)
@@ -83,7 +92,7 @@ class TranscriptionController(Controller):
         media: NamedDependency[MediaDecoder],
     ) -> Response[Any]:
         """Write down in English what is said in another language."""
-        wire, sound = await _read(request, TranslationRequest, JsonTranslationRequest, runner, media)
+        wire, sound = await _read(request, TranslationRequest, JsonTranslationRequest, runner, facts, media)
         return await _written(request, wire, _submit(runner, transcriptions.to_request(wire, sound, facts), facts), timing)
 
     @post(
@@ -91,7 +100,10 @@ class TranscriptionController(Controller):
         status_code=200,
         opt={
             "endpoint": Endpoint(
-                request=JsonClassificationRequest, plan=transcriptions.plan, form=from_form(ClassificationRequest)
+                request=JsonClassificationRequest,
+                plan=transcriptions.plan,
+                form=from_form(ClassificationRequest),
+                remote=transcriptions.remote,
             )
         },
         operation_class=documented(ClassificationRequest, Classification, files=(FILE,)),
@@ -104,23 +116,32 @@ class TranscriptionController(Controller):
         media: NamedDependency[MediaDecoder],
     ) -> Response[Any]:
         """Say what a recording holds, by the labels that the model was trained on."""
-        wire, sound = await _read(request, ClassificationRequest, JsonClassificationRequest, runner, media)
+        wire, sound = await _read(request, ClassificationRequest, JsonClassificationRequest, runner, facts, media)
         job = _submit(runner, transcriptions.to_classify(wire, sound, facts), facts)()
         found: Any = await answer(request, job)
         return Response(transcriptions.to_classification(found, model=facts.public_model, seconds=sound.seconds))
 
 
 async def _read(
-    request: Request[Any, Any, Any], form: type[BodyT], json: type[BodyT], runner: Runner, media: MediaDecoder
+    request: Request[Any, Any, Any],
+    form: type[BodyT],
+    json: type[BodyT],
+    runner: Runner,
+    facts: RelayFacts,
+    media: MediaDecoder,
 ) -> tuple[BodyT, Sound]:
     """The fields, and the recording as the model wants it: a form's file, or ``input_audio`` of a JSON body."""
+    file: Attachment | None
     if takes_form(request):
         wire, upload = await read_form(request, form)
-        data, param = upload.data, FILE
+        file = Attachment(param=FILE, data=upload.data, kind="audio")
     else:
         wire = decode(await request.body(), json)
-        data, param = b"" if wire.input_audio is None else transcriptions.recording(wire.input_audio), "input_audio.data"
-    return wire, await media.decode_audio(data, rate=runner.handler.audio_rate, param=param)
+        file = None if wire.input_audio is None else transcriptions.recording(wire.input_audio)
+    if file is None:
+        raise missing_file(transcriptions.RECORDING)
+    decoded = await media.decode_together((file,), rate=runner.handler.audio_rate, fetch=facts.fetch)
+    return wire, sound_at(decoded, file.param)
 
 
 def _submit(runner: Runner, request: AudioTaskRequest, facts: RelayFacts) -> Submit:

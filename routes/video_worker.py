@@ -9,6 +9,7 @@ import msgspec
 from litestar import Controller, Response, post
 from litestar.di import NamedDependency
 from litestar.params import RawBody
+from msgspec.structs import replace
 
 from handlers.types import Delta, FrameDelta, Picture, ProgressDelta, VideoRequest, VideoResult
 from openai_compat.errors import APIError, error_body
@@ -18,6 +19,7 @@ from openai_compat.media.decoder import MediaDecoder
 from openai_compat.media.video import VideoEncoder, thumbnail
 from openai_compat.protocol import RelayFacts
 from openai_compat.translate import videos
+from openai_compat.translate.attachments import picture_at
 from openai_compat.worker.job import Job
 from openai_compat.worker.runner import Runner
 from routes.apart import apart
@@ -40,13 +42,16 @@ class VideoWorkerController(Controller):
     ) -> Response[Any]:
         """Progress, then the file."""
         wire = decode(body, CreateVideoRequest)
-        request = videos.to_request(wire, await _picture(wire, media), facts)
+        request = videos.to_request(wire, await _picture(wire, runner, facts, media), facts)
         return ByteStream(_answer(runner, request, facts), MEDIA_TYPE)
 
 
-async def _picture(wire: CreateVideoRequest, media: MediaDecoder) -> Picture | None:
+async def _picture(wire: CreateVideoRequest, runner: Runner, facts: RelayFacts, media: MediaDecoder) -> Picture | None:
     given = videos.reference(wire)
-    return None if given is None else await media.decode_image(given.data, param=videos.REFERENCE)
+    if given is None:
+        return None
+    file = replace(given, param=videos.REFERENCE)
+    return picture_at(await media.decode_together((file,), rate=runner.handler.audio_rate, fetch=facts.fetch), file.param)
 
 
 async def _answer(runner: Runner, request: VideoRequest, facts: RelayFacts) -> AsyncGenerator[bytes, None]:

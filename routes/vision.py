@@ -18,7 +18,7 @@ from openai_compat.http.openapi import documented
 from openai_compat.media.decoder import MediaDecoder
 from openai_compat.protocol import RelayFacts
 from openai_compat.translate import vision
-from openai_compat.translate.attachments import Attachment, picture_file
+from openai_compat.translate.attachments import Attachment, picture_at, picture_file
 from openai_compat.worker.runner import Runner
 from routes.forms import FILE, check_once, missing_file, read_whole_form, takes_form
 from schemas.decode import decode
@@ -54,6 +54,10 @@ def form_of(form: Form, *, type: type[BodyT]) -> BodyT:
     return wire
 
 
+def _endpoint(json: type[Struct], form: type[BodyT]) -> Endpoint:
+    return Endpoint(request=json, plan=vision.plan, form=partial(form_of, type=form), remote=vision.remote)
+
+
 class VisionController(Controller):
     path = "/v1/vision"
     tags = ("Vision",)
@@ -61,7 +65,7 @@ class VisionController(Controller):
     @post(
         "/classify",
         status_code=200,
-        opt={"endpoint": Endpoint(request=JsonClassifyRequest, plan=vision.plan, form=partial(form_of, type=ClassifyRequest))},
+        opt={"endpoint": _endpoint(JsonClassifyRequest, ClassifyRequest)},
         operation_class=documented(ClassifyRequest, Findings, files=(vision.IMAGE,)),
     )
     async def classify(
@@ -78,7 +82,7 @@ class VisionController(Controller):
     @post(
         "/detect",
         status_code=200,
-        opt={"endpoint": Endpoint(request=JsonDetectRequest, plan=vision.plan, form=partial(form_of, type=DetectRequest))},
+        opt={"endpoint": _endpoint(JsonDetectRequest, DetectRequest)},
         operation_class=documented(DetectRequest, Findings, files=(vision.IMAGE,)),
     )
     async def detect(
@@ -95,7 +99,7 @@ class VisionController(Controller):
     @post(
         "/segment",
         status_code=200,
-        opt={"endpoint": Endpoint(request=JsonSegmentRequest, plan=vision.plan, form=partial(form_of, type=SegmentRequest))},
+        opt={"endpoint": _endpoint(JsonSegmentRequest, SegmentRequest)},
         operation_class=documented(SegmentRequest, Findings, files=(vision.IMAGE,)),
     )
     async def segment(
@@ -112,7 +116,7 @@ class VisionController(Controller):
     @post(
         "/depth",
         status_code=200,
-        opt={"endpoint": Endpoint(request=JsonDepthRequest, plan=vision.plan, form=partial(form_of, type=DepthRequest))},
+        opt={"endpoint": _endpoint(JsonDepthRequest, DepthRequest)},
         operation_class=documented(DepthRequest, DepthAnswer, files=(vision.IMAGE,)),
     )
     async def depth(
@@ -152,7 +156,8 @@ async def _answer(
     facts: RelayFacts,
     media: MediaDecoder,
 ) -> Response[Any]:
-    picture = await media.decode_image(file.data, param=file.param)
+    decoded = await media.decode_together((file,), rate=runner.handler.audio_rate, fetch=facts.fetch)
+    picture = picture_at(decoded, file.param)
     domain = vision.to_request(wire, picture, facts)
     job = runner.submit("process_image", domain, request_id=facts.request_id, deadline=facts.deadline)
     result: Any = await answer(request, job)

@@ -29,7 +29,8 @@ from openai_compat.gateway.slot import Lease
 from openai_compat.gateway.spool import Body
 from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.form import Form
-from openai_compat.protocol import ASCII, RelayFacts
+from openai_compat.media.urls import not_enabled
+from openai_compat.protocol import ASCII, FetchRules, RelayFacts
 from schemas.common import ErrorDetail, ErrorResponse
 from schemas.decode import decode
 
@@ -59,12 +60,13 @@ class Linker(Protocol):
 
 
 class LocalSender:
-    """``Sender`` for local models."""
+    """``Sender`` for local models. Without rules to ``fetch`` by, a request with the URL of another server is refused."""
 
-    def __init__(self, checks: Checks, pool: Leases, links: Linker | None = None) -> None:
+    def __init__(self, checks: Checks, pool: Leases, links: Linker | None = None, fetch: FetchRules | None = None) -> None:
         self.checks = checks
         self.pool = pool
         self.links = links
+        self.fetch = fetch
 
     def send(self, order: Order, target: LocalTarget) -> _Exchange:
         return _Exchange(self, order, target)
@@ -79,6 +81,7 @@ class _Exchange:
         self._target = target
         self._lease: Lease | None = None
         self._open: Any = None
+        self._fetch: FetchRules | None = None
 
     async def __aenter__(self) -> Answer:
         request = await self._checked()
@@ -112,12 +115,22 @@ class _Exchange:
         verbs = verbs_of(self._order.endpoint.plan(request))
         model = Named(model_id=self._target.model_id, mode=self._target.mode, public_name=self._order.public_name)
         try:
+            self._check_remote(request)
             await self._sender.checks.admit(model, request, verbs)
         except (UnsupportedCapability, UnsupportedMode, UnsupportedParameter) as error:
             raise Failure("refused", error) from error
         except ModelUnavailable as error:
             raise Failure("server_error", error, retry_after=error.retry_after) from error
         return request
+
+    def _check_remote(self, request: Any) -> None:
+        remote = self._order.endpoint.remote
+        field = None if remote is None else remote(request)
+        if field is None:
+            return
+        if self._sender.fetch is None:
+            raise not_enabled(field)
+        self._fetch = self._sender.fetch
 
     async def _acquire(self) -> Lease:
         try:
@@ -126,7 +139,7 @@ class _Exchange:
             raise Failure("server_error", error, retry_after=error.retry_after) from error
 
     async def _begin(self, lease: Lease, request: Any) -> Answer:
-        opened = lease.replica.forward(_call(self._order, self._target, lease))
+        opened = lease.replica.forward(_call(self._order, self._target, lease, self._fetch))
         try:
             answer = await opened.__aenter__()
         except NotBegun as error:
@@ -214,7 +227,7 @@ def _is_json(answer: Answer) -> bool:
     return answer.status == HTTPStatus.OK and any(value.startswith(_JSON) for value in types)
 
 
-def _call(order: Order, target: LocalTarget, lease: Lease) -> Call:
+def _call(order: Order, target: LocalTarget, lease: Lease, fetch: FetchRules | None) -> Call:
     facts = RelayFacts(
         request_id=lease.request_id,
         model=target.model_id,
@@ -222,6 +235,7 @@ def _call(order: Order, target: LocalTarget, lease: Lease) -> Call:
         mode=target.mode,
         cache_salt=order.key_id,
         deadline=max(0.0, order.deadline - time.monotonic()),
+        fetch=fetch,
     )
     headers: Headers = [
         *order.headers,

@@ -13,7 +13,9 @@ from handlers.types import Picture, Sound
 from openai_compat.errors import InvalidRequest
 from openai_compat.media import audio_child, picture_child, pipe
 from openai_compat.media.children import TOO_DEAR, Children, Cost
+from openai_compat.media.fetch import Fetcher
 from openai_compat.media.sniff import PICTURES, TAKEN, sniff, sniff_picture
+from openai_compat.protocol import FetchRules
 
 _TOGETHER = 2  # requests whose pictures and sounds are decoded at the same time
 
@@ -53,12 +55,17 @@ class PictureLimits(Struct, frozen=True, kw_only=True):
 
 
 class Encoded(Protocol):
-    """A picture or sound as it came; ``param`` is the field that brought it. ``alpha``: keep a picture's transparency."""
+    """A picture or sound as it came; ``param`` is the field that brought it. ``alpha``: keep a picture's transparency.
+
+    With a ``url`` it is fetched first, and ``data`` is empty.
+    """
 
     @property
     def param(self) -> str: ...
     @property
     def data(self) -> bytes: ...
+    @property
+    def url(self) -> str: ...
     @property
     def kind(self) -> Literal["picture", "audio"]: ...
     @property
@@ -68,11 +75,17 @@ class Encoded(Protocol):
 class MediaDecoder:
     """What a worker's routes decode with. Belongs to one event loop; ``close`` ends its processes, as does its own end."""
 
-    def __init__(self, audio: AudioLimits = AudioLimits(), pictures: PictureLimits = PictureLimits()) -> None:  # noqa: B008 -- frozen
+    def __init__(
+        self,
+        audio: AudioLimits = AudioLimits(),  # noqa: B008 -- frozen
+        pictures: PictureLimits = PictureLimits(),  # noqa: B008
+        fetcher: Fetcher | None = None,
+    ) -> None:
         self._audio_limits = audio
         self._picture_limits = pictures
         self.audio = Children("audio")
         self.pictures = Children("picture")
+        self._fetcher = fetcher or Fetcher()
         self._together = asyncio.Semaphore(_TOGETHER)
 
     async def decode_audio(self, data: bytes, *, rate: int, limits: AudioLimits | None = None, param: str = "file") -> Sound:
@@ -111,17 +124,25 @@ class MediaDecoder:
         shape = msgspec.msgpack.decode(pieces[0], type=picture_child.Shape)
         return Picture(pixels=b"".join(pieces[1:]), **msgspec.structs.asdict(shape))
 
-    async def decode_together(self, parts: Sequence[Encoded], *, rate: int) -> dict[str, Picture | Sound]:
+    async def decode_together(
+        self, parts: Sequence[Encoded], *, rate: int, fetch: FetchRules | None = None
+    ) -> dict[str, Picture | Sound]:
         """All that one request brings, by the fields that brought it, within what one request may hold and cost.
 
         Raises:
-            InvalidRequest, Unavailable: as for the first of them that fails.
+            InvalidRequest, Unavailable: as for the first of them that fails, or is to be fetched where ``fetch`` is None.
         """
         if not parts:
             return {}
+        async with self._fetcher.fetched(parts, fetch) as files:
+            return await self._decode_all(parts, files, rate)
+
+    async def _decode_all(self, parts: Sequence[Encoded], files: Mapping[str, bytes], rate: int) -> dict[str, Picture | Sound]:
         budget = _Budget(self._picture_limits.together, self._audio_limits.seconds)
         async with self._together:
-            tasks = [asyncio.ensure_future(self._decode(part, rate, budget)) for part in parts]
+            tasks = [
+                asyncio.ensure_future(self._decode(part, files.get(part.param, part.data), rate, budget)) for part in parts
+            ]
             try:
                 async with asyncio.timeout(self._picture_limits.wall_together + self._audio_limits.wall):
                     found = await asyncio.gather(*tasks)
@@ -131,18 +152,19 @@ class MediaDecoder:
                 await _end(tasks)
         return {part.param: made for part, made in zip(parts, found, strict=True)}
 
-    async def _decode(self, part: Encoded, rate: int, budget: _Budget) -> Picture | Sound:
+    async def _decode(self, part: Encoded, data: bytes, rate: int, budget: _Budget) -> Picture | Sound:
         if part.kind == "audio":
-            sound = await self.decode_audio(part.data, rate=rate, param=part.param)
+            sound = await self.decode_audio(data, rate=rate, param=part.param)
             budget.hear(sound, part.param)
             return sound
-        picture = await self.decode_image(part.data, param=part.param, alpha=part.alpha)
+        picture = await self.decode_image(data, param=part.param, alpha=part.alpha)
         budget.see(picture, part.param)
         return picture
 
     async def close(self) -> None:
         await self.audio.close()
         await self.pictures.close()
+        self._fetcher.close()
 
 
 class _Budget:

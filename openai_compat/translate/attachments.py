@@ -1,6 +1,7 @@
 """Pictures and recordings inside a JSON body: data URLs and base64 → the bytes of files, to be decoded elsewhere.
 
-Formats are told by their first bytes, never by what the client calls them.
+URLs of other servers are only read here; whether they are followed, and where to, ``media.fetch`` decides. Formats are told
+by their first bytes, never by what the client calls them.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from urllib.parse import unquote_to_bytes
 from msgspec import Struct
 
 from handlers.types import Picture, Sound
-from openai_compat.errors import InvalidRequest, UnsupportedParameter
+from openai_compat.errors import InvalidRequest
 from openai_compat.media.sniff import sniff, sniff_picture
+from openai_compat.media.urls import checked, is_remote
 from schemas.messages import ImageUrl, InputAudio
 
 MAX_IMAGE_BYTES = 50 * 2**20
@@ -28,17 +30,24 @@ Media: TypeAlias = Mapping[str, Picture | Sound]
 
 
 class Attachment(Struct, frozen=True, kw_only=True):
-    """A file as it came; ``param`` is the field that brought it. ``alpha``: keep a picture's transparency."""
+    """A file as it came; ``param`` is the field that brought it. ``alpha``: keep a picture's transparency.
+
+    With a ``url`` it is still to be fetched.
+    """
 
     param: str
-    data: bytes
+    data: bytes = b""
     kind: Literal["picture", "audio"] = "picture"
     alpha: bool = False
+    url: str = ""
 
 
 def to_picture(image: ImageUrl | str, param: str, *, alpha: bool = False) -> Attachment:
-    """Raises ``InvalidRequest`` naming ``param`` unless it is a ``data:`` URL of a PNG, JPEG, WebP or GIF."""
-    return picture_file(_data_url(image if isinstance(image, str) else image.url, param), param, alpha=alpha)
+    """Raises ``InvalidRequest`` naming ``param`` unless it is a ``data:`` URL of a PNG, JPEG, WebP or GIF, or a server's."""
+    url = url_of(image)
+    if _is_data(url):
+        return picture_file(_data_url(url, param), param, alpha=alpha)
+    return Attachment(param=param, alpha=alpha, url=checked(url, param))
 
 
 def picture_file(data: bytes, param: str, *, alpha: bool = False) -> Attachment:
@@ -50,18 +59,21 @@ def picture_file(data: bytes, param: str, *, alpha: bool = False) -> Attachment:
 
 
 def to_recording(audio: InputAudio, param: str) -> Attachment:
-    """Raises ``InvalidRequest`` naming ``param`` unless it is base64 of a WAV, FLAC, MP3, OGG, M4A or WebM."""
-    data = audio_bytes(audio, param)
+    """Raises ``InvalidRequest`` naming ``param`` unless it is base64 of a WAV, FLAC, MP3, OGG, M4A or WebM, or a URL."""
+    if is_remote(audio.data):
+        return Attachment(param=param, kind="audio", url=checked(audio.data, param))
+    data = _audio_bytes(audio, param)
     sniff(data, param=param)
     return Attachment(param=param, data=data, kind="audio")
 
 
-def audio_bytes(audio: InputAudio, param: str) -> bytes:
-    """Whatever is said to be a recording. Raises ``InvalidRequest`` for broken base64 and for too much of it."""
-    data = _data_url(audio.data, param) if audio.data.startswith("data:") else _base64(audio.data, param)
-    if len(data) > MAX_AUDIO_BYTES:
-        raise InvalidRequest(f"The recording is larger than {MAX_AUDIO_BYTES} bytes.", param=param)
-    return data
+def first_remote(given: Iterable[tuple[str, str]]) -> str | None:
+    """Of fields and their texts, the first field that has its file on another server."""
+    return next((param for param, text in given if is_remote(text)), None)
+
+
+def url_of(image: ImageUrl | str) -> str:
+    return image if isinstance(image, str) else image.url
 
 
 def stand_ins(attachments: Iterable[Attachment]) -> Media:
@@ -87,10 +99,20 @@ _DOT = Picture(width=1, height=1, pixels=bytes(3))
 _SILENCE = Sound(pcm=b"", rate=16_000)
 
 
+def _audio_bytes(audio: InputAudio, param: str) -> bytes:
+    """Whatever is said to be a recording."""
+    data = _data_url(audio.data, param) if _is_data(audio.data) else _base64(audio.data, param)
+    if len(data) > MAX_AUDIO_BYTES:
+        raise InvalidRequest(f"The recording is larger than {MAX_AUDIO_BYTES} bytes.", param=param)
+    return data
+
+
+def _is_data(url: str) -> bool:
+    return url[:5].lower() == "data:"
+
+
 def _data_url(url: str, param: str) -> bytes:
     """The payload of ``data:[type][;charset=…][;base64],…``; whatever the type says is tolerated."""
-    if url[:5].lower() != "data:":
-        raise UnsupportedParameter("This server does not fetch remote media; send a base64 `data:` URL instead.", param=param)
     header, comma, payload = url.partition(",")
     if not comma:
         raise InvalidRequest("The data URL has no comma before its data.", param=param)

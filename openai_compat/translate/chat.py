@@ -9,7 +9,7 @@ from openai_compat.errors import InvalidRequest, UnsupportedParameter
 from openai_compat.translate.attachments import Attachment, Media, stand_ins
 from openai_compat.translate.common import Facts, Meta, Refusal, refuse, sampling_of, to_usage, wants_usage
 from openai_compat.translate.logprobs import to_chat_logprobs
-from openai_compat.translate.messages import attachments_of, to_messages
+from openai_compat.translate.messages import attachments_of, remote_of, to_messages
 from openai_compat.translate.stream import TextStream, encode
 from openai_compat.translate.structured import grammar_of
 from openai_compat.translate.tools import parallel_of, tools_of
@@ -79,6 +79,11 @@ def wants_picture(body: ChatCompletionRequest) -> bool:
 
 def attachments_to_decode(body: ChatCompletionRequest) -> tuple[Attachment, ...]:
     return attachments_of(body.messages)
+
+
+def remote(body: ChatCompletionRequest) -> str | None:
+    """The first field that has its file on another server."""
+    return remote_of(body.messages)
 
 
 def verb_of(attachments: tuple[Attachment, ...]) -> Verb:

@@ -10,7 +10,15 @@ from typing import Literal, NamedTuple
 
 from handlers.types import EmbedRequest, EmbedResult, Prompt, Verb
 from openai_compat.errors import InvalidRequest
-from openai_compat.translate.attachments import MAX_ATTACHMENTS, Attachment, Media, picture_at, to_picture
+from openai_compat.translate.attachments import (
+    MAX_ATTACHMENTS,
+    Attachment,
+    Media,
+    first_remote,
+    picture_at,
+    to_picture,
+    url_of,
+)
 from openai_compat.translate.common import Facts
 from schemas.embeddings import (
     MAX_INPUTS,
@@ -55,6 +63,15 @@ class Items(NamedTuple):
 def plan(body: EmbeddingRequest) -> Verb:
     """Make every check that needs no model. Raises ``InvalidRequest`` naming the field; returns the verb."""
     return to_items(body).verb
+
+
+def remote(body: EmbeddingRequest) -> str | None:
+    """The first field that has its picture on another server."""
+    if not isinstance(body.input, list) or not body.input or not isinstance(body.input[0], InputItem):
+        return None
+    items = [(i, item) for i, item in enumerate(body.input) if isinstance(item, InputItem)]
+    parts = ((i, part) for i, item in items for part in (item.content or (item,)))
+    return first_remote((f"input[{i}].image_url", url_of(part.image_url)) for i, part in parts if part.image_url is not None)
 
 
 def to_request(body: EmbeddingRequest, facts: Facts, items: Items, media: Media) -> EmbedRequest:

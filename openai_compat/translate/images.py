@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from handlers.types import ImageRequest, Picture, PictureDelta, PictureResult, Usage, Verb
 from openai_compat.errors import InvalidRequest, UnsupportedParameter
-from openai_compat.translate.attachments import Attachment, Media, picture_at, to_picture
+from openai_compat.translate.attachments import Attachment, Media, first_remote, picture_at, to_picture, url_of
 from openai_compat.translate.common import Facts, Refusal, refuse
 from openai_compat.translate.masks import erased, mask_of, without_alpha
 from schemas.images import (
@@ -26,6 +26,7 @@ from schemas.images import (
     MadePicture,
     PictureEvent,
     PictureFormat,
+    PictureReference,
     Pictures,
     PictureTokens,
     PictureUsage,
@@ -65,18 +66,35 @@ def wants_links(body: PictureBody) -> bool:
 
 def attachments_of(body: PictureBody) -> tuple[Attachment, ...]:
     """The pictures of a JSON body; a form has files instead. Raises ``InvalidRequest`` naming the field at fault."""
+    given = _given(body)
+    check_count(len([param for param, _ in given if param != MASK]))
+    return tuple(_attachment(picture, param) for param, picture in given)
+
+
+def remote(body: PictureBody) -> str | None:
+    """The first field that has its picture on another server."""
+    texts = ((param, picture) if isinstance(picture, str) else _linked(picture, param) for param, picture in _given(body))
+    return first_remote(texts)
+
+
+def _given(body: PictureBody) -> list[tuple[str, GivenPicture]]:
+    """The pictures of a JSON body, the mask last, and the fields that hold them."""
     if isinstance(body, ImageGenerationRequest):
-        return ()
-    given = [] if isinstance(body, ImageVariationRequest) else [(f"images[{i}]", p) for i, p in enumerate(body.images or ())]
+        return []
+    given: list[tuple[str, GivenPicture]] = []
+    if isinstance(body, ImageEditRequest):
+        given += [(f"images[{i}]", picture) for i, picture in enumerate(body.images or ())]
     if isinstance(body.image, list):
         given += [(f"image[{i}]", picture) for i, picture in enumerate(body.image)]
     elif body.image is not None:
         given.append(("image", body.image))
-    check_count(len(given))
-    found = [_attachment(picture, param) for param, picture in given]
     if isinstance(body, ImageEditRequest) and body.mask is not None:
-        found.append(_attachment(body.mask, MASK))
-    return tuple(found)
+        given.append((MASK, body.mask))
+    return given
+
+
+def _linked(picture: PictureReference, param: str) -> tuple[str, str]:
+    return f"{param}.image_url", "" if picture.image_url is None else url_of(picture.image_url)
 
 
 def missing_picture() -> InvalidRequest:

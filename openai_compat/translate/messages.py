@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from handlers.types import AudioPart, ImagePart, Message, Part, Role, TextPart, ToolCall
@@ -17,10 +19,12 @@ from openai_compat.translate.attachments import (
     MAX_ATTACHMENTS,
     Attachment,
     Media,
+    first_remote,
     picture_at,
     sound_at,
     to_picture,
     to_recording,
+    url_of,
 )
 from schemas.messages import (
     AudioContent,
@@ -40,13 +44,7 @@ _SYSTEM = ("system", "developer")
 
 def attachments_of(wire: list[ChatMessage]) -> tuple[Attachment, ...]:
     """The pictures and recordings of all messages. Raises ``InvalidRequest`` naming the field at fault, or too many."""
-    found = [
-        (part, f"messages[{number}].content[{place}]")
-        for number, message in enumerate(wire)
-        if isinstance(message.content, list)
-        for place, part in enumerate(message.content)
-        if isinstance(part, ImageContent | AudioContent)
-    ]
+    found = list(_attached(wire))
     if len(found) > MAX_ATTACHMENTS:
         message = f"At most {MAX_ATTACHMENTS} images and recordings are allowed; {len(found)} were sent."
         raise InvalidRequest(message, param="messages")
@@ -56,6 +54,25 @@ def attachments_of(wire: list[ChatMessage]) -> tuple[Attachment, ...]:
         else to_recording(part.input_audio, f"{where}.input_audio")
         for part, where in found
     )
+
+
+def remote_of(wire: list[ChatMessage]) -> str | None:
+    """The first field that has its file on another server."""
+    return first_remote(
+        (f"{where}.image_url", url_of(part.image_url))
+        if isinstance(part, ImageContent)
+        else (f"{where}.input_audio", part.input_audio.data)
+        for part, where in _attached(wire)
+    )
+
+
+def _attached(wire: list[ChatMessage]) -> Iterator[tuple[ImageContent | AudioContent, str]]:
+    """The parts that are files, and where they stand."""
+    for number, message in enumerate(wire):
+        if isinstance(message.content, list):
+            for place, part in enumerate(message.content):
+                if isinstance(part, ImageContent | AudioContent):
+                    yield part, f"messages[{number}].content[{place}]"
 
 
 def to_messages(wire: list[ChatMessage], media: Media) -> tuple[Message, ...]:

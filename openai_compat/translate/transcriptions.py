@@ -22,7 +22,7 @@ from handlers.types import (
     VoiceActivity,
 )
 from openai_compat.errors import InvalidRequest, UnsupportedParameter
-from openai_compat.translate.attachments import audio_bytes
+from openai_compat.translate.attachments import Attachment, first_remote, to_recording
 from openai_compat.translate.common import Facts
 from openai_compat.translate.languages import code_of, name_of
 from openai_compat.translate.subtitles import to_srt, to_vtt
@@ -49,6 +49,7 @@ from schemas.transcriptions import (
 
 TextBody: TypeAlias = TranscriptionRequest | TranslationRequest
 PLAIN_TEXT = "text/plain"
+RECORDING = "input_audio.data"
 _STREAMED = ("json", "text", "verbose_json")
 _encode = msgspec.json.Encoder().encode
 
@@ -67,9 +68,14 @@ def plan(body: TextBody | ClassificationRequest) -> Verb:
     return "process_audio"
 
 
-def recording(audio: InputAudio) -> bytes:
+def recording(audio: InputAudio) -> Attachment:
     """The file in a JSON body. Raises ``InvalidRequest``."""
-    return audio_bytes(audio, "input_audio.data")
+    return to_recording(audio, RECORDING)
+
+
+def remote(body: TextBody | ClassificationRequest) -> str | None:
+    """The field that has the recording on another server."""
+    return None if body.input_audio is None else first_remote([(RECORDING, body.input_audio.data)])
 
 
 def to_request(body: TextBody, sound: Sound, facts: Facts) -> AudioTaskRequest:

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from handlers.types import DepthResult, ImageTaskRequest, LabelResult, Picture, Verb, VisionTask
 from openai_compat.errors import InvalidRequest
-from openai_compat.translate.attachments import Attachment, to_picture
+from openai_compat.translate.attachments import Attachment, first_remote, to_picture, url_of
 from openai_compat.translate.common import Facts
 from openai_compat.translate.findings import depth_of, findings_of
 from schemas.vision import (
@@ -39,8 +39,17 @@ def plan(body: VisionBody) -> Verb:
     return "process_image"
 
 
+def remote(body: VisionBody) -> str | None:
+    """The field that has the picture on another server."""
+    if body.image is None:
+        return None
+    if isinstance(body.image, str):
+        return first_remote([(IMAGE, body.image)])
+    return first_remote([(f"{IMAGE}.image_url", url_of(body.image.image_url))])
+
+
 def attachment(image: Image) -> Attachment:
-    """The file in a JSON body. Raises ``InvalidRequest`` for what is no picture, and for a URL of another server."""
+    """The file in a JSON body. Raises ``InvalidRequest`` for what is no picture."""
     if not isinstance(image, str):
         return to_picture(image.image_url, f"{IMAGE}.image_url")
     return to_picture(image if ":" in image[:16] else f"data:;base64,{image}", IMAGE)

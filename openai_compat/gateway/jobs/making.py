@@ -21,7 +21,7 @@ from openai_compat.gateway.slot import Lease
 from openai_compat.gateway.store.folder import MediaFolder, MediaWriter
 from openai_compat.http.parcels import BrokenParcels, Kind, ParcelReader
 from openai_compat.media.video import MEDIA_TYPE, THUMBNAIL_TYPE
-from openai_compat.protocol import ASCII, RelayFacts
+from openai_compat.protocol import ASCII, FetchRules, RelayFacts
 from schemas.common import ErrorDetail, ErrorResponse
 from schemas.videos import CreateVideoRequest, ImageReference
 
@@ -63,10 +63,11 @@ class _Progress(Struct, frozen=True):
 
 
 class Maker:
-    """Makes videos with the models of a pool."""
+    """Makes videos with the models of a pool; where their pictures are on other servers, these are fetched by ``fetch``."""
 
-    def __init__(self, pool: Leases, timeout: float, account: OpenAccount) -> None:
+    def __init__(self, pool: Leases, timeout: float, account: OpenAccount, fetch: FetchRules | None = None) -> None:
         self._pool = pool
+        self.fetch = fetch
         self._timeout = timeout
         self._account = account
 
@@ -112,6 +113,7 @@ class Maker:
                 mode=record.mode,
                 cache_salt=owner,
                 deadline=max(0.0, end - asyncio.get_running_loop().time()),
+                fetch=self.fetch,
             )
             try:
                 async with lease.replica.forward(_call(facts, body)) as answer:

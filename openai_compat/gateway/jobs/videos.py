@@ -63,8 +63,7 @@ class VideoDesk:
     def __init__(self, config: Config, aims: Aims, pool: Leases, upstreams: Sender, storage: Storage) -> None:
         self._storage = storage
         self._aims = aims
-        self._fetch = fetch_rules(config.media)
-        self._maker = Maker(pool, config.jobs.timeout, aims.local_account, self._fetch)
+        self._maker = Maker(pool, config.jobs.timeout, aims.local_account, fetch_rules(config.media))
         self._remote = RemoteMaker(config, aims, upstreams)
         self._queue = JobQueue(config.jobs)
         self._expiry = round(config.storage.expiry)
@@ -77,6 +76,7 @@ class VideoDesk:
         """Take orders by another configuration; ``jobs`` and ``storage`` are the same in both."""
         self._aims.renew(config, checks, offers)
         self._remote.renew(config)
+        self._maker.fetch = fetch_rules(config.media)
         self._max_body = parse_size(config.server.max_body)
         self._origins = config.server.cors_origins
 
@@ -183,7 +183,7 @@ class VideoDesk:
         return wire, picture_file(form.file(videos.REFERENCE).data, videos.REFERENCE)
 
     async def _keep(self, owner: str, record: VideoRecord, picture: bytes | None) -> Video:
-        if self._fetch is None and record.request.input_reference is not None and not record.upstream:
+        if self._maker.fetch is None and record.request.input_reference is not None and not record.upstream:
             raise not_enabled(f"{videos.REFERENCE}.image_url")
         self._queue.admit()
         store = await self._storage.open()

@@ -4,7 +4,7 @@ import pytest
 
 from openai_compat.errors import InvalidRequest, UnsupportedParameter
 from openai_compat.translate import attachments
-from openai_compat.translate.attachments import picture_at, sound_at, stand_ins, to_picture, to_recording
+from openai_compat.translate.attachments import first_remote, picture_at, sound_at, stand_ins, to_picture, to_recording
 from schemas.messages import ImageUrl, InputAudio
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(40))
@@ -69,13 +69,38 @@ def test_what_stands_in_is_of_the_same_kind():
 
 
 @pytest.mark.parametrize(
-    "url", ["https://example.org/a.png", "http://127.0.0.1/", "file:///etc/passwd", "/etc/passwd", "", "a.png"]
+    "url",
+    ["file:///etc/passwd", "FILE:/etc/passwd", "ftp://example.org/a.png", "gopher://example.org/1", "/etc/passwd", "", "a.png"],
 )
-def test_nothing_is_fetched(url):
+def test_only_data_and_the_web_are_known(url):
     with pytest.raises(UnsupportedParameter) as caught:
         to_picture(url, "messages[0].content[0].image_url")
     assert caught.value.param == "messages[0].content[0].image_url"
     assert not url or url not in caught.value.message
+
+
+def test_a_url_of_the_web_is_kept_for_whoever_may_follow_it():
+    picture = to_picture("https://example.org/a.png", "a", alpha=True)
+    recording = to_recording(InputAudio(data="HTTPS://example.org/a.mp3"), "b")
+    assert (picture.param, picture.url, picture.data, picture.kind, picture.alpha) == (
+        "a", "https://example.org/a.png", b"", "picture", True
+    )  # fmt: skip
+    assert (recording.param, recording.url, recording.data, recording.kind) == ("b", "HTTPS://example.org/a.mp3", b"", "audio")
+    media = stand_ins((picture, recording))
+    assert (picture_at(media, "a").channels, sound_at(media, "b").channels) == (3, 1)
+
+
+def test_a_url_that_can_be_read_in_two_ways_is_refused():
+    for refuse in (lambda: to_picture("http://a@b.example/x", "p"), lambda: to_recording(InputAudio(data="http://a\\b"), "p")):
+        with pytest.raises(InvalidRequest) as caught:
+            refuse()
+        assert caught.value.param == "p"
+
+
+def test_the_first_field_with_a_url_is_found():
+    given = [("a", "data:image/png;base64,"), ("b", "http://example.org/"), ("c", "https://example.org/")]
+    assert first_remote(given) == "b"
+    assert first_remote(given[:1]) is None
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_each_form_of_input_is_read(value, items, verb):
         [{"content": []}],
         [{"content": [TEXT_ITEM, TEXT_ITEM]}],
         [{"content": [TEXT_ITEM, IMAGE_ITEM, IMAGE_ITEM]}],
-        [{"image_url": "https://example.org/cat.png"}],
+        [{"image_url": "ftp://example.org/cat.png"}],
         [{"image_url": "data:image/png;base64,AAAA"}],
         [{"text": ""}],
         ["a"] * 2049,

@@ -123,7 +123,7 @@ def test_formats_with_times_ask_for_segments(form) -> None:
         ({"stream": True, "response_format": "srt"}, "stream"),
         ({"stream": True, "response_format": "vtt"}, "stream"),
         ({"input_audio": {"data": "@@@"}}, "input_audio.data"),
-        ({"input_audio": {"data": "https://example.com/talk.mp3"}}, "input_audio.data"),
+        ({"input_audio": {"data": "ftp://example.com/talk.mp3"}}, "input_audio.data"),
         ({"temperature": 1.5}, "temperature"),
         ({"timestamp_granularities": ["letter"]}, "timestamp_granularities[0]"),
         ({"chunking_strategy": "sometimes"}, "chunking_strategy"),
@@ -144,7 +144,7 @@ def test_json_needs_the_recording_inside_it() -> None:
         json.dumps({"model": "m", "input_audio": {"data": WAV, "format": "nonsense"}}).encode(), JsonTranscriptionRequest
     )
     assert translate.plan(body) == "process_audio"
-    assert translate.recording(body.input_audio).startswith(b"RIFF")
+    assert translate.recording(body.input_audio).data.startswith(b"RIFF")
 
 
 # ---------------------------------------------------------------- answers

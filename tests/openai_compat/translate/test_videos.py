@@ -58,12 +58,15 @@ def test_what_no_model_could_make_is_refused_by_name(fields: dict[str, Any], par
     assert caught.value.param == param
 
 
-def test_a_picture_comes_as_a_data_url_and_as_nothing_else() -> None:
+def test_a_picture_comes_as_a_data_url_or_as_the_url_of_a_server() -> None:
     given = videos.reference(order(input_reference=ImageReference(image_url=f"data:image/png;base64,{PNG}")))
     assert given is not None
     assert given.data == b"\x89PNG\r\n\x1a\n"
     assert videos.reference(order()) is None
-    for reference in (ImageReference(file_id="file-1"), ImageReference(image_url="https://example.org/a.png")):
+    far = videos.reference(order(input_reference=ImageReference(image_url="https://example.org/a.png")))
+    assert far is not None
+    assert (far.url, far.data) == ("https://example.org/a.png", b"")
+    for reference in (ImageReference(file_id="file-1"), ImageReference(image_url="file:///a.png")):
         with pytest.raises(UnsupportedParameter) as caught:
             videos.reference(order(input_reference=reference))
         assert str(caught.value.param).startswith("input_reference.")
