@@ -126,7 +126,10 @@ class UnsupportedMediaType(APIError): ...
 class HeadersTooLarge(APIError): ...
 
 
-class RateLimited(APIError): ...
+class RateLimited(APIError):
+    """``limits`` are headers that tell what is left of a key's limits."""
+
+    limits: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Cancelled(APIError):
@@ -235,6 +238,8 @@ def error_headers(error: BaseException) -> dict[str, str]:
             headers["retry-after"] = str(min(max(1, math.ceil(error.retry_after)), LONGEST_WAIT))
         if error.retry is not None:
             headers["x-should-retry"] = "true" if error.retry else "false"
+    if isinstance(error, RateLimited):
+        headers.update((name.decode(), value.decode()) for name, value in error.limits)
     return headers
 
 

@@ -33,7 +33,8 @@ _logger = logging.getLogger("openai_compat.http")
 class Telemetry:
     """Wraps the whole application, since a framework's middleware is not run for the answers that its router makes.
 
-    The layers inside may leave the model's canonical id in ``scope["state"]["model"]``.
+    The layers inside may leave the model's canonical id in ``scope["state"]["model"]``, and headers for whatever is answered
+    in ``scope["state"]["headers"]``.
     """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
@@ -152,7 +153,8 @@ class _Exchange:
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         milliseconds = int((time.perf_counter() - self.began) * 1000)
-        return [(HEADER, self.request_id.encode()), (b"openai-processing-ms", str(milliseconds).encode())]
+        said = self._state.get("headers", ())
+        return [(HEADER, self.request_id.encode()), (b"openai-processing-ms", str(milliseconds).encode()), *said]
 
     def _count(self, size: int) -> None:
         if size and self.first_byte is None:

@@ -90,6 +90,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "openai_compat.defaults",
         "openai_compat.grants",
         "openai_compat.http",
+        "openai_compat.keys.table",
         "openai_compat.media",
         "openai_compat.patterns",
         "openai_compat.sizes",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 _DROPPED = frozenset(
     {b"connection", b"date", b"keep-alive", b"proxy-authenticate", b"server", b"trailer", b"transfer-encoding", b"upgrade"}
 )
+_PRIVATE = (b"x-oc-", b"x-ratelimit-")  # between gateway and worker; about the target's limits, which are not the key's
 _ENDS = (b"\n\n", b"\r\n\r\n")
 _LAST = b"data: [DONE]\n\n"
 _LONGEST_PART = 1 << 16  # bytes of an unfinished event that are held back
@@ -29,15 +31,17 @@ class Delivery:
     can follow as one more event. A stream ends with its ``[DONE]``, in one write with it: many clients leave as soon as they
     have read that.
 
+    ``on_last`` is called when the last byte is about to leave: whoever has it may ask again before this task goes on.
     ``ttfb``, the seconds from ``began`` (monotonic) to the first byte of the body, is left in ``state``.
     """
 
-    __slots__ = ("_began", "_events", "_left", "_part", "_send", "_state", "_unfinished", "ended", "started")
+    __slots__ = ("_began", "_events", "_left", "_part", "_send", "_state", "_unfinished", "ended", "on_last", "started")
 
     def __init__(self, send: Send, state: dict[str, Any], began: float) -> None:
         self._send = send
         self._state = state
         self._began = began
+        self.on_last: Callable[[], None] | None = None
         self.started = False
         self._events = False
         self._part = b""
@@ -49,7 +53,7 @@ class Delivery:
         kept = []
         for name, value in headers:
             lower = name.lower()
-            if lower not in _DROPPED and not lower.startswith(b"x-oc-"):
+            if lower not in _DROPPED and not lower.startswith(_PRIVATE):
                 kept.append((lower, value))
                 if lower == b"content-type":
                     self._events = value.startswith(b"text/event-stream")
@@ -66,12 +70,16 @@ class Delivery:
                 self._state["ttfb"] = time.monotonic() - self._began
             self._left -= len(chunk)
             last = self._left == 0 or (self._events and chunk.endswith(_LAST))
+            if last and self.on_last is not None:
+                self.on_last()
             await self._send({"type": "http.response.body", "body": chunk, "more_body": not last})
             self.ended = last
 
     async def end(self) -> None:
         """Nothing more comes; an answer of announced length has ended with its last byte."""
         if not self.ended:
+            if self.on_last is not None:
+                self.on_last()
             await self._send({"type": "http.response.body", "body": self._part, "more_body": False})
 
     async def fail(self, error: APIError) -> None:

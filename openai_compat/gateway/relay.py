@@ -25,9 +25,11 @@ from openai_compat.gateway.checks import Checks, verbs_of
 from openai_compat.gateway.delivery import ClientWatch, Deadline, Delivery
 from openai_compat.gateway.local import decoded
 from openai_compat.gateway.metering.ledger import Ledger
+from openai_compat.gateway.metering.tally import Tally
 from openai_compat.gateway.order import Destination, Dispatcher, Envelope, Order
 from openai_compat.gateway.replica import Answer, Headers
 from openai_compat.gateway.spool import Body, Spool, Spooled
+from openai_compat.grants import Grant
 from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.form import Form
 from openai_compat.http.request_id import request_id_of
@@ -105,17 +107,18 @@ class Relay:
         destination = await self._destination(arrived, envelope.model)
         state, only = arrived.scope["state"], destination.only
         state["model"] = destination.route if only is None else only.label
-        order = self._order(arrived, envelope, destination)
+        tally = self._account(arrived, envelope, destination, delivery)
         complete = failed = False
         try:
+            order = _order(arrived, envelope, destination.public_name, tally)
             failed = not await self._deliver(order, destination, delivery)
             complete = True
         except APIError as error:
             failed = not delivery.started
             await delivery.fail(error)
         finally:
-            state["model"] = order.tally.label or state["model"]  # of a route the target that was asked last
-            order.tally.close(complete=complete, failed=failed)
+            state["model"] = tally.label or state["model"]  # of a route the target that was asked last
+            tally.close(complete=complete, failed=failed)
 
     async def _destination(self, arrived: _Arrived, name: str | None) -> Destination:
         """Where the request goes. One for nobody is told first what else is wrong with it."""
@@ -128,27 +131,15 @@ class Relay:
             arrived.endpoint.plan(decoded(arrived))
             raise
 
-    def _order(self, arrived: _Arrived, envelope: Envelope, destination: Destination) -> Order:
+    def _account(self, arrived: _Arrived, envelope: Envelope, destination: Destination, delivery: Delivery) -> Tally:
         """Raises ``RateLimited`` where the key may use no more."""
-        scope, path = arrived.scope, arrived.scope["path_template"]
-        key_id: str = scope["state"].get("key_id", "")
-        tally = self._ledger.open(key_id, path=path, body=arrived.body, envelope=envelope, choices=destination.choices)
-        return Order(
-            method=scope["method"],
-            path=path,
-            query=scope["query_string"].decode(ASCII),
-            headers=_passed_on(scope["headers"]),
-            body=arrived.body,
-            envelope=envelope,
-            public_name=destination.public_name,
-            request_id=scope["state"].get("request_id") or request_id_of(scope["headers"]),
-            key_id=key_id,
-            deadline=arrived.deadline,
-            tally=tally,
-            form=arrived.form,
-            endpoint=arrived.endpoint,
-            scope=scope,
-        )
+        state, path = arrived.scope["state"], arrived.scope["path_template"]
+        grant = state.get("grant") or Grant(key_id=state.get("key_id", ""))
+        tally = self._ledger.open(grant, path=path, body=arrived.body, envelope=envelope, choices=destination.choices)
+        if (hold := tally.hold) is not None:
+            state["headers"] = hold.headers
+            delivery.on_last = hold.leave
+        return tally
 
     async def _deliver(self, order: Order, destination: Destination, delivery: Delivery) -> bool:
         """Whether it was an answer, and no refusal. Raises ``APIError`` where there was none, or only a part."""
@@ -186,6 +177,26 @@ class _Arrived(Struct, frozen=True):
     body: bytes | Body
     form: Form | None
     deadline: float
+
+
+def _order(arrived: _Arrived, envelope: Envelope, public_name: str, tally: Tally) -> Order:
+    scope = arrived.scope
+    return Order(
+        method=scope["method"],
+        path=scope["path_template"],
+        query=scope["query_string"].decode(ASCII),
+        headers=_passed_on(scope["headers"]),
+        body=arrived.body,
+        envelope=envelope,
+        public_name=public_name,
+        request_id=scope["state"].get("request_id") or request_id_of(scope["headers"]),
+        key_id=tally.key_id,
+        deadline=arrived.deadline,
+        tally=tally,
+        form=arrived.form,
+        endpoint=arrived.endpoint,
+        scope=scope,
+    )
 
 
 def _envelope(arrived: _Arrived) -> Envelope:

@@ -7,11 +7,12 @@ from prometheus_client import generate_latest
 from openai_compat.config import Metering, Price
 from openai_compat.gateway.metering.ledger import Ledger
 from openai_compat.gateway.order import Envelope
+from openai_compat.grants import Grant
 from openai_compat.metrics import Metrics
 
 
 def spend(ledger: Ledger, key: str, label: str, *, estimated: bool = False) -> None:
-    tally = ledger.open(key, path="/v1/chat/completions", body=b"12345678", envelope=Envelope())
+    tally = ledger.open(Grant(key_id=key), path="/v1/chat/completions", body=b"12345678", envelope=Envelope())
     tally.aim(label, Price(prompt=0.1, completion=0.2))
     if not estimated:
         tally.used(100, 10, 30)

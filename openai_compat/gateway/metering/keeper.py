@@ -52,8 +52,8 @@ class UsageKeeper:
         """Go on where an earlier server has ended. The store is there already where one has left anything."""
         if (database := self._open_database) is not None:
             hour = await self._tidied(database)
-            if self._ledger.limited:
-                self._ledger.recall(await persistence.read(database, key_id=None, since=hour - _DAY, model=None))
+            self._ledger.recall(await persistence.read(database, key_id=None, since=hour - _DAY, model=None))
+            self._ledger.spent.update(await persistence.spent(database))
         self._tasks.spawn(self._keep())
 
     async def close(self) -> None:

@@ -11,12 +11,22 @@ from openai_compat.config import Metering
 from openai_compat.gateway.metering import estimate
 from openai_compat.gateway.metering.cost import Counts, amount, rates_of
 from openai_compat.gateway.metering.counters import HOUR, Counters, Sums, Table
-from openai_compat.gateway.metering.limits import Allowance, Hold
+from openai_compat.gateway.metering.limits import DAY, Allowance, Hold, Standing, Use
+from openai_compat.gateway.metering.past import Past
+from openai_compat.gateway.metering.standing import Pairs
 from openai_compat.gateway.metering.tally import Tally
 from openai_compat.gateway.order import Choice, Envelope
 from openai_compat.gateway.spool import Body
+from openai_compat.grants import Grant
 
 Clock = Callable[[], float]
+_FEW = 256
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def steady() -> float:
+    """Seconds, of a clock that nobody sets and that goes on while the machine sleeps."""
+    return time.clock_gettime(_STEADY)
 
 
 class Used(NamedTuple):
@@ -32,24 +42,29 @@ class Ledger:
     """Every key's account. Lives on the event loop; nothing of it waits.
 
     Args:
-        clock: Unix seconds.
+        clock: Unix seconds, for what is shown and kept.
+        steady: seconds for the limits, which a clock that is set must neither lift nor prolong.
+
+    Attributes:
+        spent: what each key has cost since it was made, as far as it is known here.
     """
 
-    def __init__(self, limits: Metering, *, clock: Clock = time.time) -> None:
+    def __init__(self, limits: Metering, *, clock: Clock = time.time, steady: Clock = steady) -> None:
         self.counters = Counters()
-        self._limits = limits
-        self._limited = any(
-            value is not None for value in (limits.tokens_per_minute, limits.tokens_per_day, limits.cost_per_day)
-        )
+        self.spent: dict[str, int] = {}
         self._clock = clock
+        self._steady = steady
+        self._past = Past()
         self._allowances: dict[str, Allowance] = {}
+        self._many = _FEW
+        self.adopt(limits)
 
-    @property
-    def limited(self) -> bool:
-        """Whether there is anything that a key may not use more of."""
-        return self._limited
+    def adopt(self, limits: Metering) -> None:
+        """From now on these are the limits of whoever has none of their own; what was counted stays."""
+        self._defaults = limits
+        self._limited = limits != Metering()
 
-    def open(self, key_id: str, *, path: str, body: bytes | Body, envelope: Envelope, choices: Iterable[Choice] = ()) -> Tally:
+    def open(self, grant: Grant, *, path: str, body: bytes | Body, envelope: Envelope, choices: Iterable[Choice] = ()) -> Tally:
         """The account of one request, which must be closed.
 
         Args:
@@ -60,25 +75,47 @@ class Ledger:
             RateLimited: with what it may use at most, the key would use more than it may.
         """
         guess = partial(_guess, path, body, envelope.stream is True)
-        hold = self._hold(key_id, path, body, envelope, choices) if self._limited else None
-        return Tally(self, key_id, guess, hold)
+        limited = self._limited or not grant.unlimited
+        hold = self._hold(grant, path, body, envelope, choices) if limited else None
+        return Tally(self, grant.key_id, guess, hold)
 
     def account(self, key_id: str) -> Tally:
         """The account of work that was admitted before: not refused, without a reservation, and counted against the limits."""
-        return Tally(self, key_id, lambda size: Counts())
+        return Tally(self, key_id, lambda size: Counts(), _Charge(self, key_id))
 
-    def allowance(self, key_id: str) -> Allowance:
-        found = self._allowances.get(key_id)
+    def allowance(self, grant: Grant) -> Allowance:
+        found = self._allowances.get(grant.key_id)
         if found is None:
-            found = self._allowances[key_id] = Allowance(self._limits)
+            self._tidy()
+            found = self._allowances[grant.key_id] = Allowance(grant, self._defaults, self.spent, self._past.of(grant.key_id))
+        elif not found.is_for(grant, self._defaults):
+            found.adopt(grant, self._defaults)
         return found
 
+    def charge(self, key_id: str, *, tokens: int, cost: int) -> None:
+        """What was used without a reservation."""
+        use, allowance = Use(self._steady(), tokens, cost), self._allowances.get(key_id)
+        if allowance is None:
+            self._past.add(key_id, use)
+        else:
+            allowance.charge(use)
+
     def recall(self, table: Table) -> None:
-        """Count what earlier servers did; ``table`` is in the order of its hours, of which each is taken for its end."""
-        now = self._clock()
+        """Count what earlier servers did; ``table`` is in the order of its hours, of which each is taken for its end.
+
+        What comes from more than a day ahead was written while the clock was wrong, and counts no more.
+        """
+        now, here = self._clock(), self._steady()
         for place, sums in table.items():
-            when = min(now, (place.hour + 1) * HOUR - 1)
-            self.allowance(place.key_id).recall(when, tokens=sums.tokens, cost=sums.cost)
+            when = (place.hour + 1) * HOUR - 1
+            if when <= now + DAY:
+                self._past.add(place.key_id, Use(here - max(0.0, now - when), sums.tokens, sums.cost, True))
+
+    def standing(self, grant: Grant) -> tuple[Standing, ...]:
+        """How the key stands with each of its limits."""
+        if not self._limited and grant.unlimited:
+            return ()
+        return tuple(self.allowance(grant).standing(self._steady()))
 
     def used(self) -> Iterator[Used]:
         """Since the start, for metrics."""
@@ -88,22 +125,45 @@ class Ledger:
 
     def booked(self, tally: Tally, label: str, sums: Sums) -> None:
         self.counters.book(tally.key_id, label, self._clock(), sums)
+        if sums.cost:
+            self.spent[tally.key_id] = self.spent.get(tally.key_id, 0) + sums.cost
 
     def settled(self, tally: Tally) -> None:
-        if isinstance(tally.hold, Hold):
-            self.allowance(tally.key_id).settle(tally.hold, self._clock(), tokens=tally.used_tokens, cost=tally.used_cost)
-            tally.hold = None
-        elif self._limited:
-            self.allowance(tally.key_id).charge(self._clock(), tokens=tally.used_tokens, cost=tally.used_cost)
+        hold, tally.hold = tally.hold, None
+        if hold is not None:
+            hold.settle(self._steady(), tokens=tally.used_tokens, cost=tally.used_cost)
 
-    def _hold(self, key_id: str, path: str, body: bytes | Body, envelope: Envelope, choices: Iterable[Choice]) -> Hold:
+    def _hold(self, grant: Grant, path: str, body: bytes | Body, envelope: Envelope, choices: Iterable[Choice]) -> Hold:
         prompt = _prompt(path, body)
         most = estimate.most_completion_tokens(path, envelope)
         cost = 0
         for choice in choices:
             rate = rates_of(choice.target.price)
             cost = max(cost, rate.request + max(rate.prompt, rate.cached) * prompt + rate.completion * most)
-        return self.allowance(key_id).reserve(self._clock(), tokens=prompt + most, cost=cost)
+        return self.allowance(grant).reserve(self._steady(), tokens=prompt + most, cost=cost)
+
+    def _tidy(self) -> None:
+        """Drop what keys have that are gone, or rest, each time that there are twice as many."""
+        if len(self._allowances) > self._many:
+            now = self._steady()
+            self._allowances = {key: found for key, found in self._allowances.items() if not found.idle(now)}
+            self._many = max(_FEW, 2 * len(self._allowances))
+
+
+class _Charge:
+    """In the place of a reservation, where there is none."""
+
+    headers: Pairs = ()
+
+    def __init__(self, ledger: Ledger, key_id: str) -> None:
+        self._ledger = ledger
+        self._key_id = key_id
+
+    def leave(self) -> None:
+        """It has no place among the requests that run."""
+
+    def settle(self, now: float, *, tokens: int, cost: int) -> None:
+        self._ledger.charge(self._key_id, tokens=tokens, cost=cost)
 
 
 def _prompt(path: str, body: bytes | Body) -> int:

@@ -3,89 +3,234 @@
 from __future__ import annotations
 
 import math
-
-from msgspec import Struct
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from openai_compat.config import Metering
 from openai_compat.errors import RateLimited
-from openai_compat.gateway.metering.cost import amount, units
-from openai_compat.gateway.metering.windows import Window
+from openai_compat.gateway.metering.bounds import Bounds, bounds_of
+from openai_compat.gateway.metering.cost import amount
+from openai_compat.gateway.metering.standing import Pairs, Told
+from openai_compat.gateway.metering.windows import Step, Window
+from openai_compat.grants import Grant
 
-_DAY = 86_400
+DAY = 86_400
+_QUARTERS = 96  # of an hour, in a day
 _PATIENCE = 120  # seconds that a client's own retries may wait
+_REQUESTS, _TOKENS, _COST = range(3)
 
 
-class Hold(Struct, frozen=True, kw_only=True):
-    """What is reserved for one request; ``slots`` are the windows' steps that hold it."""
+class Use(NamedTuple):
+    """What was used at some time, in seconds of the limits' clock; that is not known so exactly of what is kept by the hour."""
 
+    when: float
     tokens: int
     cost: int
-    slots: tuple[int, ...]
+    by_hour: bool = False
+
+    def amount(self, of: int) -> int:
+        return self.cost if of == _COST else self.tokens
+
+
+class Standing(NamedTuple):
+    """How much of one limit is used, reservations and all; in units of cost where it is one of cost."""
+
+    name: str
+    most: int
+    used: int
+
+    @property
+    def of_cost(self) -> bool:
+        return self.name in ("cost_per_day", "budget")
 
 
 class _Limit:
-    def __init__(self, window: Window, most: int, name: str, *, of_cost: bool = False, daily: bool = True) -> None:
-        self.window = window
-        self.most = most
-        self.of_cost = of_cost
-        self._name = name
-        self.daily = daily
+    __slots__ = ("daily", "most", "name", "of", "window")
 
-    def check(self, now: float, wanted: int) -> None:
-        """Raises ``RateLimited``."""
+    def __init__(self, name: str, of: int, *, daily: bool) -> None:
+        self.name = name
+        self.of = of
+        self.daily = daily
+        self.window = Window(step=DAY / _QUARTERS, steps=_QUARTERS) if daily else Window(step=1, steps=60)
+        self.most = 0
+
+    def refusal(self, now: float, wanted: int) -> RateLimited:
         used = self.window.total(now)
-        if used + wanted <= self.most:
-            return
         wait = self.window.wait(now, used + wanted - self.most)
         code = "insufficient_quota" if self.daily else "rate_limit_exceeded"
-        facts = f"{self._name}: limit {self._shown(self.most)}, used {self._shown(used)}, requested {self._shown(wanted)}."
+        facts = _facts(self.name, self.most, used, wanted, of_cost=self.of == _COST)
         if math.isinf(wait):
-            raise RateLimited(f"The request is too large for this key's {facts}", code=code, retry=False)
+            return RateLimited(f"The request is too large for this key's {facts}", code=code, retry=False)
         message = f"This key's limit is reached for {facts} Please try again in {math.ceil(wait)} s."
-        raise RateLimited(message, code=code, retry_after=wait, retry=None if wait <= _PATIENCE else False)
+        return RateLimited(message, code=code, retry_after=wait, retry=None if wait <= _PATIENCE else False)
 
-    def _shown(self, value: int) -> str:
-        return f"{amount(value):.6g}" if self.of_cost else str(value)
+
+class Hold:
+    """What is reserved for one request, and its place among those that run at once."""
+
+    __slots__ = ("_allowance", "_runs", "cost", "headers", "steps", "tokens")
+
+    def __init__(self, allowance: Allowance, tokens: int, cost: int, steps: list[tuple[_Limit, Step]], headers: Pairs) -> None:
+        self.tokens = tokens
+        self.cost = cost
+        self.steps = steps
+        self.headers = headers
+        self._allowance = allowance
+        self._runs = True
+
+    def leave(self) -> None:
+        """Another request may run now. A second time changes nothing."""
+        if self._runs:
+            self._runs = False
+            self._allowance.running -= 1
+
+    def settle(self, now: float, *, tokens: int, cost: int) -> None:
+        """Put what was really used in the place of what was reserved; once."""
+        self.leave()
+        self._allowance.settle(self, now, tokens, cost)
 
 
 class Allowance:
-    """The windows of one key."""
+    """One key's. Its limits may change; what was counted stays.
 
-    def __init__(self, limits: Metering) -> None:
-        self._limits: list[_Limit] = []
-        if limits.tokens_per_minute is not None:
-            self._limits.append(_Limit(Window(step=1, steps=60), limits.tokens_per_minute, "tokens per minute", daily=False))
-        if limits.tokens_per_day is not None:
-            self._limits.append(_Limit(_a_day(), limits.tokens_per_day, "tokens per day"))
-        if limits.cost_per_day is not None:
-            self._limits.append(_Limit(_a_day(), units(limits.cost_per_day), "cost per day", of_cost=True))
+    Args:
+        spent: what each key has cost since it was made.
+
+    Attributes:
+        running: requests that run at once.
+    """
+
+    __slots__ = ("_bounds", "_defaults", "_held", "_key_id", "_limits", "_own", "_past", "_spent", "_told", "_unsettled",
+                 "_windows", "grant", "running")  # fmt: skip
+
+    def __init__(self, grant: Grant, defaults: Metering, spent: dict[str, int], past: Iterable[Use] = ()) -> None:
+        self.running = 0
+        self._key_id = grant.key_id
+        self._spent = spent
+        self._past = tuple(past)
+        self._held = 0
+        self._unsettled = 0
+        self._windows: dict[str, _Limit] = {}
+        self._limits: tuple[_Limit, ...] = ()
+        self._told: tuple[tuple[Told, Window], ...] = ()
+        self._bounds = Bounds(*[None] * len(Bounds._fields))
+        self.adopt(grant, defaults)
+
+    def adopt(self, grant: Grant, defaults: Metering) -> None:
+        """From now on these are the limits."""
+        self.grant = grant
+        self._own = grant.limits
+        self._defaults = defaults
+        if (bounds := bounds_of(grant.limits, defaults)) != self._bounds:
+            self._bounds = bounds
+            self._limits = tuple(self._bound(bounds))
+            self._told = tuple(self._to_tell())
+
+    def is_for(self, grant: Grant, defaults: Metering) -> bool:
+        """Whether these limits are still the key's."""
+        return self.grant is grant and self._defaults is defaults
+
+    @property
+    def bounded(self) -> bool:
+        return self._bounds.exist
 
     def reserve(self, now: float, *, tokens: int, cost: int) -> Hold:
-        """Raises ``RateLimited`` where it is more than is left; then nothing is reserved."""
+        """Raises ``RateLimited`` where it is more than is left; then nothing is reserved and nothing counted."""
+        bounds = self._bounds
+        if bounds.budget is not None and self._spent.get(self._key_id, 0) + self._held + cost > bounds.budget:
+            raise self._refused(now, self._over_budget(bounds.budget, cost))
+        amounts = (1, tokens, cost)
         for limit in self._limits:
-            limit.check(now, cost if limit.of_cost else tokens)
-        slots = tuple([limit.window.add(now, cost if limit.of_cost else tokens) for limit in self._limits])
-        return Hold(tokens=tokens, cost=cost, slots=slots)
+            if limit.window.total(now) + amounts[limit.of] > limit.most:
+                raise self._refused(now, limit.refusal(now, amounts[limit.of]))
+        if bounds.concurrent_requests is not None and self.running >= bounds.concurrent_requests:
+            raise self._refused(now, _too_many(bounds.concurrent_requests, self.running))
+        steps = [(limit, limit.window.add(now, amounts[limit.of])) for limit in self._limits]
+        self._held += cost
+        self._unsettled += 1
+        self.running += 1
+        return Hold(self, tokens, cost, steps, self.headers(now))
 
-    def settle(self, hold: Hold, now: float, *, tokens: int, cost: int) -> None:
-        """Put what was really used in the place of what was reserved."""
-        for limit, slot in zip(self._limits, hold.slots, strict=True):
-            limit.window.correct(slot, now, cost - hold.cost if limit.of_cost else tokens - hold.tokens)
+    def settle(self, hold: Hold, now: float, tokens: int, cost: int) -> None:
+        self._held -= hold.cost
+        self._unsettled -= 1
+        more = (0, tokens - hold.tokens, cost - hold.cost)
+        for limit, step in hold.steps:
+            if limit.of:
+                limit.window.correct(step, now, more[limit.of])
 
-    def charge(self, now: float, *, tokens: int, cost: int) -> None:
+    def charge(self, use: Use) -> None:
         """What was used without a reservation."""
         for limit in self._limits:
-            limit.window.add(now, cost if limit.of_cost else tokens)
+            if limit.of:
+                limit.window.add(use.when, use.amount(limit.of))
 
-    def recall(self, when: float, *, tokens: int, cost: int) -> None:
-        """What was counted before, by the hour, oldest first: of no use to a limit of minutes."""
-        for limit in (limit for limit in self._limits if limit.daily):
-            limit.window.add(when, cost if limit.of_cost else tokens)
+    def headers(self, now: float) -> Pairs:
+        found: Pairs = ()
+        for told, window in self._told:
+            found += told.headers(window.total(now), window.clears(now))
+        return found
 
-    def used(self, now: float) -> tuple[int, ...]:
-        """What each limit has counted, reservations and all."""
-        return tuple(limit.window.total(now) for limit in self._limits)
+    def standing(self, now: float) -> Iterator[Standing]:
+        for limit in self._limits:
+            yield Standing(limit.name, limit.most, limit.window.total(now))
+        if self._bounds.concurrent_requests is not None:
+            yield Standing("concurrent_requests", self._bounds.concurrent_requests, self.running)
+        if self._bounds.budget is not None:
+            yield Standing("budget", self._bounds.budget, self._spent.get(self._key_id, 0) + self._held)
+
+    def idle(self, now: float) -> bool:
+        """Whether one that is made anew would say the same."""
+        return not self._unsettled and not any(limit.window.total(now) for limit in self._windows.values())
+
+    def _bound(self, bounds: Bounds) -> Iterator[_Limit]:
+        """The windows in force; what is told of a refusal is the one that holds the longest."""
+        for name, of, daily in (
+            ("cost_per_day", _COST, True),
+            ("tokens_per_day", _TOKENS, True),
+            ("tokens_per_minute", _TOKENS, False),
+            ("requests_per_minute", _REQUESTS, False),
+        ):
+            most: int | None = getattr(bounds, name)
+            if most is not None:
+                limit = self._windows.get(name) or self._opened(name, of, daily=daily)
+                limit.most = most
+                yield limit
+
+    def _opened(self, name: str, of: int, *, daily: bool) -> _Limit:
+        limit = self._windows[name] = _Limit(name, of, daily=daily)
+        for use in self._past if of else ():
+            if daily or not use.by_hour:
+                limit.window.add(use.when, use.amount(of))
+        return limit
+
+    def _to_tell(self) -> Iterator[tuple[Told, Window]]:
+        """Of tokens the minute's, or else the day's."""
+        limits = {limit.name: limit for limit in self._limits}
+        tokens = limits.get("tokens_per_minute") or limits.get("tokens_per_day")
+        for what, limit in (("requests", limits.get("requests_per_minute")), ("tokens", tokens)):
+            if limit is not None:
+                yield Told(what, limit.most), limit.window
+
+    def _refused(self, now: float, error: RateLimited) -> RateLimited:
+        error.limits = self.headers(now)
+        return error
+
+    def _over_budget(self, budget: int, cost: int) -> RateLimited:
+        spent = self._spent.get(self._key_id, 0)
+        facts = _facts("budget", budget, spent + self._held, cost, of_cost=True)
+        if spent + cost <= budget:
+            return RateLimited(f"{facts} Requests that run may leave some of it.", code="insufficient_quota", retry_after=1)
+        return RateLimited(
+            f"This key's budget is used up, or too small for the request. {facts}", code="insufficient_quota", retry=False
+        )
 
 
-def _a_day() -> Window:
-    return Window(step=_DAY / 96, steps=96)
+def _too_many(most: int, running: int) -> RateLimited:
+    facts = _facts("concurrent_requests", most, running, 1, of_cost=False)
+    return RateLimited(f"This key's limit is reached for {facts}", code="concurrency_limit_exceeded", retry_after=1)
+
+
+def _facts(name: str, most: int, used: int, wanted: int, *, of_cost: bool) -> str:
+    shown = [f"{amount(value):.6g}" if of_cost else str(value) for value in (most, used, wanted)]
+    return f"{name.replace('_', ' ')}: limit {shown[0]}, used {shown[1]}, requested {shown[2]}."

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from openai_compat.gateway.metering.cost import UNIT
 from openai_compat.gateway.metering.counters import Place, Sums, Table
 from openai_compat.gateway.store.database import Database
+from openai_compat.keys import table as keys
 
 _HOURS = 24
 _FINE = 2 * _HOURS
@@ -26,9 +28,19 @@ _SUMS = ", ".join(f"SUM({name})" for name in (*_COUNTED, "cost", "cost_rest"))
 
 
 async def write(database: Database, table: Table) -> None:
-    """Add to what is there. Raises ``sqlite3.Error``, and ``Unavailable`` where the disk is full; then nothing was added."""
+    """Add to what is there, and to what the keys have cost. Raises ``sqlite3.Error``, and ``Unavailable`` where the disk is
+    full; then nothing was added.
+    """
     rows = [_row(place, sums) for place, sums in table.items()]
-    await database.run(lambda connection: connection.executemany(_UPSERT, rows))
+    costs: Counter[str] = Counter()
+    for place, sums in table.items():
+        costs[place.key_id] += sums.cost
+
+    def work(connection: sqlite3.Connection) -> None:
+        connection.executemany(_UPSERT, rows)
+        keys.spend(connection, {key_id: cost for key_id, cost in costs.items() if cost})
+
+    await database.run(work)
 
 
 async def read(database: Database, *, key_id: str | None, since: int, model: str | None) -> Table:
@@ -37,6 +49,11 @@ async def read(database: Database, *, key_id: str | None, since: int, model: str
     conditions = ["hour >= ?", *(condition for condition, value in wanted.items() if value is not None)]
     values = (since, *(value for value in wanted.values() if value is not None))
     return await database.run(lambda connection: _select(connection, " AND ".join(conditions), values))
+
+
+async def spent(database: Database) -> dict[str, int]:
+    """What each key of the store has cost so far, by its id."""
+    return await database.run(keys.spent)
 
 
 async def tidy(database: Database, hour: int) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 from openai_compat.config import Price
 from openai_compat.gateway.metering.cost import Counts, rates_of
 from openai_compat.gateway.metering.counters import Sums
+from openai_compat.gateway.metering.standing import Pairs
 
 OnUsage = Callable[[Counts | None], None]
 _FREE = Price()
@@ -32,6 +33,18 @@ class Book(Protocol):
         """Nothing more comes."""
 
 
+class Reservation(Protocol):
+    """What was set aside for a request. ``headers`` tell the client what is left."""
+
+    headers: Pairs
+
+    def leave(self) -> None:
+        """Its answer is on its way to the client as a whole: another request may take its place."""
+
+    def settle(self, now: float, *, tokens: int, cost: int) -> None:
+        """All is known that it used; once."""
+
+
 class Tally:
     """See ``gateway.order.Tally``. It is settled when it is closed and every target that was to report has done so.
 
@@ -39,6 +52,7 @@ class Tally:
         key_id: whose request it is.
         label: the target that was tried last, empty where none was.
         used_tokens, used_cost: all that was booked.
+        hold: until it is settled.
     """
 
     __slots__ = (
@@ -46,7 +60,7 @@ class Tally:
         "used_cost", "used_tokens",
     )  # fmt: skip
 
-    def __init__(self, book: Book, key_id: str, guess: Guess, hold: object = None) -> None:
+    def __init__(self, book: Book, key_id: str, guess: Guess, hold: Reservation | None = None) -> None:
         self.key_id = key_id
         self.label = ""
         self.hold = hold

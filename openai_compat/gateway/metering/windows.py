@@ -13,60 +13,83 @@ import math
 from collections import deque
 
 
-class Window:
-    """Sums over ``steps`` steps of ``step`` seconds; times are given, in seconds of any clock.
+class Step:
+    """What came within one step. ``number`` counts steps since the clock's zero."""
 
-    Where the clock goes back, time stands still here until it has caught up.
+    __slots__ = ("number", "sum")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.sum = 0
+
+
+class Window:
+    """Sums over ``steps`` steps of ``step`` seconds; times are given, in seconds of a clock that never goes back.
+
+    Where it did, time would stand still here until it has caught up.
     """
+
+    __slots__ = ("_ends", "_latest", "_step", "_steps", "_sums", "_total")
 
     def __init__(self, *, step: float, steps: int) -> None:
         self._step = step
         self._steps = steps
-        self._sums: deque[list[int]] = deque()  # number of the step, sum; oldest first
+        self._sums: deque[Step] = deque()  # oldest first
         self._total = 0
         self._latest = 0
-        self._ends = 0.0  # when the latest step does
+        self._ends = -math.inf  # when the latest step does
 
     def total(self, now: float) -> int:
-        self._slot(now)
+        if now >= self._ends:
+            self._advance(now)
         return self._total
 
-    def add(self, now: float, amount: int) -> int:
-        """Returns the step that it went to, for corrections."""
-        slot = self._slot(now)
-        if not self._sums or self._sums[-1][0] != slot:
-            self._sums.append([slot, 0])
-        self._sums[-1][1] += amount
+    def add(self, now: float, amount: int) -> Step:
+        """Returns what it went to, for corrections."""
+        if now >= self._ends:
+            self._advance(now)
+        sums = self._sums
+        if not sums or sums[-1].number != self._latest:
+            sums.append(Step(self._latest))
+        last = sums[-1]
+        last.sum += amount
         self._total += amount
-        return slot
+        return last
 
-    def correct(self, slot: int, now: float, amount: int) -> None:
-        """Change what was added to ``slot``. Where that has left the window, only what is more than was known counts now."""
-        self._slot(now)
-        for entry in reversed(self._sums):
-            if entry[0] == slot:
-                entry[1] += amount
-                self._total += amount
-                return
-        if amount > 0:
+    def correct(self, step: Step, now: float, amount: int) -> None:
+        """Change what was added to ``step``. Where that has left the window, only what is more than was known counts now."""
+        if now >= self._ends:
+            self._advance(now)
+        if step.number >= self._latest - self._steps:
+            step.sum += amount
+            self._total += amount
+        elif amount > 0:
             self.add(now, amount)
 
     def wait(self, now: float, amount: int) -> float:
         """Seconds until ``amount`` of the total will have left; infinity where there is not so much."""
-        self._slot(now)
+        self.total(now)
         if amount <= 0:
             return 0.0
-        for slot, held in self._sums:
-            amount -= held
+        for step in self._sums:
+            amount -= step.sum
             if amount <= 0:
-                return max(0.0, (slot + 1 + self._steps) * self._step - now)
+                return self._gone(step, now)
         return math.inf
 
-    def _slot(self, now: float) -> int:
-        if now < self._ends:
-            return self._latest
-        slot = self._latest = max(self._latest, int(now // self._step))
-        self._ends = (slot + 1) * self._step
-        while self._sums and self._sums[0][0] < slot - self._steps:
-            self._total -= self._sums.popleft()[1]
-        return slot
+    def clears(self, now: float) -> float:
+        """Seconds until all of it will have left."""
+        return self._gone(self._sums[-1], now) if self.total(now) else 0.0
+
+    def _gone(self, step: Step, now: float) -> float:
+        return max(0.0, (step.number + 1 + self._steps) * self._step - now)
+
+    def _advance(self, now: float) -> None:
+        number = int(now // self._step)
+        if self._ends != -math.inf:
+            number = max(self._latest, number)
+        self._latest = number
+        self._ends = (number + 1) * self._step
+        oldest = number - self._steps
+        while self._sums and self._sums[0].number < oldest:
+            self._total -= self._sums.popleft().sum

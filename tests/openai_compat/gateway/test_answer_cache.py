@@ -14,6 +14,7 @@ from openai_compat.config import Metering, Price
 from openai_compat.gateway.answer_cache import NAME, AnswerCache, Cached
 from openai_compat.gateway.metering.ledger import Ledger
 from openai_compat.gateway.order import Envelope, Order
+from openai_compat.grants import Grant
 from openai_compat.http.endpoint import Endpoint
 
 CHAT = "/v1/chat/completions"
@@ -42,7 +43,7 @@ class Shelf:
     ) -> Order:
         body = fields if isinstance(fields, bytes) else json.dumps(fields).encode()
         envelope = Envelope(temperature=None if isinstance(fields, bytes) else fields.get("temperature"))
-        tally = self.ledger.open(key, path=path, body=body, envelope=envelope)
+        tally = self.ledger.open(Grant(key_id=key), path=path, body=body, envelope=envelope)
         tally.aim("target", Price(request=1.0))
         return Order(
             method="POST",

@@ -11,6 +11,7 @@ from openai_compat.config import Metering, Price
 from openai_compat.gateway.metering.ledger import Ledger
 from openai_compat.gateway.metering.tally import Tally
 from openai_compat.gateway.order import Choice, Envelope, LocalTarget
+from openai_compat.grants import Grant, KeyLimits
 
 START = 1_800_000_000.0  # a full hour
 
@@ -24,18 +25,36 @@ class Clock:
 
 
 class Desk:
-    """Opens accounts for requests of four prompt tokens."""
+    """Opens accounts for requests of four prompt tokens. Whose ``grants`` are not set has the limits of the server."""
 
     BODY = b'{"model": "m"}  '
 
     def __init__(self, clock: Clock, limits: Metering) -> None:
         self.clock = clock
-        self.ledger = Ledger(limits, clock=clock)
+        self.steady = Clock()
+        self.ledger = Ledger(limits, clock=clock, steady=self.now)
+        self.grants: dict[str, Grant] = {}
+
+    def now(self) -> float:
+        """Of the clock that nobody sets; it goes with the other one here."""
+        return self.steady.now + self.clock.now - START
+
+    def allow(self, key: str = "k", **limits: Any) -> Grant:
+        """Give a key limits of its own, as its owner would while the server runs."""
+        grant = self.grants[key] = Grant(key_id=key, limits=KeyLimits(**limits))
+        return grant
+
+    def grant(self, key: str = "k") -> Grant:
+        return self.grants.setdefault(key, Grant(key_id=key))
+
+    def used_of(self, name: str, key: str = "k") -> int:
+        """What the limit ``name`` has counted."""
+        return next(found.used for found in self.ledger.standing(self.grant(key)) if found.name == name)
 
     def open(self, key: str = "k", *, price: Price | None = None, path: str = "/v1/chat/completions", **fields: Any) -> Tally:
         price = price or Price()
         choices = [Choice(target=LocalTarget(model_id="m", price=price))]
-        tally = self.ledger.open(key, path=path, body=self.BODY, envelope=Envelope(**fields), choices=choices)
+        tally = self.ledger.open(self.grant(key), path=path, body=self.BODY, envelope=Envelope(**fields), choices=choices)
         tally.aim("m", price)
         return tally
 

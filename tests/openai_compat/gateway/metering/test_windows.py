@@ -60,12 +60,12 @@ def test_after_the_wait_there_is_room(gaps, wanted) -> None:
 
 def test_a_correction_within_the_minute_changes_the_past_and_one_after_it_only_adds() -> None:
     window = minute()
-    slot = window.add(0.0, 100)
-    window.correct(slot, 30.0, -60)
+    step = window.add(0.0, 100)
+    window.correct(step, 30.0, -60)
     assert (window.total(30.0), window.total(60.5), window.total(61.0)) == (40, 40, 0)
-    window.correct(slot, 61.0, -40)
+    window.correct(step, 61.0, -40)
     assert window.total(61.0) == 0
-    window.correct(slot, 61.0, 7)
+    window.correct(step, 61.0, 7)
     assert (window.total(61.0), window.total(121.5)) == (7, 7)
 
 
@@ -76,3 +76,24 @@ def test_a_clock_that_goes_back_loses_nothing(back: float) -> None:
     window.add(10_000.0 - back, 6)
     assert window.total(10_000.0 - back) == 11
     assert window.total(10_061.0) == 0
+
+
+@given(events, st.floats(0, 70))
+def test_it_is_as_free_as_it_gets_when_it_says_so_and_not_before(gaps, later) -> None:
+    window, now = minute(), 1000.0
+    for gap, amount in gaps:
+        now += gap
+        window.add(now, amount)
+    now += later
+    clears = window.clears(now)
+    assert (clears > 0) == (window.total(now) > 0)
+    assert clears == 0 or window.total(now + clears - 0.01) > 0
+    assert window.total(now + clears) == 0
+
+
+def test_a_window_may_begin_before_the_zero_of_its_clock() -> None:
+    """A machine that has just started recalls what its server did yesterday."""
+    window = Window(step=900, steps=96)
+    window.add(-80_000.0, 5)
+    window.add(-3_000.0, 6)
+    assert (window.total(100.0), window.total(7_300.0), window.total(90_000.0)) == (11, 6, 0)
