@@ -64,8 +64,8 @@ class _PaintingFields(_PictureFields, frozen=True, kw_only=True):
     prompt: Prompt
     background: Background | None = None
     complexity: Label | None = None
-    frame_count: int | None = None
-    frame_duration_ms: int | None = None
+    frame_count: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+    frame_duration_ms: Annotated[int, Meta(ge=1, le=600_000)] | None = None
     moderation: Label | None = None
     output_compression: Percent | None = None
     output_format: PictureFormat | Literal["gif", "svg"] | None = None

@@ -63,7 +63,7 @@ class CalledFunction(Struct, frozen=True, kw_only=True):
     """``arguments`` should be the JSON text of an object; some clients send the object itself, nothing, or broken JSON."""
 
     name: Name
-    arguments: str | dict[str, Any] | None = None
+    arguments: str | Annotated[dict[str, Any], Meta(max_length=1024)] | None = None
 
 
 class CalledCustom(Struct, frozen=True, kw_only=True):
