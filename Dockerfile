@@ -2,7 +2,8 @@
 FROM python:3.11-slim
 
 WORKDIR /app
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
+COPY locks locks
 COPY openai_compat openai_compat
 COPY handlers handlers
 COPY routes routes
@@ -10,7 +11,7 @@ COPY schemas schemas
 # The text engine compiles its kernels for the very processor that it runs on.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
-RUN pip install --no-cache-dir -c constraints.txt . \
+RUN PIP_NO_CACHE_DIR=1 python locks/install.py \
     && useradd --create-home --uid 10001 server \
     && install -d -o server -g server /models
 

@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONFIG := $(wildcard config.toml)
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCKED := $(BIN)/python locks/install.py
 # The text engine compiles its kernels for processors with AVX-512; where there is no compiler, one comes as a package.
-EXTRA := $(shell command -v c++ g++ clang++ >/dev/null || ! grep -qs avx512_vnni /proc/cpuinfo || echo '[compiler]')
+EXTRA := $(shell command -v c++ g++ clang++ >/dev/null || ! grep -qs avx512_vnni /proc/cpuinfo || echo compiler)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install dev test test-slow check image-lint unit-lint bench clean
+.PHONY: help serve install dev test test-slow check image-lint unit-lint audit fuzz bench lock sbom release clean
+SECONDS ?= 60
 
 help: ## List what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | while IFS='|' read -r name what; do \
@@ -28,7 +29,7 @@ test: dev ## Run the tests, on two processors
 test-slow: dev ## Run the tests that take longer than ten seconds
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m slow $(ARGS)
 
-check: dev image-lint unit-lint ## Check style, types, the Dockerfile and the systemd unit
+check: dev image-lint unit-lint audit ## Check style, types, the Dockerfile, the systemd unit and known weaknesses
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -44,6 +45,30 @@ unit-lint: ## Check the systemd unit, where systemd is installed
 		systemd-analyze verify --man=no "$$copy"; \
 	else echo "no systemd here: the unit is not checked"; fi
 
+audit: $(VENV)/.installed-release ## Ask for known weaknesses of what the lock names, where a service can be reached
+	@$(BIN)/python locks/audit.py
+
+fuzz: dev $(VENV)/.installed-fuzz ## Fuzz every reader of strangers' bytes for SECONDS=60 each, then the API by its document
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py --seconds $(SECONDS) $(ARGS)
+
+lock: $(VENV)/.installed-release ## Write the lock and constraints.txt from pyproject.toml (UPGRADE=1 for newer versions)
+	$(BIN)/python locks/refresh.py $(if $(UPGRADE),--upgrade)
+
+sbom: $(VENV)/.installed-release ## Write what the server is made of to dist/, as CycloneDX
+	@mkdir -p dist
+	@cat locks/server.txt locks/torch.txt | grep -v '^--' > dist/.parts.txt
+	$(BIN)/cyclonedx-py requirements dist/.parts.txt --pyproject pyproject.toml --mc-type application \
+		--output-reproducible --of JSON -o dist/openai-compat.cdx.json
+	@rm dist/.parts.txt
+
+release: clean-dist sbom ## Build the wheel, the source archive and the SBOM into dist/, with their sha256
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	cd dist && sha256sum -- *.whl *.tar.gz *.json | tee SHA256SUMS
+
+.PHONY: clean-dist
+clean-dist:
+	rm -rf dist build
+
 bench: dev ## Run the benchmarks
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
@@ -57,12 +82,12 @@ $(BIN)/python:
 	@echo "Creating $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.installed: pyproject.toml $(wildcard locks/*.txt) | $(BIN)/python
 	@echo "Installing the server and what it needs into $(VENV): some minutes the first time"
-	@$(PIP) install -c constraints.txt -e '.$(EXTRA)'
+	@$(LOCKED) --editable $(EXTRA)
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
-	@echo "Installing what tests and checks need"
-	@$(PIP) install -c constraints.txt -e '.[dev]'
+$(VENV)/.installed-%: $(VENV)/.installed
+	@echo "Installing what is needed for: $*"
+	@$(LOCKED) --only $*
 	@touch $@
