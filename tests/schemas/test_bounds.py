@@ -64,7 +64,7 @@ REASONS = {
     "ChatCompletionRequest.audio{}": REFUSED,
     "ChatCompletionRequest.prediction{}": IGNORED,
     "ChatCompletionRequest.web_search_options{}": REFUSED,
-    "ChatCompletionRequest.moderation{}": REFUSED,
+    "ChatCompletionRequest.moderation{}": IGNORED,
     "ChatCompletionRequest.metadata{}": IGNORED,
     "ChatCompletionRequest.prompt_cache_options{}": IGNORED,
     "CustomDefinition.format{}": REFUSED,
