@@ -74,7 +74,7 @@ class Edition:
         self.router = Router(config, _senders(EngineSender(config.models, lasting.pool, local), self.upstreams))
         self.relay = Relay(config, self.offers, self.checks, self.router, lasting.ledger, AnswerCache(config.cache))
         self.directory = GatewayDirectory(config, catalog, lasting.pool, self.offers)
-        self.usage_reader = UsageReport(lasting.usage, open_to_all=not config.auth.keys)
+        self.usage_reader = UsageReport(lasting.usage, lasting.ledger)
         self.requests = 0
         self.left = asyncio.Event()
         """Set once another edition is in force and the last request of this one is done."""

@@ -58,6 +58,7 @@ class Renewal:
         self._lasting.pool.renew(config, edition.catalog, limits)
         self._videos.renew(config, edition.checks, edition.offers)
         self._lasting.keys.configure(config.auth.keys)
+        self._lasting.ledger.renew(config.metering)
         self._editions.change(edition)
         for commit in commits:
             commit()

@@ -8,6 +8,7 @@ from litestar import Controller, Request, get
 from litestar.di import NamedDependency
 from msgspec import Struct
 
+from openai_compat.grants import Grant
 from openai_compat.http.openapi import documented
 from schemas.form import decode_form
 from schemas.usage import UsageList, UsageQuery
@@ -17,8 +18,8 @@ from schemas.usage import UsageList, UsageQuery
 class UsageReader(Protocol):
     """What ``/v1/usage`` asks."""
 
-    async def usage(self, key_id: str, query: UsageQuery) -> UsageList:
-        """What this key has used; everything where the server has no keys."""
+    async def usage(self, grant: Grant, query: UsageQuery) -> UsageList:
+        """What this key has used, and how it stands with its limits; everything where the server has no keys."""
 
 
 class UsageController(Controller):
@@ -27,9 +28,11 @@ class UsageController(Controller):
 
     @get(operation_class=documented(None, UsageList))
     async def usage(self, request: Request[Any, Any, Any], usage_reader: NamedDependency[UsageReader]) -> UsageList:
-        """What this key has used, by day and model, the newest day first. Of other keys nothing is shown."""
+        """What this key has used, by day and model, the newest day first, and what is left of its limits. Of other keys
+        nothing is shown.
+        """
         query = decode_form(_Query(fields=request.query_params.dict()), UsageQuery)
-        return await usage_reader.usage(str(request.scope["state"].get("key_id", "")), query)
+        return await usage_reader.usage(request.scope["state"]["grant"], query)
 
 
 class _Query(Struct, frozen=True):

@@ -37,7 +37,21 @@ class DayUsage(UsageCounts, frozen=True, kw_only=True):
     model: str
 
 
+class LimitUsage(Struct, frozen=True, kw_only=True):
+    """How a key stands with one of its limits: in requests, tokens, or the currency of the configured prices.
+
+    ``used`` is what the limit counts at this moment, with what is set aside for requests that run.
+    """
+
+    limit: int | float
+    used: int | float
+    remaining: int | float
+
+
 class UsageList(Struct, frozen=True, kw_only=True):
+    """``limits`` are the key's, by their names in the configuration; empty where it has none."""
+
     object: Literal["list"] = "list"
     data: tuple[DayUsage, ...]
     total: UsageCounts
+    limits: dict[str, LimitUsage] = {}

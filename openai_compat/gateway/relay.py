@@ -29,7 +29,7 @@ from openai_compat.gateway.metering.tally import Tally
 from openai_compat.gateway.order import Destination, Dispatcher, Envelope, Order
 from openai_compat.gateway.replica import Answer, Headers
 from openai_compat.gateway.spool import Body, Spool, Spooled
-from openai_compat.grants import Grant
+from openai_compat.grants import ANYBODY
 from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.form import Form
 from openai_compat.http.request_id import request_id_of
@@ -134,7 +134,7 @@ class Relay:
     def _account(self, arrived: _Arrived, envelope: Envelope, destination: Destination, delivery: Delivery) -> Tally:
         """Raises ``RateLimited`` where the key may use no more."""
         state, path = arrived.scope["state"], arrived.scope["path_template"]
-        grant = state.get("grant") or Grant(key_id=state.get("key_id", ""))
+        grant = state.get("grant", ANYBODY)
         tally = self._ledger.open(grant, path=path, body=arrived.body, envelope=envelope, choices=destination.choices)
         if (hold := tally.hold) is not None:
             state["headers"] = hold.headers

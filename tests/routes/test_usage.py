@@ -6,25 +6,30 @@ from litestar.di import Provide
 from litestar.testing import TestClient
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from openai_compat.grants import Grant
 from openai_compat.http.errors import exception_handlers
 from routes.usage import UsageController
-from schemas.usage import DayUsage, UsageCounts, UsageList, UsageQuery
+from schemas.usage import DayUsage, LimitUsage, UsageCounts, UsageList, UsageQuery
 
 
 class Fixed:
     def __init__(self) -> None:
         self.asked: list[tuple[str, UsageQuery]] = []
 
-    async def usage(self, key_id: str, query: UsageQuery) -> UsageList:
-        self.asked.append((key_id, query))
+    async def usage(self, grant: Grant, query: UsageQuery) -> UsageList:
+        self.asked.append((grant.key_id, query))
         day = DayUsage(date="2026-11-22", model="m", requests=1, prompt_tokens=2, total_tokens=2, cost=0.5)
-        return UsageList(data=(day,), total=UsageCounts(requests=1, prompt_tokens=2, total_tokens=2, cost=0.5))
+        return UsageList(
+            data=(day,),
+            total=UsageCounts(requests=1, prompt_tokens=2, total_tokens=2, cost=0.5),
+            limits={"tokens_per_day": LimitUsage(limit=100, used=2, remaining=98)},
+        )
 
 
 def client_of(reader: Fixed) -> TestClient[Any]:
     def keyed(app: ASGIApp) -> ASGIApp:
         async def call(scope: Scope, receive: Receive, send: Send) -> None:
-            scope["state"]["key_id"] = "0123456789abcdef"
+            scope["state"]["grant"] = Grant(key_id="0123456789abcdef")
             await app(scope, receive, send)
 
         return call
@@ -70,6 +75,7 @@ def test_a_key_asks_for_itself_whatever_its_query_says() -> None:
             "estimated_tokens": 0,
             "cost": 0.5,
         },
+        "limits": {"tokens_per_day": {"limit": 100, "used": 2, "remaining": 98}},
     }
 
 

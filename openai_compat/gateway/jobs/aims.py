@@ -13,7 +13,6 @@ from openai_compat.gateway.jobs.record import VideoRecord
 from openai_compat.gateway.metering.ledger import Ledger
 from openai_compat.gateway.offers import Offers
 from openai_compat.gateway.order import Choice, Envelope, LocalTarget, Tally, Target, UpstreamTarget
-from openai_compat.grants import Grant
 from openai_compat.translate import videos
 from schemas.videos import CreateVideoRequest
 
@@ -80,8 +79,7 @@ class Aims:
         at once: it may wait for hours. Raises ``RateLimited``.
         """
         state = scope["state"]
-        grant = state.get("grant") or Grant(key_id=state.get("key_id", ""))
-        tally = self._ledger.open(grant, path=PATH, body=b"", envelope=Envelope(), choices=[Choice(target=target)])
+        tally = self._ledger.open(state["grant"], path=PATH, body=b"", envelope=Envelope(), choices=[Choice(target=target)])
         if tally.hold is not None:
             state["headers"] = tally.hold.headers
         tally.close(complete=False, failed=True)

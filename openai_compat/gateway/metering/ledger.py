@@ -57,9 +57,9 @@ class Ledger:
         self._past = Past()
         self._allowances: dict[str, Allowance] = {}
         self._many = _FEW
-        self.adopt(limits)
+        self.renew(limits)
 
-    def adopt(self, limits: Metering) -> None:
+    def renew(self, limits: Metering) -> None:
         """From now on these are the limits of whoever has none of their own; what was counted stays."""
         self._defaults = limits
         self._limited = limits != Metering()

@@ -19,6 +19,7 @@ from openai_compat.gateway.metering.keeper import UsageKeeper
 from openai_compat.gateway.metering.report import UsageReport
 from openai_compat.gateway.store.database import Database
 from openai_compat.gateway.store.storage import Storage
+from openai_compat.grants import ANYBODY
 from schemas.usage import UsageCounts, UsageList, UsageQuery
 
 
@@ -32,7 +33,8 @@ class House:
         self.desk = desk(**limits)
         self.storage = Storage(self.config)
         self.keeper = UsageKeeper(self.config, self.desk.ledger, self.storage, clock=clock, interval=interval)
-        self.report = UsageReport(self.keeper, open_to_all=not keys, clock=clock)
+        self.report = UsageReport(self.keeper, self.desk.ledger, clock=clock)
+        self._keys = keys
 
     async def __aenter__(self) -> House:
         await self.storage.start()
@@ -44,7 +46,7 @@ class House:
         await self.storage.close()
 
     async def shown(self, key: str, **query) -> UsageList:
-        return await self.report.usage(key, UsageQuery(**query))
+        return await self.report.usage(self.desk.grant(key) if self._keys else ANYBODY, UsageQuery(**query))
 
     async def total(self, key: str, **query) -> UsageCounts:
         return (await self.shown(key, **query)).total
@@ -197,7 +199,7 @@ def test_a_configured_folder_holds_it_too(desk, clock, tmp_path, in_time) -> Non
             h = House(desk, clock, tmp_path)
             h.storage = Storage(Config(storage=Settings(dir=str(tmp_path / "mine"))))
             h.keeper = UsageKeeper(Config(storage=Settings(dir=str(tmp_path / "mine"))), h.desk.ledger, h.storage, clock=clock)
-            h.report = UsageReport(h.keeper, open_to_all=True, clock=clock)
+            h.report = UsageReport(h.keeper, h.desk.ledger, clock=clock)
             async with h:
                 h.desk.spend(10)
                 assert (await h.total("k")).total_tokens == expected

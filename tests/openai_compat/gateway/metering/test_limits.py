@@ -251,13 +251,13 @@ def test_a_new_configuration_changes_the_limits_of_those_who_have_none_of_their_
     d.allow("own", requests_per_minute=3)
     d.spend(4, "a")
     d.spend(4, "own")
-    d.ledger.adopt(Metering(requests_per_minute=2))
+    d.ledger.renew(Metering(requests_per_minute=2))
     for key, left in (("a", 1), ("own", 2)):
         for _ in range(left):
             d.open(key)
         with pytest.raises(RateLimited):
             d.open(key)
-    d.ledger.adopt(Metering())
+    d.ledger.renew(Metering())
     d.open("a")
     with pytest.raises(RateLimited):
         d.open("own")
