@@ -138,6 +138,7 @@ class Part(Struct, frozen=True, kw_only=True):
     data: bytes
     kind: str = "picture"
     alpha: bool = False
+    url: str = ""
 
 
 def together(bench, *parts: Part, limits: PictureLimits = PictureLimits()):  # noqa: B008 -- frozen
