@@ -11,7 +11,11 @@ ANY = "*"
 _METHODS = b"GET, HEAD, POST, DELETE"
 _ALLOWED = frozenset({"accept", "authorization", "content-type", "x-api-key", "x-request-id"})
 _ALLOWED_PREFIXES = ("x-stainless-", "openai-", "anthropic-")
-_EXPOSED = b"x-request-id, openai-processing-ms, retry-after, x-should-retry, openai-poll-after-ms"
+_EXPOSED = (
+    b"x-request-id, openai-processing-ms, retry-after, x-should-retry, openai-poll-after-ms, "
+    b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
+    b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
+)
 _MAX_AGE = b"600"
 _Headers = list[tuple[bytes, bytes]]
 

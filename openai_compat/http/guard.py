@@ -5,37 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from enum import Enum, auto
-from http import HTTPStatus
-from typing import Any, ClassVar, NoReturn
+from typing import Any
 
 import httptools
-from msgspec import Struct
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from openai_compat.errors import APIError, HeadersTooLarge, InvalidRequest, RequestTimeout, kind_of
+from openai_compat.errors import APIError, InvalidRequest, RequestTimeout, kind_of
+from openai_compat.http.bounds import Pace
 from openai_compat.http.corked import Corked
 from openai_compat.http.departure import DEPARTURE, Departure
-from openai_compat.http.errors import encode_error
+from openai_compat.http.raw import raw_answer
 from openai_compat.http.request_id import new_request_id
 from openai_compat.http.small import Pipeline, SmallEvent, SmallFlow
+from openai_compat.http.strict import StrictProtocol
 
 _logger = logging.getLogger("openai_compat.http")
-
-
-class Limits(Struct, frozen=True, kw_only=True):
-    """Sizes in bytes, times in seconds.
-
-    ``header_time`` is for all headers together, ``body_gap`` for the silence between two pieces of a body, ``write_stall`` for
-    a reader who takes nothing while an answer waits.
-    """
-
-    header_bytes: int = 32 * 1024
-    header_count: int = 100
-    header_time: float = 5.0
-    body_gap: float = 5.0
-    write_stall: float = 30.0
 
 
 class Phase(Enum):
@@ -47,7 +32,7 @@ class Phase(Enum):
     BODY = auto()
 
 
-class GuardedProtocol(HttpToolsProtocol):
+class GuardedProtocol(StrictProtocol):
     """One connection. Whoever passes a limit gets OpenAI's error body, if nothing has been answered yet, and is closed."""
 
     # Beyond 30 attributes an object's dictionary is its own, and there are thousands of connections.
@@ -56,15 +41,13 @@ class GuardedProtocol(HttpToolsProtocol):
         "_departure",
         "_due",
         "_fed",
-        "_header_bytes",
+        "_pace",
         "_phase",
         "_quiet_since",
-        "_refusal",
         "_running",
         "_stall",
         "_timer",
     )
-    limits: ClassVar[Limits] = Limits()
 
     def __init__(
         self,
@@ -80,9 +63,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._fed = 0
-        self._header_bytes = 0
+        self._pace: Pace | None = None
         self._quiet_since = 0.0
-        self._refusal: APIError | None = None
         self._departure = Departure()
         self._running: Any = None  # whose answer is on its way; ``cycle`` is the request that came last
 
@@ -112,14 +94,22 @@ class GuardedProtocol(HttpToolsProtocol):
             self._due = self.loop.time() + self.limits.header_time
         elif self._phase is Phase.BODY and not self.cycle.response_complete:
             self._due = self.loop.time() + self.limits.body_gap
-        counted = self._phase is not Phase.BODY
+        before, cycle = self._phase, self.cycle
         self._feed(data)
-        if counted and self._phase in (Phase.BLANK, Phase.HEADERS) and not self.transport.is_closing():
-            self._fed += len(data)
-            if self._fed > self.limits.header_bytes:
-                self._refuse(self._headers_too_large())
+        if self._phase is not Phase.IDLE and self.cycle is cycle and (before is Phase.BODY) is (self._phase is Phase.BODY):
+            self._weigh(len(data))
         if self._timer is None and self._phase is not Phase.IDLE:  # most requests come at once and need none
             self._timer = self.loop.call_later(self._due - self.loop.time(), self._look)
+
+    def _weigh(self, size: int) -> None:
+        """Count what is neither a header nor a body: blank lines, the beginning of a header, what is said about chunks."""
+        self._fed += size
+        if self.transport.is_closing():
+            return
+        if self._phase is not Phase.BODY and self._fed > self.limits.header_bytes:
+            self._refuse(self._headers_too_large())
+        elif self._phase is Phase.BODY and self.limits.too_much_framing(self._fed, self._body_bytes):
+            self._refuse(InvalidRequest("The request's body is much smaller than what is said about its chunks."))
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -158,33 +148,19 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._phase is Phase.IDLE:  # right behind another
             self._due = self.loop.time() + self.limits.header_time
         self._phase = Phase.HEADERS
-        self._header_bytes = 0
         super().on_message_begin()
         self.scope["state"][DEPARTURE] = self._departure
-
-    def on_url(self, url: bytes) -> None:
-        self._header_bytes += len(url)
-        if self._header_bytes > self.limits.header_bytes:
-            self._too_much()
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """All that uvicorn's does is here, too: there are so many headers that a call for each tells."""
-        self._header_bytes += len(name) + len(value)
-        if self._header_bytes > self.limits.header_bytes or len(self.headers) >= self.limits.header_count:
-            self._too_much()
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
             return
+        self._check_head()
         self._phase = Phase.BODY
         self._fed = 0
+        self._pace = None
         self._due = self.loop.time() + self.limits.body_gap
         super().on_headers_complete()
+        self.headers = self.headers[:]  # what comes behind the body is counted with them, and shown to nobody
         # Before anybody waits at the event or has written anything.
         self.cycle.message_event = SmallEvent()
         self.cycle.transport = self._corked  # type: ignore[assignment]
@@ -211,16 +187,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._phase = Phase.IDLE
         self._rest()
         super().on_message_complete()
-
-    def _too_much(self) -> NoReturn:
-        self._refusal = self._headers_too_large()
-        raise self._refusal
-
-    def _headers_too_large(self) -> HeadersTooLarge:
-        return HeadersTooLarge(
-            f"The request's headers are more than this server takes "
-            f"({self.limits.header_count} headers, {self.limits.header_bytes} bytes)."
-        )
 
     # ------------------------------------------------------------ time
 
@@ -251,18 +217,35 @@ class GuardedProtocol(HttpToolsProtocol):
     def _look(self) -> None:
         """The timer is not moved for each piece of a body; firing, it looks, and sleeps again if the time was extended."""
         self._timer = None
-        left = self._due - self.loop.time()
+        now = self.loop.time()
+        left = self._due - now
+        if self._phase is Phase.BODY:
+            left = min(left, self._pace_left(now))
         if left > 0:
             self._timer = self.loop.call_later(left, self._look)
         elif not self.transport.is_closing():
             self._expire()
 
+    def _pace_left(self, now: float) -> float:
+        """The first look is one gap after the head of a request."""
+        if self._pace is None:
+            self._pace = Pace(self.limits, now - self.limits.body_gap)
+        return self._pace.left(now, self._body_bytes)
+
+    def _expire_body(self) -> None:
+        """A client who waits for us is excused, and has a whole gap again when we are ready."""
+        pace = self._pace or Pace(self.limits, self.loop.time())
+        waits = self.flow.read_paused or self.cycle.waiting_for_100_continue
+        if not waits and not pace.excused:
+            self._refuse(RequestTimeout("The rest of the request body did not come in time."))
+            return
+        pace.excused = waits
+        pace.restart(self.loop.time(), self._body_bytes)
+        self._watch(self.limits.body_gap)
+
     def _expire(self) -> None:
         if self._phase is Phase.BODY:
-            if self.flow.read_paused or self.cycle.waiting_for_100_continue:
-                self._watch(self.limits.body_gap)
-            else:
-                self._refuse(RequestTimeout("The rest of the request body did not come in time."))
+            self._expire_body()
         elif self._phase is Phase.HEADERS:
             if self._answering():
                 self._watch(self.limits.header_time)
@@ -287,7 +270,7 @@ class GuardedProtocol(HttpToolsProtocol):
         state: dict[str, Any] = self.cycle.scope.setdefault("state", {}) if begun else {}
         request_id = state.get("request_id") or new_request_id()
         self._corked.flush()
-        self.transport.write(_raw_answer(error, request_id))
+        self.transport.write(raw_answer(error, request_id))
         self.transport.close()
         if begun:
             state["status"] = kind_of(error).status
@@ -295,16 +278,3 @@ class GuardedProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
         else:
             _logger.info("refused a request: %s [%s]", error.message, request_id)
-
-
-def _raw_answer(error: APIError, request_id: str) -> bytes:
-    status = HTTPStatus(kind_of(error).status)
-    body = encode_error(error)
-    head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\n"
-        f"content-type: application/json\r\n"
-        f"content-length: {len(body)}\r\n"
-        f"x-request-id: {request_id}\r\n"
-        f"connection: close\r\n\r\n"
-    )
-    return head.encode("latin-1") + body

@@ -53,7 +53,24 @@ def test_a_configured_page_may_read_answers_and_errors_and_their_ids() -> None:
         assert stream.text.endswith("data: [DONE]\n\n")
 
 
-@pytest.mark.parametrize("origin", ["http://localhost:3001", "https://localhost:3000", f"{PAGE}.evil.example", "null", ""])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://localhost:3001",
+        "https://localhost:3000",
+        f"{PAGE}.evil.example",
+        f"{PAGE}0",
+        f"{PAGE}/",
+        "http://localhostx3000",
+        "http://localhost",
+        "http://evil.example#http://localhost:3000",
+        f"{PAGE}, {PAGE}",
+        "HTTP://LOCALHOST:3000",
+        "*",
+        "null",
+        "",
+    ],
+)
 def test_any_other_page_may_nothing(origin) -> None:
     with gateway(PAGE) as client:
         assert cors(client.options(CHAT, headers=question(origin))) == {}
@@ -72,6 +89,21 @@ def test_a_star_means_every_page() -> None:
     with gateway("*", keys=(hash_key("k"),)) as client:
         answer = client.get("/v1/models", headers={"origin": "https://a.example", "x-api-key": "k"})
     assert answer.headers["access-control-allow-origin"] == "https://a.example"
+    assert answer.headers["vary"] == "origin"
+    assert "access-control-allow-credentials" not in answer.headers
+
+
+def test_a_page_is_told_what_its_key_has_left() -> None:
+    with gateway(PAGE) as client:
+        exposed = client.get("/v1/models", headers={"origin": PAGE}).headers["access-control-expose-headers"].split(", ")
+    kinds = ("limit", "remaining", "reset")
+    assert {f"x-ratelimit-{kind}-{what}" for kind in kinds for what in ("requests", "tokens")} <= set(exposed)
+
+
+def test_a_permission_is_the_same_for_paths_that_are_not_there() -> None:
+    with gateway(PAGE, keys=(hash_key("k"),)) as client:
+        assert client.options("/v1/nothing/here", headers=question(PAGE)).status_code == 204
+        assert client.post("/v1/nothing/here", headers={"origin": PAGE}).status_code == 401
 
 
 def test_an_ordinary_options_request_is_answered_as_ever() -> None:

@@ -93,5 +93,5 @@ def test_nothing_else_that_a_proxy_says_changes_anything() -> None:
 
 @pytest.mark.parametrize("text", ["0.0.0.0/0", "::/0", "*", "proxy.example", "10.0.0.1/24", ""])
 def test_everybody_is_no_proxy_and_names_are_none(text: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         network(text)

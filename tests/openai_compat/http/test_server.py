@@ -14,8 +14,9 @@ import uvicorn
 from litestar import Litestar, Request, get, post
 from litestar.response import Stream
 
+from openai_compat.http.bounds import Limits
 from openai_compat.http.errors import exception_handlers
-from openai_compat.http.guard import GuardedProtocol, Limits
+from openai_compat.http.guard import GuardedProtocol
 from openai_compat.http.server import ListenError, base_url, listen, uvicorn_config
 from openai_compat.metrics import Metrics
 from openai_compat.telemetry import Telemetry
