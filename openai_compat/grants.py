@@ -33,7 +33,8 @@ class KeyLimits(Section, frozen=True, kw_only=True):
 
 class Grant(Struct, frozen=True, kw_only=True, dict=True):
     """``models`` are names as clients write them, each with one ``*`` at most; all models where there are none. ``key_id``
-    reveals nothing of the key, and is empty on a server without keys. ``expires`` is in Unix seconds.
+    reveals nothing of the key, and is empty on a server without keys. ``expires`` is in Unix seconds. ``spent`` is what the key
+    had cost when this was read, in 10¹²th parts of the currency: a new key may go on where another one ends.
     """
 
     key_id: str = ""
@@ -42,6 +43,7 @@ class Grant(Struct, frozen=True, kw_only=True, dict=True):
     models: tuple[str, ...] = ()
     limits: KeyLimits = KeyLimits()
     expires: int | None = None
+    spent: int = 0
 
     @cached_property
     def unlimited(self) -> bool:

@@ -43,4 +43,5 @@ class StoredKey(Struct, frozen=True, kw_only=True):
             models=self.models,
             limits=self.limits,
             expires=self.expires,
+            spent=self.spent,
         )

@@ -74,6 +74,8 @@ class Ledger:
         Raises:
             RateLimited: with what it may use at most, the key would use more than it may.
         """
+        if grant.spent and grant.key_id not in self.spent:
+            self.spent[grant.key_id] = grant.spent
         guess = partial(_guess, path, body, envelope.stream is True)
         limited = self._limited or not grant.unlimited
         hold = self._hold(grant, path, body, envelope, choices) if limited else None

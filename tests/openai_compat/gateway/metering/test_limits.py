@@ -162,6 +162,16 @@ def test_what_earlier_servers_spent_is_part_of_it(desk) -> None:
         d.open(price=A_EURO)
 
 
+def test_a_key_that_takes_the_place_of_another_goes_on_where_that_one_was(desk) -> None:
+    d = desk()
+    d.grants["new"] = Grant(key_id="new", spent=units(1.0))
+    d.spend(4, "new", price=A_EURO)
+    d.grants["new"] = Grant(key_id="new", spent=units(2.0), limits=KeyLimits(budget=3.0))  # as it is read again
+    d.spend(4, "new", price=A_EURO)
+    with pytest.raises(RateLimited, match="used 3"):
+        d.open("new", price=A_EURO)
+
+
 def test_work_that_was_admitted_before_is_spent_too(desk) -> None:
     d = desk()
     d.allow(budget=2.0)
