@@ -30,6 +30,7 @@ from openai_compat.http.cors import CrossOrigin
 from openai_compat.http.errors import exception_handlers
 from openai_compat.http.front import Front
 from openai_compat.http.head import HeadAsGet
+from openai_compat.http.listening import UNIX
 from openai_compat.http.openapi import openapi_config
 from openai_compat.http.proxies import TrustedProxies
 from openai_compat.http.sse import StreamTiming
@@ -86,7 +87,6 @@ GATEWAY_ROUTES: tuple[ControllerRouterHandler, ...] = (
 )
 ADMIN_ROUTES: tuple[ControllerRouterHandler, ...] = (KeyController, ReloadController)
 LONGEST_ADMIN_BODY = 1 << 18
-UNIX = "unix:"
 WORKER_ROUTES: tuple[ControllerRouterHandler, ...] = (VideoWorkerController,)
 
 

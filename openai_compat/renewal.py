@@ -29,7 +29,6 @@ class Renewal:
         self._videos = videos
 
     async def __call__(self, config: Config, commits: tuple[Commit, ...]) -> None:
-        check_exposure(config)
         before = self._editions.now
         edition = await asyncio.to_thread(self._made, config, before)
         try:
@@ -44,6 +43,7 @@ class Renewal:
         self._lasting.pool.prune()
 
     def _made(self, config: Config, before: Edition) -> Edition:
+        check_exposure(config)
         return Edition(config, Catalog(config, before.catalog), self._lasting, before)
 
     async def _measured(self, config: Config) -> dict[str, int]:

@@ -17,6 +17,7 @@ from openai_compat.config import Config, ConfigError, File, Model
 from openai_compat.defaults import DEFAULT_MODELS
 from openai_compat.keys.file import has_usable_key
 from openai_compat.layers import Keys, Layer, Place, decode, environment_layer, file_layer, merge, mistake
+from openai_compat.settings_admin import check_admin
 from openai_compat.settings_edge import check_edge
 from openai_compat.settings_relay import check_relay
 from openai_compat.sizes import parse_size
@@ -153,6 +154,7 @@ def _check_values(config: Config, place: Place) -> None:
         _check_name(("routes", name), place)
     for name in config.aliases:
         _check_name(("aliases", name), place)
+    check_admin(config, place)
     check_relay(config, place)
 
 

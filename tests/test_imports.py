@@ -60,9 +60,16 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "openai_compat.defaults",
         "openai_compat.keys.file",
         "openai_compat.layers",
+        "openai_compat.settings_admin",
         "openai_compat.settings_edge",
         "openai_compat.settings_relay",
         "openai_compat.sizes",
+    ),
+    "openai_compat.settings_admin": (
+        "openai_compat.auth",
+        "openai_compat.config",
+        "openai_compat.http.listening",
+        "openai_compat.layers",
     ),
     "openai_compat.settings_edge": ("openai_compat.config", "openai_compat.http.proxies", "openai_compat.layers"),
     "openai_compat.settings_relay": (
@@ -111,6 +118,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "routes": (
         *BASICS,
         "schemas",
+        "openai_compat.grants",
         "openai_compat.translate",
         "openai_compat.worker",
         "openai_compat.http",

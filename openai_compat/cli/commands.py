@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -76,7 +77,9 @@ def serve(
         from openai_compat import settings
         from openai_compat.cli.serve import serve
 
-        serve(settings.load(config, os.environ, flags), pull=pull)
+        # The file that is found now is read again later, and no other: without it there may be no keys.
+        read = partial(settings.load, settings.find_file(config, os.environ), os.environ, flags)
+        serve(read(), pull=pull, read=read)
 
 
 @app.command()

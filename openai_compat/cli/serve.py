@@ -6,13 +6,18 @@ import gc
 import json
 import logging
 import socket
-from collections.abc import Sequence
+import ssl
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from shlex import quote
 from threading import Thread
 from typing import Any
 
+from litestar.types import ASGIApp
+
 from handlers.types import Verb
 from openai_compat import logs
+from openai_compat.certificates import Certificates
 from openai_compat.cli.pull import pull as pull_models
 from openai_compat.config import Config
 from openai_compat.errors import APIError
@@ -22,27 +27,54 @@ from openai_compat.gateway.inspect import check_models, missing_models
 from openai_compat.gateway.inspect_upstreams import check_upstreams
 from openai_compat.gateway.offers import Offers
 from openai_compat.gateway.order import LocalTarget
-from openai_compat.http.server import base_url, listen, run
+from openai_compat.http.listening import base_url, clear_away, listen, listen_at
+from openai_compat.http.server import Door, Handles, run_doors
+from openai_compat.reload import Read
 from openai_compat.settings import ConfigError, check_exposure
 
 _logger = logging.getLogger("openai_compat.serve")
 
 
-def serve(config: Config, *, pull: bool) -> None:
-    """Returns when a signal has ended the server. Raises ``ConfigError`` and ``ListenError`` before anything is started."""
+def serve(config: Config, *, pull: bool, read: Read | None = None) -> None:
+    """Returns when a signal has ended the server. ``read`` reads the configuration again.
+
+    Raises ``ConfigError`` and ``ListenError`` before anything is started.
+    """
     check_exposure(config)
     logs.configure(config.server.log_level, config.server.log_format)
+    certificates = Certificates.of(config.server)
     # Found out before minutes of fetching, and not kept: a client is better refused than left waiting meanwhile.
     listen(config.server.host, config.server.port).close()
     if pull:
         _pull_missing(config)
     from openai_compat.app import create_gateway
 
-    app = create_gateway(config)
+    gateway = create_gateway(config, read=read)
+    gateway.reload.also(_log_level)
+    if certificates is not None:
+        gateway.reload.also(lambda _: certificates.renewed())
     _spare_the_collector()
-    with listen(config.server.host, config.server.port) as listener:
-        run(app, listener, grace=config.server.shutdown_grace, on_ready=lambda: _announce(config, listener))
+    with ExitStack() as stack:
+        listener = stack.enter_context(listen(config.server.host, config.server.port))
+        tls = None if certificates is None else certificates.context
+        doors = [Door(app=gateway, listener=listener, tls=tls)]
+        if address := config.admin.listen:
+            stack.callback(clear_away, address)
+            doors.append(_operators(gateway.admin, stack.enter_context(listen_at(address)), tls))
+        handles = Handles(ready=lambda: _announce(config, listener), drain=gateway.drain, hangup=gateway.reload.hangup)
+        run_doors(doors, handles, grace=config.server.shutdown_grace, drain_delay=config.server.drain_delay)
     _logger.info("stopped")
+
+
+def _operators(app: ASGIApp, listener: socket.socket, tls: ssl.SSLContext | None) -> Door:
+    """A Unix socket needs no encryption."""
+    near = listener.family is socket.AF_UNIX
+    _logger.info("operators are served on %s", listener.getsockname() if near else base_url(listener).removesuffix("/v1"))
+    return Door(app=app, listener=listener, tls=None if near else tls)
+
+
+def _log_level(config: Config) -> Callable[[], None]:
+    return lambda: logs.configure(config.server.log_level, config.server.log_format)
 
 
 def _spare_the_collector() -> None:
@@ -62,7 +94,7 @@ def _pull_missing(config: Config) -> None:
 
 
 def _announce(config: Config, listener: socket.socket) -> None:
-    url = base_url(listener)
+    url = base_url(listener, scheme="https" if config.server.tls_cert else "http")
     catalog = Catalog(config)
     offers = Offers(config, catalog, Discovery(config))
     named, patterns = offers.names(), offers.patterns()

@@ -57,6 +57,7 @@ __all__ = [
 class Server(Section, frozen=True, kw_only=True):
     """Where and how the gateway listens.
 
+    Asked to end, it goes on taking requests for ``drain_delay``, and then has ``shutdown_grace`` to finish them.
     ``trusted_proxies`` are addresses or networks whose ``X-Forwarded-For`` is believed. Beyond ``max_connections`` a client is
     turned away at once, and so is a request beyond ``max_in_flight``.
     """
@@ -65,6 +66,7 @@ class Server(Section, frozen=True, kw_only=True):
     port: Port = 8000
     inline: bool = False
     request_timeout: SomeSeconds = 600.0
+    drain_delay: Seconds = 0.0
     shutdown_grace: Seconds = 30.0
     first_byte_timeout: Seconds = 5.0
     ping_interval: Seconds = 15.0

@@ -1,72 +1,77 @@
-"""Running an application on a TCP port until a signal ends it."""
+"""Running applications on listeners until a signal ends it."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import signal
 import socket
+import ssl
 from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 from litestar.types import ASGIApp
+from msgspec import Struct
 
 from openai_compat.http.guard import GuardedProtocol
+from openai_compat.http.hangup import Hangup
 from openai_compat.http.lingering import hurry
+from openai_compat.http.listening import BACKLOG, ListenError, base_url, listen, url_of
+from openai_compat.http.tls import HANDSHAKE_TIME
 
-_BACKLOG = 2048
+__all__ = ["Door", "ListenError", "base_url", "listen", "run", "uvicorn_config", "url_of"]
 _KEEP_ALIVE = 75
 """Seconds; longer than the pools of the usual clients and proxies keep a connection, so that they are the ones to close it."""
 _MOMENT = 0.1  # seconds between two looks whether a shutdown in a hurry waits for anybody
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
-class ListenError(Exception):
-    """The address cannot be listened on; the message is one line for the person who started the server."""
+class Door(Struct, frozen=True, kw_only=True):
+    """An application, where it listens, and what with where that is encrypted."""
+
+    app: ASGIApp
+    listener: socket.socket
+    tls: ssl.SSLContext | None = None
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Bind and listen. Port 0 takes any free one. Raises ``ListenError``."""
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    except (OSError, UnicodeError):
-        raise ListenError(f"Cannot listen on '{host}': there is no such host name or address.") from None
-    listener = socket.socket(family, kind, proto)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise ListenError(_reason(error, host, port)) from None
-    return listener
+def nothing() -> None:
+    """For handles that nobody holds."""
 
 
-def base_url(listener: socket.socket) -> str:
-    """Where a client on this machine finds the API."""
-    host, port = listener.getsockname()[:2]
-    return url_of(host, port)
+class Handles(Struct, frozen=True, kw_only=True):
+    """What is called on the event loop when requests are answered (``ready``), when the server begins to end (``drain``), and
+    at SIGHUP (``hangup``).
+    """
+
+    ready: Callable[[], None] = nothing
+    drain: Callable[[], None] = nothing
+    hangup: Callable[[], None] = nothing
 
 
-def url_of(host: str, port: int) -> str:
-    """The API's address on a server that listens on ``host``; "all addresses" is this machine's own."""
-    host = _WILDCARDS.get(host, host)
-    return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
+def run(
+    app: ASGIApp,
+    listener: socket.socket,
+    *,
+    grace: float,
+    on_ready: Callable[[], None],
+) -> None:
+    """Serve one application; see ``run_doors``."""
+    run_doors([Door(app=app, listener=listener)], Handles(ready=on_ready), grace=grace)
 
 
-def run(app: ASGIApp, listener: socket.socket, *, grace: float, on_ready: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM; then finish what runs, for ``grace`` seconds at most. A second SIGINT ends at once.
+def run_doors(doors: list[Door], handles: Handles, *, grace: float, drain_delay: float = 0.0) -> None:
+    """Serve until SIGINT or SIGTERM; then finish what runs, for ``grace`` seconds at most. A second signal ends at once.
 
-    ``on_ready`` is called once requests are answered.
+    The first door's application has a lifespan. ``drain_delay`` seconds after the signal new connections are still taken.
     """
     # uvicorn raises the signal again when it has finished: that is to end this function, and not the process.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        _Server(uvicorn_config(app, grace=grace), on_ready).run(sockets=[listener])
-    except KeyboardInterrupt:
-        return
+    server = _Server(doors, handles, grace, drain_delay)
+    hangup = Hangup()
+    with hangup.calling(server.hung_up):
+        try:
+            server.run(sockets=[door.listener for door in doors])
+        except KeyboardInterrupt:
+            return
 
 
 def uvicorn_config(app: ASGIApp, *, grace: float, protocol: type[GuardedProtocol] = GuardedProtocol) -> uvicorn.Config:
@@ -80,29 +85,65 @@ def uvicorn_config(app: ASGIApp, *, grace: float, protocol: type[GuardedProtocol
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        backlog=_BACKLOG,
+        backlog=BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=max(1, round(grace)),
     )
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_ready = on_ready
+    """Several doors into one process, which end together."""
+
+    def __init__(self, doors: list[Door], handles: Handles, grace: float, drain_delay: float) -> None:
+        super().__init__(uvicorn_config(doors[0].app, grace=grace))
+        self._doors = doors
+        self._handles = handles
+        self._grace = grace
+        self._drain_delay = drain_delay
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._on_ready()
+        await super().startup([])  # the application; the doors are opened here, since uvicorn has one application only
+        if not self.started:
+            return
+        self._loop = asyncio.get_running_loop()
+        for door in self._doors:
+            self.servers.append(await self._open(door))
+        self._handles.ready()
+
+    async def _open(self, door: Door) -> asyncio.Server:
+        config = uvicorn_config(door.app, grace=self._grace)
+        config.load()
+
+        def protocol() -> asyncio.Protocol:
+            return GuardedProtocol(config, self.server_state, self.lifespan.state)
+
+        loop = asyncio.get_running_loop()
+        handshake = None if door.tls is None else HANDSHAKE_TIME
+        if door.listener.family is socket.AF_UNIX:
+            return await loop.create_unix_server(protocol, sock=door.listener, backlog=BACKLOG)
+        return await loop.create_server(
+            protocol, sock=door.listener, backlog=BACKLOG, ssl=door.tls, ssl_handshake_timeout=handshake
+        )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self.force_exit = True
         super().handle_exit(sig, frame)
         if self.force_exit:
             asyncio.get_running_loop().call_soon_threadsafe(hurry)
 
+    def hung_up(self, lost: bool, frame: FrameType | None) -> None:
+        """``lost``: the terminal is, and nobody is there to serve."""
+        if lost and not self.should_exit:
+            self.handle_exit(signal.SIGTERM, frame)
+        elif self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._handles.hangup)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """In a hurry uvicorn would leave running requests to the loop's end and the application's own end out."""
+        self._handles.drain()
+        await self._delay()
         await super().shutdown(sockets)
         if self.force_exit:
             for task in self.server_state.tasks:
@@ -113,10 +154,10 @@ class _Server(uvicorn.Server):
                 hurry()
             ending.result()
 
-
-def _reason(error: OSError, host: str, port: int) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"Port {port} on {host} is in use. Choose another with --port or PORT."
-    if error.errno == errno.EACCES:
-        return f"Port {port} may not be listened on by this user. Choose one above 1023."
-    return f"Cannot listen on {host}, port {port}: {os.strerror(error.errno or 0).lower()}."
+    async def _delay(self) -> None:
+        """Go on as before, until whoever sends requests has learnt that they are to be sent elsewhere."""
+        for count in range(round(self._drain_delay / _MOMENT)):
+            if self.force_exit:
+                return
+            await self.on_tick(count)
+            await asyncio.sleep(_MOMENT)

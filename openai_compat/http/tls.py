@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import NoReturn
 
-from openai_compat.http.server import ListenError
+from openai_compat.http.listening import ListenError
 
 HANDSHAKE_TIME = 5.0
 """Seconds that a client has for the handshake; nothing is known of it before."""
