@@ -161,7 +161,7 @@ def patterns(tree: ast.AST) -> Iterator[str]:
 
 QUANTIFIED_TWICE = re.compile(r"\((?:[^()\\]|\\.)*(?:[*+]|\{\d*,\d*\})(?:[^()\\]|\\.)*\)(?:[*+]|\{\d*,\d*\})")
 HARMLESS = {
-    "openai_compat/gateway/upstreams/scrub.py": "it looks at 4,000 characters; each repeated group begins with a sign of its own"
+    "openai_compat/gateway/upstreams/scrub.py": "4,000 characters are looked at, and a repeated group begins with a sign"
 }
 
 
