@@ -78,8 +78,10 @@ def uvicorn_config(app: ASGIApp, *, grace: float, protocol: type[GuardedProtocol
     """How uvicorn runs here: no header of a proxy is believed, and logging is left alone."""
     return uvicorn.Config(
         app,
+        interface="asgi3",
         http=protocol,
         ws="none",
+        interface="asgi3",  # told, since uvicorn guesses by how the application is written
         lifespan="on",
         log_config=None,
         access_log=False,
