@@ -39,8 +39,9 @@ class Renewal:
             await edition.close()
             raise
         self._change(edition, limits, commits)
-        await before.left_within(_PARTING)
-        self._lasting.pool.prune()
+        if self._lasting.pool.has_removed:
+            await before.left_within(_PARTING)
+            self._lasting.pool.prune()
 
     def _made(self, config: Config, before: Edition) -> Edition:
         check_exposure(config)

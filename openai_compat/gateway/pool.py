@@ -65,6 +65,11 @@ class Pool:
         self._residents.adopt(config, catalog)
         renew(self._residents, config.models)
 
+    @property
+    def has_removed(self) -> bool:
+        """Whether there are models that the configuration has not any more."""
+        return not self._residents.slots.keys() <= self._config.models.keys()
+
     def prune(self) -> None:
         """Let the models go that the configuration has not: their workers end when they have answered."""
         if not self._closing:
