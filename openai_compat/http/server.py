@@ -81,7 +81,6 @@ def uvicorn_config(app: ASGIApp, *, grace: float, protocol: type[GuardedProtocol
         interface="asgi3",
         http=protocol,
         ws="none",
-        interface="asgi3",  # told, since uvicorn guesses by how the application is written
         lifespan="on",
         log_config=None,
         access_log=False,
