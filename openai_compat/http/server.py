@@ -78,7 +78,6 @@ def uvicorn_config(app: ASGIApp, *, grace: float, protocol: type[GuardedProtocol
     """How uvicorn runs here: no header of a proxy is believed, and logging is left alone."""
     return uvicorn.Config(
         app,
-        interface="asgi3",
         http=protocol,
         ws="none",
         lifespan="on",
