@@ -78,6 +78,7 @@ def uvicorn_config(app: ASGIApp, *, grace: float, protocol: type[GuardedProtocol
     """How uvicorn runs here: no header of a proxy is believed, and logging is left alone."""
     return uvicorn.Config(
         app,
+        interface="asgi3",  # told, since uvicorn guesses by how the application is written
         http=protocol,
         ws="none",
         lifespan="on",
