@@ -16,6 +16,7 @@ from openai_compat.gateway.offers import Offers
 from openai_compat.gateway.order import Destination, LocalTarget, Target, UpstreamTarget
 from openai_compat.gateway.pool import Pool
 from openai_compat.gateway.slot import ModelState, Phase
+from openai_compat.grants import ANYBODY, Grant
 from schemas.health import Health
 from schemas.models import LoadProgress, Model, ModelEvent, ModelStatus
 
@@ -31,25 +32,25 @@ class GatewayDirectory:
         self._pool = pool
         self._offers = offers
 
-    def list(self) -> list[Model]:
-        look = self._look()
-        return [look.model(name) for name in self._offers.names()]
+    def list(self, grant: Grant = ANYBODY) -> list[Model]:
+        look = self._look(grant)
+        return [look.model(name) for name in self._offers.names() if grant.may_use(name)]
 
-    def get(self, id: str) -> Model:
+    def get(self, id: str, grant: Grant = ANYBODY) -> Model:
         """By any name that a request may use; the answer carries it. Raises ``ModelNotFound``, and ``Unavailable`` where an
         upstream has not said yet whether it has the model.
         """
-        destination = self._offers.find(id)
+        destination = self._offers.find(id, grant)
         target = destination.only
         if isinstance(target, LocalTarget) and target.mode is not None:
             entry = self._catalog.entry(target.model_id)
             if entry.available and target.mode not in entry.modes:
-                raise ModelNotFound(id, (id.removesuffix(f":{target.mode}"),))
-        return self._look().describe(destination)
+                raise ModelNotFound(id, tuple(filter(grant.may_use, (id.removesuffix(f":{target.mode}"),))))
+        return self._look(grant).describe(destination)
 
-    def _look(self) -> _Look:
+    def _look(self, grant: Grant) -> _Look:
         states = {state.model_id: state.state for state in self._pool.states()}
-        return _Look(self._catalog, self._offers, states, self._aliases)
+        return _Look(self._catalog, self._offers, states, filter(grant.may_use, self._aliases))
 
 
 class _Look:

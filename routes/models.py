@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from litestar import Controller, get
+from litestar import Controller, Request, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from openai_compat.grants import Grant
 from openai_compat.http.openapi import documented
 from schemas.models import Model, ModelList
+
+AnyRequest = Request[Any, Any, Any]
 
 
 @runtime_checkable
 class Directory(Protocol):
     """What the routes ask; the gateway's catalog stands behind it."""
 
-    def list(self) -> list[Model]:
-        """Every model that can be named, in the order of the configuration."""
+    def list(self, grant: Grant) -> list[Model]:
+        """Every model that can be named and that ``grant`` may use, in the order of the configuration."""
 
-    def get(self, id: str) -> Model:
-        """By id, alias or ``id:mode``. Raises ``ModelNotFound``."""
+    def get(self, id: str, grant: Grant) -> Model:
+        """By id, alias or ``id:mode``. Raises ``ModelNotFound``, also for a model that ``grant`` may not use."""
 
 
 class ModelController(Controller):
@@ -31,11 +34,11 @@ class ModelController(Controller):
     tags = ("Models",)
 
     @get(operation_class=documented(None, ModelList), sync_to_thread=True)
-    def list(self, directory: NamedDependency[Directory]) -> ModelList:
-        """List the models."""
-        return ModelList(data=tuple(directory.list()))
+    def list(self, request: AnyRequest, directory: NamedDependency[Directory]) -> ModelList:
+        """List the models that this key may use."""
+        return ModelList(data=tuple(directory.list(request.scope["state"]["grant"])))
 
     @get("/{model_id:path}", operation_class=documented(None, Model), sync_to_thread=True)
-    def retrieve(self, directory: NamedDependency[Directory], model_id: FromPath[Path]) -> Model:
+    def retrieve(self, request: AnyRequest, directory: NamedDependency[Directory], model_id: FromPath[Path]) -> Model:
         """Describe one model; its id may hold slashes and colons."""
-        return directory.get(model_id.as_posix().removeprefix("/"))
+        return directory.get(model_id.as_posix().removeprefix("/"), request.scope["state"]["grant"])

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from handlers.types import Analysis
 from openai_compat.errors import ModelUnavailable, NotFound, UnsupportedCapability, UnsupportedMode
+from openai_compat.grants import ANYBODY, Grant
 
 Verbs = tuple[str, ...]
 
@@ -36,8 +37,8 @@ class Names(Protocol):
 class Offered(Protocol):
     """What is to be had elsewhere."""
 
-    def able(self, verbs: Verbs) -> str | None:
-        """The name of the first model of an upstream that can do one of ``verbs``, if any is known to."""
+    def able(self, verbs: Verbs, grant: Grant) -> str | None:
+        """The name of the first model of an upstream that can do one of ``verbs``, if any is known to, and for ``grant``."""
 
 
 class _Elsewhere(NamedTuple):
@@ -56,12 +57,13 @@ class Checks:
         self._offers = offers
         self._analyses: dict[str, Analysis] = {}
 
-    async def target(self, request: Any, verbs: Verbs) -> Target:
-        """The model that ``request`` names, else the first that can do one of ``verbs``: of this machine, if its files are
-        there, or of an upstream that is known to have one that can. Raises ``NotFound`` naming ``model``.
+    async def target(self, request: Any, verbs: Verbs, grant: Grant = ANYBODY) -> Target:
+        """The model that ``request`` names, else the first that can do one of ``verbs`` and that ``grant`` may use: of this
+        machine, if its files are there, or of an upstream that is known to have one that can. Raises ``NotFound`` naming
+        ``model``.
         """
         name = request.model
-        return self._catalog.resolve(name) if name is not None else await self._default(verbs)
+        return self._catalog.resolve(name) if name is not None else await self._default(verbs, grant)
 
     async def admit(self, target: Target, request: Any, verbs: Verbs) -> None:
         """Raises ``UnsupportedCapability`` and ``UnsupportedMode``; ``ModelUnavailable`` where the files are not there."""
@@ -73,15 +75,15 @@ class Checks:
         if mode is not None and mode not in analysis.modes:
             raise UnsupportedMode(mode, analysis.modes)
 
-    async def _default(self, verbs: Verbs) -> Target:
-        for model_id in self._catalog.ids:
+    async def _default(self, verbs: Verbs, grant: Grant) -> Target:
+        for model_id in filter(grant.may_use, self._catalog.ids):
             try:
                 analysis = self._analyses.get(model_id) or await self._analyse(model_id)
             except ModelUnavailable:
                 continue
             if set(verbs) & set(analysis.capabilities):
                 return self._catalog.resolve(model_id)
-        if self._offers is not None and (name := self._offers.able(verbs)) is not None:
+        if self._offers is not None and (name := self._offers.able(verbs, grant)) is not None:
             return _Elsewhere(name, None, name)
         message = f"The request names no model, and no model of this server can {_words(verbs)}."
         raise NotFound(message, param="model", code="model_not_found")

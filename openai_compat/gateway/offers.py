@@ -21,6 +21,7 @@ from openai_compat.config import Config, Route, RouteTarget, UpstreamModel
 from openai_compat.errors import APIError, ModelNotFound, Unavailable
 from openai_compat.gateway.listing import MAX_NAME, Listed
 from openai_compat.gateway.order import Choice, Destination, LocalTarget, Target, UpstreamTarget
+from openai_compat.grants import ANYBODY, Grant
 from openai_compat.patterns import STAR, filled, star_of
 
 MAX_ALIASES = 8
@@ -82,9 +83,22 @@ class Offers:
         self._patterns = tuple(_patterns(config))
         self._remembered = lru_cache(maxsize=REMEMBERED)(self._look)
 
-    def find(self, name: str) -> Destination:
-        """Raises ``ModelNotFound``; ``Unavailable`` where an upstream that may have the model has not said yet."""
-        return self._remembered(name, self._discovery.version)
+    def find(self, name: str, grant: Grant = ANYBODY) -> Destination:
+        """What ``name`` stands for, if ``grant`` may use it: by this very name, or by that of the model whose mode it is.
+
+        Raises ``ModelNotFound``; ``Unavailable`` where an upstream that may have the model has not said yet. A model that may
+        not be used is refused as one that does not exist, and hints name none either.
+        """
+        if not grant.models:
+            return self._remembered(name, self._discovery.version)
+        if grant.may_use(name):
+            try:
+                return self._remembered(name, self._discovery.version)
+            except ModelNotFound:
+                raise self._unknown(name, self._unaliased(name), grant) from None
+        if grant.may_use(name.rpartition(":")[0]) and (found := self._as_mode(name)) is not None:
+            return found
+        raise self._unknown(name, name, grant)
 
     def names(self) -> tuple[str, ...]:
         """Every name that is known, in the order of the configuration. Patterns are none."""
@@ -106,9 +120,9 @@ class Offers:
         found = known.get(base) if mode else None
         return found if found is not None and found.modes else None
 
-    def able(self, verbs: tuple[str, ...]) -> str | None:
-        """The first model of an upstream that is known to do one of ``verbs``."""
-        for name in self._of_upstreams():
+    def able(self, verbs: tuple[str, ...], grant: Grant = ANYBODY) -> str | None:
+        """The first model of an upstream that is known to do one of ``verbs``, and that ``grant`` may use."""
+        for name in filter(grant.may_use, self._of_upstreams()):
             with suppress(APIError):
                 target = self.find(name).only
                 if isinstance(target, UpstreamTarget) and set(verbs) & set(self.capabilities(target)):
@@ -123,7 +137,7 @@ class Offers:
     # ------------------------------------------------------------ one name
 
     def _look(self, name: str, _version: int) -> Destination:
-        if len(name) > MAX_NAME or not name.isprintable():
+        if _impossible(name):
             raise ModelNotFound(name[:MAX_NAME])
         meant = self._unaliased(name)
         if meant in self._routes and meant not in self._models:
@@ -131,7 +145,21 @@ class Offers:
         target = self._target(meant)
         if target is None:
             raise self._unknown(name, meant)
-        return Destination(public_name=name, choices=(Choice(target=target),))
+        return Destination(public_name=name, base=_base(name, meant, target), choices=(Choice(target=target),))
+
+    def _as_mode(self, name: str) -> Destination | None:
+        """A mode of the model whose name comes before the ``:``, also where the whole is another model's name."""
+        if _impossible(name):
+            return None
+        base, _, mode = name.rpartition(":")
+        local = self._catalog.lookup(base)
+        if local is not None and (local[1] is None or base in self._aliases):
+            target: Target | None = self._local(local[0], mode)
+        else:
+            target = self._patterned(name)
+        if target is None or _base(name, name, target) != base:
+            return None
+        return Destination(public_name=name, base=base, choices=(Choice(target=target),))
 
     def _unaliased(self, name: str) -> str:
         for _ in range(MAX_ALIASES):
@@ -180,12 +208,14 @@ class Offers:
     def _is_listed(self, target: UpstreamTarget) -> bool:
         return target.remote_name in (self._discovery.listed(target.upstream) or {})
 
-    def _unknown(self, name: str, meant: str) -> APIError:
+    def _unknown(self, name: str, meant: str, grant: Grant = ANYBODY) -> APIError:
+        if _impossible(name):
+            return ModelNotFound(name[:MAX_NAME])
         fitting = {pattern.upstream for pattern in self._patterns if pattern.discovers and star_of(pattern.key, meant)}
         if any(self._discovery.listed(upstream) is None for upstream in fitting):
             return Unavailable(f"It is not known yet whether there is a model '{name}'.", retry_after=SOON)
         near_first = chain(self._models, self._routes, self._aliases, self._of_upstreams())
-        by_lower = {known.lower(): known for known in islice(near_first, NEAR_AMONG)}
+        by_lower = {known.lower(): known for known in filter(grant.may_use, islice(near_first, NEAR_AMONG))}
         near = difflib.get_close_matches(name.lower(), by_lower, n=NEAR_NAMES, cutoff=NEAR_CUTOFF)
         return ModelNotFound(name, tuple(by_lower[candidate] for candidate in near))
 
@@ -198,6 +228,18 @@ class Offers:
             patterns = [pattern for pattern in self._patterns if pattern.upstream == name and pattern.discovers]
             for remote in self._discovery.listed(name) or {}:
                 yield from _public(patterns, remote)
+
+
+def _impossible(name: str) -> bool:
+    return len(name) > MAX_NAME or not name.isprintable()
+
+
+def _base(name: str, meant: str, target: Target) -> str:
+    """``name`` without its mode. An alias may stand for a mode, and has none itself."""
+    base, _, mode = name.rpartition(":")
+    if isinstance(target, LocalTarget):
+        return base if meant == name and mode and mode == target.mode else ""
+    return base if meant == name and target.label == base else ""
 
 
 def _public(patterns: list[_Pattern], remote: str) -> Iterator[str]:

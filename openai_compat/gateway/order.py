@@ -93,10 +93,12 @@ class Choice(Struct, frozen=True, kw_only=True):
 class Destination(Struct, frozen=True, kw_only=True):
     """What a name in a request stands for. ``route`` is the route's own name, empty where the name is one target's.
 
-    ``larger`` takes what the choices refuse as too long.
+    ``larger`` takes what the choices refuse as too long. ``base`` is ``public_name`` without the mode that it ends with, and
+    empty where it ends with none.
     """
 
     public_name: str
+    base: str = ""
     choices: tuple[Choice, ...]
     route: str = ""
     larger: Target | None = None

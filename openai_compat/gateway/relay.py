@@ -29,7 +29,7 @@ from openai_compat.gateway.metering.tally import Tally
 from openai_compat.gateway.order import Destination, Dispatcher, Envelope, Order
 from openai_compat.gateway.replica import Answer, Headers
 from openai_compat.gateway.spool import Body, Spool, Spooled
-from openai_compat.grants import ANYBODY
+from openai_compat.grants import ANYBODY, Grant
 from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.form import Form
 from openai_compat.http.request_id import request_id_of
@@ -51,8 +51,8 @@ _DROPPED = frozenset(
 class Finder(Protocol):
     """Knows what each name stands for."""
 
-    def find(self, name: str) -> Destination:
-        """Raises ``ModelNotFound``."""
+    def find(self, name: str, grant: Grant) -> Destination:
+        """Raises ``ModelNotFound``, also for what ``grant`` may not use."""
 
 
 class Relay:
@@ -122,11 +122,12 @@ class Relay:
 
     async def _destination(self, arrived: _Arrived, name: str | None) -> Destination:
         """Where the request goes. One for nobody is told first what else is wrong with it."""
+        grant = arrived.scope["state"].get("grant", ANYBODY)
         if name is None:
             request = decoded(arrived)
-            name = (await self._checks.target(request, verbs_of(arrived.endpoint.plan(request)))).public_name
+            name = (await self._checks.target(request, verbs_of(arrived.endpoint.plan(request)), grant)).public_name
         try:
-            return self._finder.find(name)
+            return self._finder.find(name, grant)
         except ModelNotFound:
             arrived.endpoint.plan(decoded(arrived))
             raise

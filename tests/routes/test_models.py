@@ -2,13 +2,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from litestar import Litestar, get
-from litestar.di import Provide
+from litestar import Litestar, Request, get
 from litestar.testing import TestClient
 from openai.types import Model as SDKModel
 
 from openai_compat.app import given
 from openai_compat.errors import ModelNotFound
+from openai_compat.grants import ANYBODY, Grant
 from openai_compat.http.errors import exception_handlers
 from routes.models import ModelController
 from schemas.models import Model
@@ -17,23 +17,32 @@ IDS = ["small", "org/name", "org/name:Q4", "org/name@main:code"]
 
 
 class Shelf:
-    def list(self) -> list[Model]:
-        return [Model(id=id, created=1_790_000_000, modes=("chat",)) for id in IDS]
+    def list(self, grant: Grant) -> list[Model]:
+        return [Model(id=id, created=1_790_000_000, modes=("chat",)) for id in IDS if grant.may_use(id)]
 
-    def get(self, id: str) -> Model:
-        for model in self.list():
+    def get(self, id: str, grant: Grant) -> Model:
+        for model in self.list(grant):
             if model.id == id:
                 return model
         raise ModelNotFound(id, ("small",))
 
 
+def app(shelf: Shelf, *others, grant: Grant = ANYBODY) -> Litestar:
+    async def admit(request: Request) -> None:
+        request.scope["state"]["grant"] = grant
+
+    return Litestar(
+        [ModelController, *others],
+        dependencies={"directory": given(shelf)},
+        exception_handlers=exception_handlers,
+        before_request=admit,
+        logging_config=None,
+    )
+
+
 @pytest.fixture
 def client():
-    shelf = Provide(lambda: Shelf(), sync_to_thread=False)
-    app = Litestar(
-        [ModelController], dependencies={"directory": shelf}, exception_handlers=exception_handlers, logging_config=None
-    )
-    with TestClient(app) as client:
+    with TestClient(app(Shelf())) as client:
         yield client
 
 
@@ -67,6 +76,12 @@ def test_a_model_has_what_openai_says_and_what_we_add(client):
     }
 
 
+def test_a_key_sees_only_the_models_that_it_may_use():
+    with TestClient(app(Shelf(), grant=Grant(models=("org/*",)))) as client:
+        assert [model["id"] for model in client.get("/v1/models").json()["data"]] == IDS[1:]
+        assert (client.get("/v1/models/org/name").status_code, client.get("/v1/models/small").status_code) == (200, 404)
+
+
 def test_an_unknown_model_is_a_404_with_near_names(client):
     answer = client.get("/v1/models/smal")
     error = answer.json()["error"]
@@ -79,18 +94,17 @@ def test_a_look_at_files_that_takes_long_keeps_nobody_else_waiting(path):
     looking, may_end = threading.Event(), threading.Event()
 
     class Slow(Shelf):
-        def list(self) -> list[Model]:
+        def list(self, grant: Grant) -> list[Model]:
             looking.set()
             assert may_end.wait(10)
-            return super().list()
+            return super().list(grant)
 
     @get("/other")
     async def other() -> str:
         may_end.set()
         return "here"
 
-    app = Litestar([ModelController, other], dependencies={"directory": given(Slow())}, logging_config=None)
-    with TestClient(app) as client, ThreadPoolExecutor() as callers:
+    with TestClient(app(Slow(), other)) as client, ThreadPoolExecutor() as callers:
         slow = callers.submit(client.get, path)
         assert looking.wait(30)
         assert client.get("/other").status_code == slow.result(30).status_code == 200

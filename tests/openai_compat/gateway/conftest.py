@@ -27,6 +27,7 @@ from openai_compat.gateway.replica import Call
 from openai_compat.gateway.routing.dispatcher import Router
 from openai_compat.gateway.slot import Lease
 from openai_compat.gateway.supervisor import Supervisor
+from openai_compat.grants import ANYBODY, Grant
 from openai_compat.protocol import RelayFacts
 
 FAKES = Path(__file__).parent / "fakes"
@@ -85,7 +86,7 @@ class LocalNames:
     def __init__(self, catalog: Any) -> None:
         self._catalog = catalog
 
-    def find(self, name: str) -> Destination:
+    def find(self, name: str, grant: Grant = ANYBODY) -> Destination:
         found = self._catalog.resolve(name)
         target = LocalTarget(model_id=found.model_id, mode=found.mode)
         return Destination(public_name=name, choices=(Choice(target=target),))

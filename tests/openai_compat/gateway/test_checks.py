@@ -13,6 +13,7 @@ from openai_compat.config import Config, Model
 from openai_compat.errors import NotFound, UnsupportedCapability, UnsupportedMode
 from openai_compat.gateway.catalog import Catalog
 from openai_compat.gateway.checks import Checks
+from openai_compat.grants import Grant
 
 
 class Ask(Struct, frozen=True):
@@ -69,11 +70,14 @@ def test_a_mode_is_the_request_s_or_the_name_s(checks: Checks) -> None:
 
 def test_an_upstream_s_model_is_chosen_only_where_none_of_this_machine_can_do_it(tiny_llama: Path) -> None:
     class Elsewhere:
-        def able(self, verbs: tuple[str, ...]) -> str | None:
-            return "far" if {"generate_text", "generate_audio"} & set(verbs) else None
+        def able(self, verbs: tuple[str, ...], grant: Grant) -> str | None:
+            return "far" if grant.may_use("far") and {"generate_text", "generate_audio"} & set(verbs) else None
 
     checks = Checks(Catalog(Config(models={"writer": Model(source=str(tiny_llama))})), Elsewhere())
     assert chosen(checks, Ask(), "generate_text").public_name == "writer"
     assert chosen(checks, Ask(), "generate_audio").public_name == "far"
+    for verb in ("generate_text", "generate_audio"):
+        with pytest.raises(NotFound):
+            asyncio.run(checks.target(Ask(), (verb,), Grant(models=("other",))))
     with pytest.raises(NotFound):
         chosen(checks, Ask(), "generate_video")
