@@ -36,8 +36,9 @@ class Aims:
     async def checked(self, request: CreateVideoRequest, scope: HTTPScope) -> VideoRecord:
         """The order, once its model is found and can do it, and the key may use more."""
         verbs = verbs_of(videos.plan(request))
-        name = (await self._checks.target(request, verbs)).public_name if request.model is None else request.model
-        target = self._offers.find(name).choices[0].target
+        grant = scope["state"]["grant"]
+        name = (await self._checks.target(request, verbs, grant)).public_name if request.model is None else request.model
+        target = self._offers.find(name, grant).choices[0].target
         scope["state"]["model"] = target.label
         await self._admit(name, target, request, verbs)
         self._check_quota(scope, target)
