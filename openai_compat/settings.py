@@ -28,6 +28,7 @@ _ENGINE_KEY = "OPENAI_COMPAT_ENGINE_KEY"  # what a gateway of this kind gives a 
 _UPSTREAMS = "OPENAI_COMPAT_UPSTREAMS"
 _LONGEST_NAME = 256  # characters; what the API takes as a model
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]_-]+")
+_HOST = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_.-]{0,251}[a-z0-9])?|[0-9a-f:]{2,45}")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda:\d{1,3}")
 _HASH = re.compile(r"[0-9a-fA-F]{64}")
 _RESERVED = frozenset({CONFIG_VARIABLE, KEY_VARIABLE, _ENGINE_KEY, "OPENAI_COMPAT_CACHE_DIR"})
@@ -144,6 +145,8 @@ def _check_values(config: Config, place: Place) -> None:
             parse_size(size, 1 if shared else None)
         except ValueError as error:
             raise mistake(place, path, str(error)) from None
+    for pattern in config.media.hosts:
+        _check_host(pattern, place)
     for name, model in config.models.items():
         _check_name(("models", name), place)
         _check_model(("models", name), model, place)
@@ -166,6 +169,13 @@ def _check_origin(config: Config, origin: str, place: Place) -> None:
         )
     if origin != "*" and not _ORIGIN.fullmatch(origin):
         raise mistake(place, path, f"'{origin}' is not an origin: write it as browsers do, such as \"http://localhost:3000\"")
+
+
+def _check_host(pattern: str, place: Place) -> None:
+    """A ``*`` anywhere else than before a dot would let in names that others can register."""
+    if not _HOST.fullmatch(pattern):
+        message = f'\'{pattern}\' is not a host: write a name in lower case, such as "img.example.com", or "*.example.com"'
+        raise mistake(place, ("media", "hosts"), message)
 
 
 def _check_name(path: Keys, place: Place) -> None:
@@ -205,6 +215,7 @@ def _sizes(config: Config) -> list[tuple[tuple[str, ...], int | str, bool]]:
         (("server", "spool_quota"), config.server.spool_quota, False),
         (("storage", "quota"), config.storage.quota, False),
         (("cache", "size"), config.cache.size, False),
+        (("media", "max_bytes"), config.media.max_bytes, False),
         (("memory", "host"), memory.host, True),
         (("memory", "device"), memory.device, True),
     ]

@@ -35,7 +35,7 @@ class Metering(Section, frozen=True, kw_only=True):
 class Media(Section, frozen=True, kw_only=True):
     """What is done with the URLs of pictures and sounds in requests to local models.
 
-    ``hosts`` are names, each with one ``*`` at most; any that is public where there are none.
+    ``hosts`` are names, or ``*.`` and a name for whatever is below it; any that is public where there are none.
     """
 
     remote_urls: bool = False

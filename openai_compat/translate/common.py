@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from msgspec import Struct
 
 from handlers.types import Sampling, Usage
-from openai_compat.errors import UnsupportedParameter
+from openai_compat.errors import InvalidRequest, UnsupportedParameter
 from schemas.common import CompletionTokensDetails, CompletionUsage, PromptTokensDetails, SamplingFields, Stop
 
 
@@ -35,6 +35,12 @@ class Refusal(NamedTuple):
     param: str
     reason: str
     when: Callable[[Any], bool]
+
+
+def check_one_line(text: str, param: str) -> None:
+    """For what a pattern has let through: its ``$`` is there before a line's end, too. Raises ``InvalidRequest``."""
+    if text.endswith("\n"):
+        raise InvalidRequest(f"Invalid value for '{param}': it ends with a line break.", param=param, code="invalid_value")
 
 
 def refuse(body: Struct, refusals: Sequence[Refusal]) -> None:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from handlers.types import ImageRequest, Picture, PictureDelta, PictureResult, Usage, Verb
 from openai_compat.errors import InvalidRequest, UnsupportedParameter
 from openai_compat.translate.attachments import Attachment, Media, first_remote, picture_at, to_picture, url_of
-from openai_compat.translate.common import Facts, Refusal, refuse
+from openai_compat.translate.common import Facts, Refusal, check_one_line, refuse
 from openai_compat.translate.masks import erased, mask_of, without_alpha
 from schemas.images import (
     MAX_FILES,
@@ -209,9 +209,10 @@ def _painted(body: Painting) -> dict[str, object]:
 
 def _size_of(body: PictureBody) -> tuple[int | None, int | None]:
     """Raises ``InvalidRequest``; which sizes a model can make, it says itself."""
-    if body.size in (None, "auto"):
+    if body.size is None or body.size == "auto":
         return None, None
-    width, height = map(int, str(body.size).split("x"))
+    check_one_line(body.size, "size")
+    width, height = map(int, body.size.split("x"))
     if max(width, height) > MAX_SIDE:
         raise InvalidRequest(f"'size' can be {MAX_SIDE} pixels a side at most.", param="size", code="invalid_value")
     return width, height

@@ -5,7 +5,7 @@ from __future__ import annotations
 from handlers.types import Picture, Verb, VideoRequest
 from openai_compat.errors import InvalidRequest, UnsupportedParameter
 from openai_compat.translate.attachments import Attachment, to_picture
-from openai_compat.translate.common import Facts
+from openai_compat.translate.common import Facts, check_one_line
 from schemas.videos import MAX_SECONDS, CreateVideoRequest, Variant
 
 REFERENCE = "input_reference"
@@ -40,6 +40,8 @@ def reference(body: CreateVideoRequest) -> Attachment | None:
 def seconds_of(body: CreateVideoRequest) -> float | None:
     if body.seconds is None:
         return None
+    if isinstance(body.seconds, str):
+        check_one_line(body.seconds, "seconds")
     seconds = float(body.seconds)
     if not 0 < seconds <= MAX_SECONDS:
         message = f"Invalid value for 'seconds': expected more than 0 and at most {MAX_SECONDS:g}."
@@ -51,6 +53,7 @@ def size_of(body: CreateVideoRequest) -> tuple[int, int] | None:
     """Width and height. Both must be even, since the colours of a video are kept for every second pixel."""
     if body.size is None:
         return None
+    check_one_line(body.size, "size")
     width, height = map(int, body.size.split("x"))
     for side in (width, height):
         if not MIN_SIDE <= side <= MAX_SIDE or side % 2:

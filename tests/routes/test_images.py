@@ -488,3 +488,12 @@ def test_the_gateway_refuses_a_form_without_looking_into_its_files(read, files, 
     with pytest.raises(InvalidRequest) as caught:
         read(as_the_gateway_reads(files))
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize("path", [GENERATIONS, EDITS])
+def test_a_line_break_is_no_part_of_a_size(serve, path) -> None:
+    async def scenario(worker) -> None:
+        answer = await worker.post(path, prompt="p", size="16x16\n", images=[{"image_url": url(png())}])
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "size")
+
+    serve(scenario)

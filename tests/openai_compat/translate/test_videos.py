@@ -58,6 +58,13 @@ def test_what_no_model_could_make_is_refused_by_name(fields: dict[str, Any], par
     assert caught.value.param == param
 
 
+@pytest.mark.parametrize("fields", [{"size": "640x480\n"}, {"seconds": "4\n"}])
+def test_a_line_break_is_no_part_of_a_number(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        videos.plan(order(**fields))
+    assert caught.value.param == next(iter(fields))
+
+
 def test_a_picture_comes_as_a_data_url_or_as_the_url_of_a_server() -> None:
     given = videos.reference(order(input_reference=ImageReference(image_url=f"data:image/png;base64,{PNG}")))
     assert given is not None
