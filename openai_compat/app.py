@@ -32,6 +32,7 @@ from openai_compat.http.front import Front
 from openai_compat.http.head import HeadAsGet
 from openai_compat.http.listening import UNIX
 from openai_compat.http.openapi import openapi_config
+from openai_compat.http.options import WholeAllow
 from openai_compat.http.proxies import TrustedProxies
 from openai_compat.http.sse import StreamTiming
 from openai_compat.inline import InlineLauncher
@@ -140,7 +141,7 @@ def create_gateway(config: Config, *, read: Read | None = None) -> Gateway:
 def _layered(app: Litestar, metrics: Metrics, keys: Ring, edition: Edition) -> ASGIApp:
     """What every request passes before the application, from the last to the first."""
     server = edition.config.server
-    limited = BodyLimit(app, max_body=parse_size(server.max_body))  # the relay has its own
+    limited = BodyLimit(WholeAllow(app, app), max_body=parse_size(server.max_body))  # the relay has its own
     guarded = Authentication(Front(app, edition.relay.serve, limited), keys)
     watched = Telemetry(HeadAsGet(CrossOrigin(guarded, origins=server.cors_origins)), metrics=metrics)
     return TrustedProxies(watched, proxies=server.trusted_proxies) if server.trusted_proxies else watched

@@ -26,7 +26,7 @@ class UsageController(Controller):
     path = "/v1/usage"
     tags = ("Usage",)
 
-    @get(operation_class=documented(None, UsageList))
+    @get(operation_class=documented(None, UsageList, query=UsageQuery))
     async def usage(self, request: Request[Any, Any, Any], usage_reader: NamedDependency[UsageReader]) -> UsageList:
         """What this key has used, by day and model, the newest day first, and what is left of its limits. Of other keys
         nothing is shown.

@@ -29,6 +29,8 @@ from schemas.videos import (
 _SOON, _LATER = 500, 2000  # milliseconds until a client is to ask again
 _YOUNG = 30  # seconds for which a video counts as quick
 _FILES = ("input_reference",)
+_UNMADE = (409,)
+_CONTENT = documented(None, None, media=("video/mp4", "image/webp"), query=VideoContentQuery, refuses=_UNMADE)
 _OTHERS = ("edits", "extensions", "characters")
 AnyRequest = Request[Any, Any, Any]
 QueryT = TypeVar("QueryT", bound=Struct)
@@ -60,7 +62,7 @@ class VideoController(Controller):
         """Order a video. The answer comes at once, the video later."""
         return _polled(await videos.create(request.scope, request.receive))
 
-    @get(operation_class=documented(None, VideoList))
+    @get(operation_class=documented(None, VideoList, query=VideoListQuery))
     async def list(self, request: AnyRequest, videos: NamedDependency[Desk]) -> VideoList:
         """The videos of this key, the newest first."""
         return await videos.list(_owner(request), _query(request, VideoListQuery))
@@ -75,13 +77,13 @@ class VideoController(Controller):
         """Remove a video, made or not."""
         return await videos.delete(video_id, _owner(request))
 
-    @get("/{video_id:str}/content", operation_class=documented(None, None, media=("video/mp4", "image/webp")))
+    @get("/{video_id:str}/content", operation_class=_CONTENT)
     async def content(self, request: AnyRequest, videos: NamedDependency[Desk], video_id: FromPath[str]) -> Response[Any]:
         """The file of a finished video, or its first frame as a small picture."""
         facts, file = await videos.content(video_id, _owner(request), _query(request, VideoContentQuery).variant)
         return file_answer(file, facts)
 
-    @post("/{video_id:str}/remix", status_code=200, operation_class=documented(RemixVideoRequest, Video))
+    @post("/{video_id:str}/remix", status_code=200, operation_class=documented(RemixVideoRequest, Video, refuses=_UNMADE))
     async def remix(self, request: AnyRequest, videos: NamedDependency[Desk], video_id: FromPath[str]) -> Response[Video]:
         """Order a finished video again, by another prompt."""
         return _polled(await videos.remix(video_id, request.scope, request.receive))

@@ -28,8 +28,8 @@ Schema = dict[str, Any]
 Structs = tuple[type[Struct], ...]
 JSON = "application/json"
 EVENTS = "text/event-stream"
-READ_ERRORS = (401, 404, 500)
-WRITE_ERRORS = (400, 401, 404, 408, 413, 415, 429, 500, 503, 504)
+READ_ERRORS = (400, 401, 403, 404, 429, 500, 503)
+WRITE_ERRORS = (400, 401, 403, 404, 408, 413, 415, 429, 500, 502, 503, 504)
 _REFERENCE = "#/components/schemas/{name}"
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
@@ -41,7 +41,9 @@ class DocumentedOperation(Operation):
     described: ClassVar[Schema] = {}
 
     def to_schema(self) -> Schema:
-        return super().to_schema() | self.described
+        plain = super().to_schema()
+        together = [*plain.get("parameters", ()), *self.described.get("parameters", ())]
+        return plain | self.described | ({"parameters": together} if together else {})
 
 
 def documented(
@@ -53,6 +55,8 @@ def documented(
     media: Iterable[str] = (),
     errors: Iterable[int] | None = None,
     also: Iterable[int] = (),
+    query: type[Struct] | None = None,
+    refuses: Iterable[int] = (),
 ) -> type[DocumentedOperation]:
     """Describe a route.
 
@@ -64,24 +68,46 @@ def documented(
         media: media types of a 200 that is no JSON, such as ``audio/mpeg`` or ``text/plain``.
         errors: statuses with an error body; by default those that any such route can answer.
         also: further statuses that answer with ``response``.
+        query: the parameters of the address.
+        refuses: further statuses with an error body.
     """
     content = {} if response is None else {JSON: {"schema": _reference(response)}}
     content |= {kind: {"schema": {"type": "string"} if kind.startswith("text/") else _bytes(kind)} for kind in media}
     if events is not None:
-        content[EVENTS] = {"schema": _reference(events)}
-    failures = errors if errors is not None else (WRITE_ERRORS if request else READ_ERRORS)
+        content[EVENTS] = {"schema": _event(events)}
+    failures = (*(errors if errors is not None else (WRITE_ERRORS if request else READ_ERRORS)), *refuses)
     responses = {str(status): _answer(status, content) for status in (200, *also)}
     responses |= {str(status): _answer(status, {JSON: {"schema": _reference(ErrorResponse)}}) for status in failures}
     described: Schema = {"responses": responses}
     if request is not None:
         taken = {JSON: {"schema": _reference(request)}} | _form(request, tuple(files))
         described["requestBody"] = {"required": True, "content": taken}
+    if query is not None:
+        described["parameters"] = _parameters(query)
     structs = tuple(struct for struct in (request, response, events, ErrorResponse) if struct is not None)
     return type("DocumentedOperation", (DocumentedOperation,), {"structs": structs, "described": described})
 
 
 def _reference(struct: type[Struct]) -> Schema:
     return {"$ref": _REFERENCE.format(name=struct.__name__)}
+
+
+def _event(data: type[Struct]) -> Schema:
+    """One event of a stream: its fields are text, and that of ``data`` is JSON, or ``[DONE]``."""
+    json = {"type": "string", "contentMediaType": JSON, "contentSchema": _reference(data)}
+    return {"type": "object", "properties": {"event": {"type": "string"}, "data": json}}
+
+
+def _parameters(query: type[Struct]) -> list[Schema]:
+    (_,), components = msgspec.json.schema_components((query,), ref_template=_REFERENCE)
+    fields = components[query.__name__]["properties"]
+    return [{"name": name, "in": "query", "required": False, "schema": _said(schema)} for name, schema in fields.items()]
+
+
+def _said(schema: Schema) -> Schema:
+    """An address has no null: a parameter is there or it is not."""
+    several = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    return several[0] if len(several) == 1 else {name: value for name, value in schema.items() if value is not None}
 
 
 def _form(fields: type[Struct], files: tuple[str, ...]) -> Schema:

@@ -1,11 +1,12 @@
 """What a route says of forms and of answers that are no JSON."""
 
-from __future__ import annotations
+from typing import Annotated
 
 import pytest
-from litestar import Litestar, post
+from litestar import Litestar, get, post
+from litestar.params import FromPath
 from litestar.testing import TestClient
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from openai_compat.http.openapi import documented, openapi_config
 
@@ -18,6 +19,11 @@ class Told(Struct):
     text: str
 
 
+class Query(Struct):
+    after: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=5)] = 2
+
+
 @pytest.fixture(scope="module")
 def client():
     @post("/form", operation_class=documented(Ask, Told, events=Told, files=("file",), media=("text/plain",)))
@@ -28,7 +34,11 @@ def client():
     async def sound() -> None:
         """Make a sound."""
 
-    with TestClient(Litestar([form, sound], openapi_config=openapi_config("1"), logging_config=None)) as client:
+    @get("/list/{name:str}", operation_class=documented(None, Told, query=Query, refuses=(409,)))
+    async def several(name: FromPath[str]) -> None:
+        """List them."""
+
+    with TestClient(Litestar([form, sound, several], openapi_config=openapi_config("1"), logging_config=None)) as client:
         yield client
 
 
@@ -62,3 +72,19 @@ def test_the_page_shows_them(client) -> None:
     assert '<a href="#Ask">Ask</a> with <code>file</code> as <code>multipart/form-data</code>' in page
     assert "bytes as <code>audio/mpeg</code>" in page
     assert "string as <code>text/plain</code>" in page
+
+
+def test_an_event_is_text_fields_of_which_one_holds_json(paths) -> None:
+    event = paths["/form"]["post"]["responses"]["200"]["content"]["text/event-stream"]["schema"]
+    assert event["properties"]["data"]["contentSchema"] == {"$ref": "#/components/schemas/Told"}
+
+
+def test_parameters_of_the_address_are_told_and_never_null(paths) -> None:
+    told = {each["name"]: each for each in paths["/list/{name}"]["get"]["parameters"]}
+    assert set(told) == {"name", "after", "limit"}
+    assert (told["after"]["in"], told["after"]["required"], told["after"]["schema"]["type"]) == ("query", False, "string")
+    assert told["limit"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 5, "default": 2}
+
+
+def test_a_route_names_its_own_refusals(paths) -> None:
+    assert {"409", "404", "200"} <= set(paths["/list/{name}"]["get"]["responses"])
