@@ -69,7 +69,9 @@ class Metrics:
             registry=self.registry,
         )
         self._series: dict[tuple[str, int, str], tuple[PrometheusCounter, Histogram, Histogram]] = {}  # found by label slowly
-        self.in_flight = Gauge("openai_compat_requests_in_flight", "Requests being answered.", registry=self.registry)
+        self.in_flight = 0
+        in_flight = Gauge("openai_compat_requests_in_flight", "Requests being answered.", registry=self.registry)
+        in_flight.set_function(lambda: self.in_flight)
         tasks = Gauge("openai_compat_event_loop_tasks", "Tasks of the gateway's event loop.", registry=self.registry)
         tasks.set_function(_tasks)
         self.registry.register(_ModelCollector(states))

@@ -46,7 +46,7 @@ class Telemetry:
             await self._app(scope, receive, send)
             return
         exchange = _Exchange(scope, receive, send)
-        self._metrics.in_flight.inc()
+        self._metrics.in_flight += 1
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except CancelledError:
@@ -58,7 +58,7 @@ class Telemetry:
             if exchange.status is None:
                 await send_error(exchange.send, error)
         finally:
-            self._metrics.in_flight.dec()
+            self._metrics.in_flight -= 1
             self._record(exchange, scope)
 
     def _record(self, exchange: _Exchange, scope: HTTPScope) -> None:

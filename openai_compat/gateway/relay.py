@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from http import HTTPStatus
 from typing import Any, Protocol
 
 from litestar.types import HTTPScope, Receive, Send
@@ -37,6 +36,7 @@ from openai_compat.protocol import ASCII, PREFIX
 from openai_compat.sizes import parse_size
 from schemas.decode import decode
 
+_REFUSALS = 400  # and above
 _PRIVATE = PREFIX.encode(ASCII)  # the server gives header names in lower case
 # Of one hop only, about the body's encoding (undone here), or a secret that a replica has no use for.
 _DROPPED = frozenset(
@@ -167,7 +167,7 @@ async def _copy(answer: Answer, order: Order, delivery: Delivery, recorder: Reco
     await delivery.end()
     if recorder is not None:
         recorder.finish()
-    return answer.status < HTTPStatus.BAD_REQUEST
+    return answer.status < _REFUSALS
 
 
 class _Arrived(Struct, frozen=True):

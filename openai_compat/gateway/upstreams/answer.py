@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from http import HTTPStatus
 from typing import Literal
 
 from openai_compat.gateway.order import Failure, Order
@@ -21,11 +20,12 @@ from openai_compat.gateway.upstreams.plan import Response, SendPlan
 from openai_compat.gateway.upstreams.said import read_error, retry_after_of
 from openai_compat.gateway.upstreams.scrub import hidden
 from openai_compat.gateway.upstreams.stream import Guard, Rules
-from openai_compat.gateway.upstreams.whole import LONGEST_ERROR, Ready, checked, read_body
+from openai_compat.gateway.upstreams.whole import LONGEST_ERROR, NO_CONTENT, Ready, checked, read_body
 
 logger = logging.getLogger(__name__)
 _ERROR_PATIENCE = 10.0  # seconds for the body of a refusal, whose status says enough
 _EVENTS, _JSON, _PAGES = "text/event-stream", "application/json", ("text/html", "application/xhtml")
+_SUCCESS = range(200, 300)
 _MEDIA = ("audio/", "video/", "image/", "application/octet-stream")
 # Of an upstream's headers the client gets only these: others are about its account there, or about that one hop.
 _KEPT = frozenset(
@@ -61,9 +61,9 @@ async def begin(response: Response, plan: SendPlan) -> Answer:
 
 
 async def _begin(response: Response, plan: SendPlan, patience: Patience) -> Answer:
-    if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+    if response.status not in _SUCCESS:
         raise await _refused(response, plan, patience)
-    if response.status == HTTPStatus.NO_CONTENT:
+    if response.status == NO_CONTENT:
         if plan.order.method == "POST":
             raise nonsense(NOTHING)
         return Ready(response.status, [], b"")
@@ -150,7 +150,7 @@ async def _bytes(response: Response, patience: Patience) -> Answer:
 
 
 def _kept(response: Response) -> Headers:
-    kept = [(name.lower(), value) for name, value in response.raw_headers if name.lower() in _KEPT]
+    kept = [(lower, value) for name, value in response.raw_headers if (lower := name.lower()) in _KEPT]
     if "Content-Encoding" in response.headers:  # undone as it is read
         return [pair for pair in kept if pair[0] not in _LENGTHS]
     return kept

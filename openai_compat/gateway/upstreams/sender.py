@@ -6,7 +6,6 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from functools import lru_cache
-from http import HTTPStatus
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -32,6 +31,7 @@ from openai_compat.gateway.upstreams.wire import Reply
 
 _ENCRYPTED = "https:"
 _UNPACKED = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})  # by aiohttp, or else refused by it
+_REDIRECTS = range(300, 400)
 _SHORTEST = 6  # characters of what is worth hiding; shorter ones are parts of words
 _TELLING = ("key", "token", "secret", "auth")
 
@@ -143,7 +143,7 @@ class _Lane:
             response = await self._send(order, target, key, body)
         except (aiohttp.ClientError, HttpProcessingError, OSError, KeyUnavailable) as error:
             raise failure_of(error, self._name, order.public_name) from None
-        if HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST:
+        if response.status in _REDIRECTS:
             response.close()
             raise redirected(self._name, order.public_name)
         if response.headers.get("Content-Encoding", "").lower() not in _UNPACKED:

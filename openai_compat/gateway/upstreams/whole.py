@@ -21,6 +21,8 @@ from openai_compat.gateway.upstreams.scrub import hidden
 LONGEST_WHOLE = 64 << 20
 """Bytes of an answer that is looked at. Of a longer one so many are held until it goes on, unseen."""
 LONGEST_ERROR = 1 << 16
+NO_CONTENT = 204
+"""A plain number, since those of ``HTTPStatus`` are slow to come by."""
 _SLOWEST = 1024  # bytes a second; what is slower than this for longer than ``idle_timeout`` never ends
 _LONGEST_BLANK = 1 << 20  # bytes of spaces before an answer
 _LOOK = 1024  # bytes of a list that are looked at to see whether it is empty
@@ -44,7 +46,7 @@ class Ready:
         self.status = status
         self.error = error
         self.headers: Headers = [pair for pair in headers if pair[0].lower() not in _LENGTHS]
-        if status != HTTPStatus.NO_CONTENT:
+        if status != NO_CONTENT:
             self.headers.append((b"content-length", str(len(body)).encode()))
         self._body = body
 
