@@ -231,12 +231,12 @@ def _absent(model_id: str, model: Model) -> str:
 
 
 def _signature(path: Path) -> Iterator[tuple[str, int, int, int]]:
-    """Name, size, time of change and inode of each file, links not followed."""
+    """Name, size, time of change (which nobody can set back) and inode of each file, links not followed."""
     for folder, _, names in os.walk(path, onerror=_raise):
         for name in sorted(names):
             file = os.path.join(folder, name)
             state = os.lstat(file)
-            yield file, state.st_size, state.st_mtime_ns, state.st_ino
+            yield file, state.st_size, state.st_ctime_ns, state.st_ino
 
 
 def _raise(error: OSError) -> None:
