@@ -6,6 +6,7 @@ Every number in a header is a stranger's: it is compared with the file's size be
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +16,7 @@ from msgspec import Struct
 from openai_compat.errors import ModelUnavailable
 
 MAX_SAFETENSORS_HEADER = 100_000_000
+MAX_TENSORS = 262_144
 MAX_ELEMENTS = 2**63 - 1
 MAX_DIMENSIONS = 64
 # bits an element, and the name that torch has for it
@@ -111,6 +113,7 @@ def read_safetensors(path: Path) -> Header:
         raise BadHeader(path, f"cannot be read: {error.strerror}") from error
     entries = _decode(path, raw, dict[str, msgspec.Raw])
     metadata = _decode(path, entries.pop("__metadata__", b"{}"), dict[str, str])
+    _check_names(path, raw, len(entries))
     tensors = []
     spans = []
     for name, value in entries.items():
@@ -133,6 +136,14 @@ def _safetensors_json(path: Path, file: BinaryIO) -> tuple[bytes, int]:
     if not raw.startswith(b"{"):
         raise BadHeader(path, "this is not a safetensors file")
     return raw, size - 8 - length
+
+
+def _check_names(path: Path, raw: bytes, count: int) -> None:
+    """Refuse names that stand there twice: of two readers one could take the first, and the other the last."""
+    if count > MAX_TENSORS:
+        raise BadHeader(path, f"it has {count} tensors, over the limit of {MAX_TENSORS}")
+    if raw.count(b'"data_offsets"') > count and len(json.loads(raw, object_pairs_hook=list)) > count + 1:
+        raise BadHeader(path, "two tensors have one name")
 
 
 def _decode(path: Path, raw: bytes | msgspec.Raw, kind: Any) -> Any:

@@ -28,8 +28,14 @@ TEXTS = (".txt", ".md", ".jinja", ".tiktoken", ".vocab", ".bpe", ".jsonl", ".yam
 MEDIA = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".pdf", ".wav", ".mp3", ".flac", ".mp4")
 INERT = (*TEXTS, *MEDIA, ".model", ".spm", ".onnx_data")
 BARE_NAMES = frozenset(("license", "notice", "readme", ".gitattributes", ".gitignore", "use_policy", "copying", "authors"))
-MAGICS = {b"PK\x03\x04": "a zip archive", b"\x7fELF": "a program", b"\x1f\x8b": "a gzip archive", b"\x80\x02": "a pickle"} | {
-    b"\x80" + bytes([protocol]) + b"\x95": "a pickle" for protocol in (4, 5)
+MAGICS = {
+    b"PK\x03\x04": "a zip archive",
+    b"PK\x05\x06": "a zip archive",
+    b"\x7fELF": "a program",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x93NUM": "a numpy array",
+    b"\x89HDF": "an HDF5 file",
+    **{b"\x80" + bytes([protocol]): "a pickle" for protocol in range(2, 6)},
 }
 
 CHECKS: dict[str, Callable[[Path], object]] = {
