@@ -107,6 +107,8 @@ class FormReader:
             raise InvalidRequest("A part of the form has no name, or one that is too long.")
         if sum(len(name) + len(value) for name, value in part.headerlist) > MAX_HEADER:
             raise _beyond_limits()
+        if any("\n" in text or "\r" in text for pair in part.headerlist for text in pair):
+            raise InvalidRequest("A header of a part of the form has a line break in it.")  # found or not, by how it was cut
         self._part = part
         self._pieces = []
 

@@ -165,3 +165,11 @@ def test_whatever_bytes_come_the_answer_is_a_form_or_a_refusal() -> None:
             data[chance.randrange(len(data))] = chance.randrange(256)
         with contextlib.suppress(InvalidRequest):
             assert isinstance(read(bytes(data), step=chance.randint(1, 50)), Form)
+
+
+@pytest.mark.parametrize("step", [0, 1, 6])
+@pytest.mark.parametrize("end", ["\n", "\r"])
+def test_a_line_break_within_a_header_is_refused_however_it_is_cut(end, step) -> None:
+    data = body(part(f'name="a"; filename="b"{end}content-type: text/html', b"x"))
+    with pytest.raises(InvalidRequest):
+        read(data, step=step)

@@ -1,0 +1,90 @@
+"""Starts a server of models that only repeat, and lets schemathesis ask it what its OpenAPI document allows, and other things.
+
+    python tests/fuzz/api.py [FLAGS OF `schemathesis run`]
+
+Everything is checked but ``positive_data_acceptance``: that a picture is one, or a text not empty, no schema says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PATIENCE = 60.0
+LISTENING = re.compile(r"http://[^\s/]+:\d+")
+CONFIG = """
+[server]
+request_timeout = 20.0
+max_body = "4MiB"
+cache_dir = "{folder}/cache"
+[auth]
+keys = ["sha256:{digest}"]
+[jobs]
+max_waiting = 1000
+[models.echo]
+source = "{folder}/nothing"
+kind = "echo"
+"""
+SETTINGS = """
+hooks = "api_hooks"
+warnings = false
+[checks.positive_data_acceptance]
+enabled = false
+[checks.negative_data_rejection]
+expected-statuses = [400, 401, 403, 404, 405, 408, 409, 413, 415, 429]
+"""
+
+
+def main(flags: list[str]) -> int:
+    key = secrets.token_urlsafe(16)
+    with tempfile.TemporaryDirectory() as name, serving(Path(name), key) as origin:
+        folder = Path(name)
+        (folder / "schemathesis.toml").write_text(SETTINGS)
+        command = [Path(sys.executable).with_name("schemathesis"), "run", f"{origin}/schema/openapi.json"]
+        command += ["-H", f"Authorization: Bearer {key}", "--checks", "all", "--continue-on-failure", "--request-timeout", "25"]
+        done = subprocess.run([*command, *flags], cwd=folder, env={**os.environ, "PYTHONPATH": str(HERE)})
+        return done.returncode
+
+
+@contextmanager
+def serving(folder: Path, key: str) -> Iterator[str]:
+    """The origin of a server of its own, which must be there to the end."""
+    (folder / "nothing").mkdir()
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    (folder / "config.toml").write_text(CONFIG.format(folder=folder, digest=digest))
+    log = folder / "log"
+    words = [sys.executable, "-m", "openai_compat", "serve", "--config", str(folder / "config.toml"), "--port", "0"]
+    with log.open("wb") as said:
+        server = subprocess.Popen(words, cwd=folder, stdout=said, stderr=said, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    try:
+        yield origin_of(server, log)
+        if server.poll() is not None:
+            raise SystemExit(f"the server has ended:\n{log.read_text()[-2000:]}")
+    finally:
+        server.terminate()
+        server.wait(60)
+        unforeseen = [line for line in log.read_text().splitlines() if "Traceback" in line]
+        print(f"unforeseen errors in the server's log: {len(unforeseen)}")
+
+
+def origin_of(server: subprocess.Popen[bytes], log: Path) -> str:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and server.poll() is None:
+        if found := LISTENING.search(log.read_text()):
+            return found.group()
+        time.sleep(0.05)
+    raise SystemExit(f"the server did not start:\n{log.read_text()}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
