@@ -18,5 +18,3 @@ def fuzz(data: bytes) -> None:
         except BadHeader as error:
             assert folder not in str(error)
             str(error).encode()
-        else:
-            assert b"../" not in data or b"location" not in data
