@@ -137,7 +137,7 @@ class _Job:
         reason = str(error) if isinstance(error, Refused) else type(error).__name__
         logger.info("nothing was fetched from %s for a request: %s", url.host if url else "?", reason)
         spent, grain = asyncio.get_running_loop().time() - self._began, self._dialler.policy.grain
-        await asyncio.sleep(grain * math.ceil(spent / grain) - spent)
+        await asyncio.sleep(grain * (math.floor(spent / grain) + 1) - spent)  # the loop's clock may have stood still
         return InvalidRequest(_MESSAGES[part.kind], param=part.param, code=_CODES[part.kind])
 
 

@@ -56,7 +56,7 @@ def test_nothing_of_the_network_behind_it_is_asked_or_told(seen) -> None:
     assert set(codes) == {"invalid_image_url"}
     assert set(params) == {"messages[0].content[1].image_url"}
     assert len({json.dumps(body) for body in bodies}) == 1
-    assert min(seconds) >= 0.9, seconds
+    assert min(seconds) >= 0.99
     for leak in ("a.png", "10.1.2.3"):
         assert leak not in json.dumps(bodies)
     assert "a.png" not in seen["log"]
