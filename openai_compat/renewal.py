@@ -17,7 +17,7 @@ from openai_compat.reload import Commit, Reload
 from openai_compat.settings import check_exposure
 
 _LISTS = 10.0  # seconds that new upstreams have to say what they offer before requests come to the new edition
-_PARTING = 1.0  # seconds in which requests under way may still ask for a model that is removed
+_PARTING = 0.5  # seconds in which requests under way may still ask for a model that is removed
 
 
 class Renewal:

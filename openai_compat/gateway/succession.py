@@ -80,6 +80,7 @@ def _place(household: Household, model_id: str, model: Model) -> Slot:
         new.waiters, old.waiters = old.waiters, []
         _retire(household, old)
         return new
+    old.was_ready = old.was_ready or not old.settings.preload
     old.settings = model
     old.forgive()
     household.rest(old)
