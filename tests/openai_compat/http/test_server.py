@@ -201,14 +201,14 @@ def resting_for(seconds: float):
 
 
 def test_a_kept_connection_is_closed_when_nothing_was_asked_for_a_while_after_the_last_answer() -> None:
-    with resting_for(1.0) as address, socket.create_connection(address, timeout=20) as connection:
-        for _ in range(4):
+    with resting_for(2.0) as address, socket.create_connection(address, timeout=20) as connection:
+        for _ in range(8):
             time.sleep(0.3)
             asked = time.monotonic()
             connection.sendall(post_head(3) + b"abc")
             assert read_answer(connection)[0] == 201
         assert connection.recv(1) == b""
-        assert 1.0 <= time.monotonic() - asked < 10
+        assert 1.9 <= time.monotonic() - asked < 10
 
 
 def test_a_connection_is_kept_while_an_answer_takes_longer_than_it_may_rest() -> None:
