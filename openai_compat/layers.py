@@ -193,7 +193,7 @@ def _same_name(part: str, known: Mapping[str, Any]) -> str:
 
 
 def _from_text(text: str, kind: Any, name: str) -> Any:
-    if text[0] in "[{":
+    if text[0] in "[{" and kind is not str:  # an address may begin so
         try:
             return json.loads(text)
         except ValueError:
