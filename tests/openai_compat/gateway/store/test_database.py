@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,26 @@ def test_nobody_else_may_read_it(tmp_path: Path) -> None:
         return [stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()]
 
     assert set(use(tmp_path / "db", (FIRST,), scenario)) == {0o600}
+
+
+def test_what_another_process_writes_is_seen_by_two_connections_of_this_one(tmp_path: Path) -> None:
+    """Where the second took the first one's locks away, the other process would remove the log that both write to."""
+    path = tmp_path / "state.sqlite3"
+    program = (
+        f"import sqlite3; c = sqlite3.connect({str(path)!r}); c.execute('INSERT INTO things VALUES (?)', ('far',)); c.commit()"
+    )
+
+    async def scenario() -> None:
+        first, second = Database(path, (FIRST,)), Database(path, (FIRST,))
+        for database in (first, second):
+            await database.open()
+        await add("near")(first)
+        await asyncio.to_thread(subprocess.run, [sys.executable, "-c", program], check=True)
+        await add("nearer")(second)
+        assert await read(first) == await read(second) == [("near",), ("far",), ("nearer",)]
+        assert path.with_name(path.name + "-wal").exists()
+        for database in (first, second):
+            await database.close()
+
+    asyncio.run(scenario())
+    assert use(path, (FIRST,), read) == [("near",), ("far",), ("nearer",)]
