@@ -1,4 +1,5 @@
 import base64
+import time
 
 import pytest
 
@@ -124,6 +125,18 @@ def test_a_picture_has_a_largest_size(monkeypatch):
     monkeypatch.setattr(attachments, "MAX_IMAGE_BYTES", len(PNG) - 1)
     with pytest.raises(InvalidRequest, match="larger"):
         to_picture(f"data:image/png;base64,{b64(PNG)}", "p")
+
+
+@pytest.mark.parametrize("payload", ["%41", "%4", "%"])
+def test_data_that_are_not_base64_are_short_since_reading_them_is_dear(payload):
+    """32 MiB of them would stop the gateway for 6 seconds and take 2.5 GB."""
+    count = attachments.MAX_PERCENT // len(payload)
+    began = time.process_time()
+    for times in (count, count + 1, 10_000_000):
+        with pytest.raises(InvalidRequest) as caught:
+            to_picture("data:image/png," + payload * times, "p")
+        assert ("base64" in caught.value.message) == (times > count)
+    assert time.process_time() - began < 1.0
 
 
 @pytest.mark.parametrize("format", SOUNDS)
