@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from openai_compat.cli import keys
+from openai_compat.cli.options import FAILED, ConfigOption, JSONOption, clear_errors
 
 app = typer.Typer(
     help="One server that makes any model speak the OpenAI API.",
@@ -18,39 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help="Configuration; else $OPENAI_COMPAT_CONFIG or the user's own."),
-]
-JSONOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-BAD_CONFIGURATION = 2
-FAILED = 1
-
-
-@contextmanager
-def clear_errors() -> Iterator[None]:
-    """What a person can mend is one line and an exit status, never a traceback."""
-    from openai_compat.errors import APIError
-    from openai_compat.http.server import ListenError
-    from openai_compat.settings import ConfigError
-
-    try:
-        yield
-    except ConfigError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(BAD_CONFIGURATION) from None
-    except (ListenError, APIError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(FAILED) from None
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"error: {where}{(error.strerror or 'the system refused').lower()}", err=True)
-        raise typer.Exit(FAILED) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+app.add_typer(keys.app, name="key")
 
 
 @app.command()
@@ -161,19 +129,6 @@ def chat(
         from openai_compat.cli.chat import chat
 
         chat(settings.load(config, os.environ), config, model=model, url=url, system=system)
-
-
-@app.command()
-def key() -> None:
-    """Make an API key, and the lines that make it known to the server."""
-    import secrets
-
-    from openai_compat.auth import hash_key
-
-    secret = f"sk-{secrets.token_urlsafe(32)}"
-    with clear_errors():
-        typer.echo(f"key, for the clients: {secret}\n")
-        typer.echo(f'# for the configuration:\n[auth]\nkeys = ["{hash_key(secret)}"]')
 
 
 @app.command()

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import msgspec
 from msgspec import Struct
-from rich.console import Console
-from rich.table import Table
 
+from openai_compat.cli.output import console, print_json, print_table
 from openai_compat.config import Config, Model, RouteTarget, UpstreamModel
 from openai_compat.errors import APIError, NotFound
 from openai_compat.gateway.catalog import Catalog, CatalogEntry
@@ -25,8 +21,6 @@ from openai_compat.patterns import STAR
 from openai_compat.settings import check_exposure
 from openai_compat.sizes import format_size
 
-_PIPE_WIDTH = 10_000
-
 
 def check(config: Config, *, hashes: bool, online: bool, as_json: bool) -> bool:
     """Whether everything that is configured can be served now: with ``online``, whether each upstream answers, too.
@@ -37,13 +31,13 @@ def check(config: Config, *, hashes: bool, online: bool, as_json: bool) -> bool:
     checked = check_models(config, hashes=hashes)
     upstreams = check_upstreams(config, online=online)
     if as_json:
-        _print_json((*checked, *upstreams))
+        print_json((*checked, *upstreams))
     else:
         if checked:
-            _print_table(("model", "source", "files"), ((model.id, model.source, _state(model)) for model in checked))
+            print_table(("model", "source", "files"), ((model.id, model.source, _state(model)) for model in checked))
         if upstreams:
             headings = ("upstream", "host", "models", "state")
-            _print_table(headings, ((each.name, each.host, ", ".join(each.models), _standing(each)) for each in upstreams))
+            print_table(headings, ((each.name, each.host, ", ".join(each.models), _standing(each)) for each in upstreams))
     reached = not online or not any(upstream.missing or upstream.failure for upstream in upstreams)
     return reached and all(model.present and not model.problems for model in checked)
 
@@ -73,11 +67,11 @@ def list_models(config: Config, *, as_json: bool) -> None:
     catalog = Catalog(config)
     entries: tuple[CatalogEntry | Elsewhere, ...] = (*catalog.models(), *_elsewhere(config))
     if as_json:
-        _print_json(entries)
+        print_json(entries)
         return
     aliases = _aliases(config, Offers(config, catalog, Discovery(config)))
     headings = ("model", "aliases", "files", "context", "capabilities", "modes")
-    _print_table(headings, (_row(entry, aliases.get(entry.id, ())) for entry in entries))
+    print_table(headings, (_row(entry, aliases.get(entry.id, ())) for entry in entries))
 
 
 class Elsewhere(Struct, frozen=True, kw_only=True):
@@ -132,12 +126,12 @@ def analyze(config: Config, name: str, *, as_json: bool) -> None:
         _refuse_remote(config, name)
     found = describe_model(config, name)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     width = max(len(label) for label, _ in _facts(found)) + 2
     for label, value in _facts(found):
         if value:
-            _console().print(f"{label:<{width}}{value}", markup=False)
+            console().print(f"{label:<{width}}{value}", markup=False)
 
 
 def _refuse_remote(config: Config, name: str) -> None:
@@ -169,20 +163,3 @@ def _facts(found: Description) -> tuple[tuple[str, str], ...]:
         ("needs packages", ", ".join(facts.dependencies)),
         ("needs programs", ", ".join(facts.system_dependencies)),
     )
-
-
-def _print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*row)
-    _console().print(table, markup=False)
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
-
-
-def _console() -> Console:
-    """As wide as the terminal; in a pipe, as wide as the text."""
-    console = Console(highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=_PIPE_WIDTH)

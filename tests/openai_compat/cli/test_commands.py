@@ -124,7 +124,7 @@ def test_the_version_is_the_installed_one(here, spelling) -> None:
 
 
 def test_a_new_key_comes_with_lines_that_can_be_put_at_the_end_of_the_configuration(here) -> None:
-    shown = run(here, "key").stdout
+    shown = run(here, "key", "hash", "--new").stdout
     key = re.search(r"sk-\S{40,}", shown)[0]
     config = here / "config.toml"
     config.write_text(ECHO + "\n".join(line for line in shown.splitlines() if not line.startswith("key,")))
@@ -231,11 +231,11 @@ def test_a_terminal_without_the_letters_of_a_name_shows_their_numbers(here) -> N
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
-@pytest.mark.parametrize("command", ["key", "models", "check"])
+@pytest.mark.parametrize("command", ["key hash --new", "models", "check"])
 def test_output_that_cannot_be_written_is_one_line(here, command) -> None:
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
-            [COMMAND, command],
+            [COMMAND, *command.split()],
             cwd=here,
             env=environment(here),
             stdout=full,
