@@ -94,7 +94,7 @@ def _modules(root: Path) -> list[tuple[str, str]]:
             raise BadHeader(path, "is too large")
         entries: Any = msgspec.json.decode(path.read_bytes())
         modules = [(str(entry["type"]).rpartition(".")[2], str(entry["path"])) for entry in entries]
-    except (OSError, msgspec.DecodeError, KeyError, TypeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError) as error:
         raise BadHeader(path, "cannot be read") from error
     _check_modules(path, modules)
     return modules

@@ -84,7 +84,7 @@ def models_of(page: bytes) -> Mapping[str, Listed]:
     """OpenAI's list, or what others take for one: a bare list, or one under ``models``. Raises ``ListingFailed``."""
     try:
         entries = msgspec.json.decode(page)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ListingFailed("its answer is no JSON") from None
     if isinstance(entries, dict):
         entries = entries.get("data") if entries.get("data") is not None else entries.get("models")

@@ -103,7 +103,7 @@ class Provider:
             data = await read_whole(answer, _LONGEST_OBJECT)
         try:
             video = msgspec.json.decode(data, type=FarVideo)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise nonsense() from None
         if not _ID.fullmatch(video.id):
             raise nonsense()

@@ -42,7 +42,7 @@ def read_error(body: bytes, secrets: tuple[str, ...]) -> Said:
     """What ``body`` says, as OpenAI, vLLM, SGLang, FastAPI, Ollama, Gemini and others say it, or as a plain text."""
     try:
         said = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = body.decode(errors="replace").strip()
         return Said() if text.startswith(("<", "{", "[")) else Said(message=scrub_message(text, secrets))
     return read_said(said, secrets)

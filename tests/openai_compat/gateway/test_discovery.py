@@ -107,7 +107,9 @@ def test_the_question_carries_what_is_configured_and_nothing_of_the_environment(
     assert "OpenAI-Project" not in bearer
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[1", b'{"data": "x"}', b"{}", b"3", b"[" * 200_000, b'{"error": {}}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"[1", b'{"data": "x"}', b"{}", b"3", b"[" * 200_000, b'{"error": {}}', b'{"data": "\xff"}']
+)
 def test_what_is_no_list_is_none(body) -> None:
     with pytest.raises(ListingFailed, match="its answer is no"):
         models_of(body)

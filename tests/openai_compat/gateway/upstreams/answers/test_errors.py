@@ -200,3 +200,8 @@ def test_a_date_to_wait_for_is_seconds_from_now() -> None:
 def test_a_deep_body_is_no_way_to_crash() -> None:
     assert read_error(b'{"error":' + b"[" * 100_000, ()) == Said()
     assert read_error(b"[" * 60_000, ()) == Said()
+
+
+def test_an_error_in_another_encoding_is_still_an_error() -> None:
+    assert read_error('{"error": {"message": "Schlüssel ungültig"}}'.encode("latin-1"), ()) == Said()
+    assert read_error("Schlüssel ungültig".encode("latin-1"), ()).message == "Schl\ufffdssel ung\ufffdltig"
