@@ -149,6 +149,8 @@ def test_an_older_copy_of_the_file_that_is_put_back_counts_whole(bench, tmp_path
         new = await b.keeper.create(CreateKey())
         await b.becomes(lambda: b.find(new.secret))
         await b.file.close()
+        for end in ("-wal", "-shm"):
+            b.path.with_name(b.path.name + end).unlink()
         (tmp_path / "backup").replace(b.path)
         await b.becomes(lambda: b.find(new.secret) is None)
         assert b.find(old.secret)
