@@ -93,9 +93,13 @@ def _reference(struct: type[Struct]) -> Schema:
 
 
 def _event(data: type[Struct]) -> Schema:
-    """One event of a stream: its fields are text, and that of ``data`` is JSON, or ``[DONE]``."""
-    json = {"type": "string", "contentMediaType": JSON, "contentSchema": _reference(data)}
-    return {"type": "object", "properties": {"event": {"type": "string"}, "data": json}}
+    """One event of a stream: its fields are text, and that of ``data`` is JSON, an error's perhaps, or the mark of the end."""
+    said = [_text_of(data), _text_of(ErrorResponse), {"const": "[DONE]"}]
+    return {"type": "object", "properties": {"event": {"type": "string"}, "data": {"anyOf": said}}}
+
+
+def _text_of(struct: type[Struct]) -> Schema:
+    return {"type": "string", "contentMediaType": JSON, "contentSchema": _reference(struct)}
 
 
 def _parameters(query: type[Struct]) -> list[Schema]:

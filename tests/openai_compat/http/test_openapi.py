@@ -76,7 +76,10 @@ def test_the_page_shows_them(client) -> None:
 
 def test_an_event_is_text_fields_of_which_one_holds_json(paths) -> None:
     event = paths["/form"]["post"]["responses"]["200"]["content"]["text/event-stream"]["schema"]
-    assert event["properties"]["data"]["contentSchema"] == {"$ref": "#/components/schemas/Told"}
+    whole, error, end = event["properties"]["data"]["anyOf"]
+    assert whole["contentSchema"] == {"$ref": "#/components/schemas/Told"}
+    assert error["contentSchema"] == {"$ref": "#/components/schemas/ErrorResponse"}
+    assert end == {"const": "[DONE]"}
 
 
 def test_parameters_of_the_address_are_told_and_never_null(paths) -> None:
