@@ -23,7 +23,7 @@ from schemas.messages import ImageUrl, InputAudio
 
 MAX_IMAGE_BYTES = 50 * 2**20
 MAX_AUDIO_BYTES = 25 * 2**20
-MAX_PERCENT = 256 * 2**10  # reading such text takes 100 times its memory, and its time stops everything else: 20 ms
+MAX_PERCENT = 64 * 2**10  # reading such text takes 100 times its memory, and its time stops everything else: 5 ms
 MAX_ATTACHMENTS = 16
 
 Media: TypeAlias = Mapping[str, Picture | Sound]
