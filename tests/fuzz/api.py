@@ -8,9 +8,11 @@ Everything is checked but ``positive_data_acceptance``: that a picture is one, o
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import secrets
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from litestar import Litestar
+from litestar.di import Provide
+
+from openai_compat.app import ADMIN_ROUTES
+from openai_compat.http.openapi import openapi_config
 
 HERE = Path(__file__).parent
 PATIENCE = 60.0
@@ -29,6 +38,10 @@ max_body = "4MiB"
 cache_dir = "{folder}/cache"
 [auth]
 keys = ["sha256:{digest}"]
+[admin]
+listen = "{admin}"
+[storage]
+dir = "{folder}/store"
 [jobs]
 max_waiting = 1000
 [models.echo]
@@ -45,28 +58,49 @@ expected-statuses = [400, 401, 403, 404, 405, 408, 409, 413, 415, 429]
 
 def main(flags: list[str]) -> int:
     key = secrets.token_urlsafe(16)
-    with tempfile.TemporaryDirectory() as name, serving(Path(name), key) as origin:
+    with tempfile.TemporaryDirectory() as name, serving(Path(name), key) as (origin, admin):
         folder = Path(name)
         (folder / "schemathesis.toml").write_text(SETTINGS)
-        command = [Path(sys.executable).with_name("schemathesis"), "run", f"{origin}/schema/openapi.json"]
-        command += ["-H", f"Authorization: Bearer {key}", "--continue-on-failure", "--request-timeout", "25"]
-    command += ["--checks", "all", "--exclude-checks", "positive_data_acceptance"]
-        done = subprocess.run([*command, *flags], cwd=folder, env={**os.environ, "PYTHONPATH": str(HERE)})
-        return done.returncode
+        (folder / "admin.json").write_text(json.dumps(admin_document()))
+        clients = ask(folder, key, f"{origin}/schema/openapi.json", *flags)
+        operators = ask(folder, operators_key(folder), "admin.json", "--url", admin, *flags)
+    return clients or operators
+
+
+def ask(folder: Path, key: str, *words: str) -> int:
+    command = [str(Path(sys.executable).with_name("schemathesis")), "run", *words, "-H", f"Authorization: Bearer {key}"]
+    command += ["--checks", "all", "--exclude-checks", "positive_data_acceptance", "--request-timeout", "25"]
+    env = {**os.environ, "PYTHONPATH": str(HERE)}
+    return subprocess.run([*command, "--continue-on-failure"], cwd=folder, env=env).returncode
+
+
+def admin_document() -> dict[str, Any]:
+    """The operators' listener shows no document of its own."""
+    dependencies = {name: Provide(lambda: None, sync_to_thread=False) for name in ("keys", "reloading")}
+    app = Litestar(list(ADMIN_ROUTES), dependencies=dependencies, openapi_config=openapi_config("1"))
+    return app.openapi_schema.to_schema()
+
+
+def operators_key(folder: Path) -> str:
+    words = [sys.executable, "-m", "openai_compat", "key", "create", "--scope", "admin", "--config", "config.toml", "--json"]
+    made = json.loads(subprocess.run(words, cwd=folder, check=True, stdout=subprocess.PIPE).stdout)
+    return next(value for value in made.values() if isinstance(value, str) and value.startswith("sk-"))
 
 
 @contextmanager
-def serving(folder: Path, key: str) -> Iterator[str]:
-    """The origin of a server of its own, which must be there to the end."""
+def serving(folder: Path, key: str) -> Iterator[tuple[str, str]]:
+    """The origins of a server of its own, clients' and operators', which must be there to the end."""
     (folder / "nothing").mkdir()
     digest = hashlib.sha256(key.encode()).hexdigest()
-    (folder / "config.toml").write_text(CONFIG.format(folder=folder, digest=digest))
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        admin = f"127.0.0.1:{found.getsockname()[1]}"
+    (folder / "config.toml").write_text(CONFIG.format(folder=folder, digest=digest, admin=admin))
     log = folder / "log"
     words = [sys.executable, "-m", "openai_compat", "serve", "--config", str(folder / "config.toml"), "--port", "0"]
     with log.open("wb") as said:
         server = subprocess.Popen(words, cwd=folder, stdout=said, stderr=said, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     try:
-        yield origin_of(server, log)
+        yield origin_of(server, log), f"http://{admin}"
         if server.poll() is not None:
             raise SystemExit(f"the server has ended:\n{log.read_text()[-2000:]}")
     finally:
