@@ -27,6 +27,7 @@ from openai_compat.gateway.routing.metrics import TargetCollector
 from openai_compat.gateway.store.storage import Storage
 from openai_compat.gateway.supervisor import Supervisor
 from openai_compat.http.cors import CrossOrigin
+from openai_compat.http.crowd import Crowd
 from openai_compat.http.errors import exception_handlers
 from openai_compat.http.front import Front
 from openai_compat.http.head import HeadAsGet
@@ -108,9 +109,11 @@ def create_gateway(config: Config, *, read: Read | None = None) -> Gateway:
     editions = Editions(Edition(config, catalog, lasting))
     aims = Aims(config, editions.now.checks, editions.now.offers, ledger)
     videos = VideoDesk(config, aims, pool, Latest(editions), storage)
-    metrics = Metrics(pool.states, ledger.used)
+    crowd = Crowd(connections=config.server.max_connections, in_flight=config.server.max_in_flight)
+    metrics = Metrics(pool.states, ledger.used, crowd)
     metrics.registry.register(TargetCollector(lambda: editions.now.router.states()))
     reload = Reload(read, lambda: editions.now.config, Renewal(editions, lasting, videos))
+    reload.also(lambda config: partial(crowd.allow, config.server.max_in_flight))
     readiness = GatewayReadiness(pool)
     app = Litestar(
         route_handlers=[*MODEL_ROUTES, *GATEWAY_ROUTES],
@@ -135,7 +138,7 @@ def create_gateway(config: Config, *, read: Read | None = None) -> Gateway:
         **plain(),
     )  # fmt: skip
     editions.open(app, partial(_layered, app, metrics, keys))
-    return Gateway(editions, reload, readiness, admin=create_admin(config, keys, reload, metrics))
+    return Gateway(editions, reload, readiness, crowd=crowd, admin=create_admin(config, keys, reload, metrics))
 
 
 def _layered(app: Litestar, metrics: Metrics, keys: Ring, edition: Edition) -> ASGIApp:

@@ -44,13 +44,27 @@ class Used(Protocol):
     def cost(self) -> float: ...
 
 
+class Crowd(Protocol):
+    """Who is connected, and how many were turned away."""
+
+    @property
+    def connected(self) -> int: ...
+    @property
+    def refused(self) -> int: ...
+
+
 class Metrics:
     """Counters and histograms of requests, and the models' states at the moment of reading.
 
     Labels come from closed sets (route templates, configured models and keys, statuses): a client cannot make new series.
     """
 
-    def __init__(self, states: Callable[[], Iterable[ModelState]] = tuple, used: Callable[[], Iterable[Used]] = tuple) -> None:
+    def __init__(
+        self,
+        states: Callable[[], Iterable[ModelState]] = tuple,
+        used: Callable[[], Iterable[Used]] = tuple,
+        crowd: Crowd | None = None,
+    ) -> None:
         self.registry = CollectorRegistry()
         labels = ("route", "status", "model")
         self._requests = PrometheusCounter("openai_compat_requests", "Requests answered.", labels, registry=self.registry)
@@ -76,6 +90,8 @@ class Metrics:
         tasks.set_function(_tasks)
         self.registry.register(_ModelCollector(states))
         self.registry.register(_UsageCollector(used))
+        if crowd is not None:
+            self.registry.register(_CrowdCollector(crowd))
 
     def observe(self, *, route: str, status: int, model: str, duration: float, first_byte: float | None) -> None:
         """Count one answered request; times in seconds."""
@@ -145,3 +161,13 @@ class _UsageCollector(Collector):
             cost.add_metric((one.model, one.key), one.cost)
         yield tokens
         yield cost
+
+
+class _CrowdCollector(Collector):
+    def __init__(self, crowd: Crowd) -> None:
+        self._crowd = crowd
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        connected, refused = self._crowd.connected, self._crowd.refused
+        yield GaugeMetricFamily("openai_compat_connections", "Clients that are connected.", connected)
+        yield CounterMetricFamily("openai_compat_turned_away", "Connections and requests beyond what is taken.", refused)

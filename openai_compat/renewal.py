@@ -13,6 +13,7 @@ from openai_compat.directory import GatewayReadiness
 from openai_compat.edition import Edition, Editions, Lasting
 from openai_compat.gateway.catalog import Catalog
 from openai_compat.gateway.jobs.videos import VideoDesk
+from openai_compat.http.crowd import Crowd
 from openai_compat.reload import Commit, Reload
 from openai_compat.settings import check_exposure
 
@@ -66,12 +67,15 @@ class Renewal:
 
 
 class Gateway:
-    """The server's application, and the handles of whoever runs it. ``admin`` is what operators are served."""
+    """The server's application, and the handles of whoever runs it. ``admin`` is what operators are served, ``crowd`` whoever
+    is not an operator.
+    """
 
-    def __init__(self, app: ASGIApp, reload: Reload, readiness: GatewayReadiness, *, admin: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, reload: Reload, readiness: GatewayReadiness, *, crowd: Crowd, admin: ASGIApp) -> None:
         self._app = app
         self._readiness = readiness
         self.reload = reload
+        self.crowd = crowd
         self.admin = admin
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:

@@ -27,6 +27,8 @@ from openai_compat.gateway.inspect import check_models, missing_models
 from openai_compat.gateway.inspect_upstreams import check_upstreams
 from openai_compat.gateway.offers import Offers
 from openai_compat.gateway.order import LocalTarget
+from openai_compat.http import descriptors
+from openai_compat.http.gate import Gate
 from openai_compat.http.listening import base_url, clear_away, listen, listen_at
 from openai_compat.http.server import Door, Handles, run_doors
 from openai_compat.reload import Read
@@ -49,6 +51,8 @@ def serve(config: Config, *, pull: bool, read: Read | None = None) -> None:
         _pull_missing(config)
     from openai_compat.app import create_gateway
 
+    if warning := descriptors.allow(config.server.max_connections):
+        _logger.warning("%s", warning)
     gateway = create_gateway(config, read=read)
     gateway.reload.also(_log_level)
     if certificates is not None:
@@ -57,20 +61,22 @@ def serve(config: Config, *, pull: bool, read: Read | None = None) -> None:
     with ExitStack() as stack:
         listener = stack.enter_context(listen(config.server.host, config.server.port))
         tls = None if certificates is None else certificates.context
-        doors = [Door(app=gateway, listener=listener, tls=tls)]
+        doors = [Door(app=gateway, listener=listener, tls=tls, gate=Gate(gateway.crowd, gateway))]
         if address := config.admin.listen:
             stack.callback(clear_away, address)
             doors.append(_operators(gateway.admin, stack.enter_context(listen_at(address)), tls))
-        handles = Handles(ready=lambda: _announce(config, listener), drain=gateway.drain, hangup=gateway.reload.hangup)
+        handles = Handles(
+            ready=lambda: _announce(config, *(door.listener for door in doors)),
+            drain=gateway.drain,
+            hangup=gateway.reload.hangup,
+        )
         run_doors(doors, handles, grace=config.server.shutdown_grace, drain_delay=config.server.drain_delay)
     _logger.info("stopped")
 
 
 def _operators(app: ASGIApp, listener: socket.socket, tls: ssl.SSLContext | None) -> Door:
     """A Unix socket needs no encryption."""
-    near = listener.family is socket.AF_UNIX
-    _logger.info("operators are served on %s", listener.getsockname() if near else base_url(listener).removesuffix("/v1"))
-    return Door(app=app, listener=listener, tls=None if near else tls)
+    return Door(app=app, listener=listener, tls=None if listener.family is socket.AF_UNIX else tls)
 
 
 def _log_level(config: Config) -> Callable[[], None]:
@@ -93,8 +99,9 @@ def _pull_missing(config: Config) -> None:
         raise ConfigError("no model could be fetched; --no-pull starts the server all the same")
 
 
-def _announce(config: Config, listener: socket.socket) -> None:
-    url = base_url(listener, scheme="https" if config.server.tls_cert else "http")
+def _announce(config: Config, listener: socket.socket, operators: socket.socket | None = None) -> None:
+    scheme = "https" if config.server.tls_cert else "http"
+    url = base_url(listener, scheme=scheme)
     catalog = Catalog(config)
     offers = Offers(config, catalog, Discovery(config))
     named, patterns = offers.names(), offers.patterns()
@@ -104,6 +111,10 @@ def _announce(config: Config, listener: socket.socket) -> None:
         ", ".join((*named, *patterns)) or "none",
         extra={"fields": {"url": url, "models": (*named, *patterns)}},
     )
+    if operators is not None:
+        near = operators.family is socket.AF_UNIX
+        where = operators.getsockname() if near else base_url(operators, scheme=scheme).removesuffix("/v1")
+        _logger.info("operators are served on %s", where)
     if config.server.log_format == "text" and (named or patterns):
         with_key = bool(config.auth.keys)
         command = (

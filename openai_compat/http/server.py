@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -13,10 +14,12 @@ import uvicorn
 from litestar.types import ASGIApp
 from msgspec import Struct
 
+from openai_compat.http.gate import Gate
 from openai_compat.http.guard import GuardedProtocol
 from openai_compat.http.hangup import Hangup
 from openai_compat.http.lingering import hurry
 from openai_compat.http.listening import BACKLOG, ListenError, base_url, listen, url_of
+from openai_compat.http.stalled import INTERVAL, Stalled
 from openai_compat.http.tls import HANDSHAKE_TIME
 
 __all__ = ["Door", "ListenError", "base_url", "listen", "run", "uvicorn_config", "url_of"]
@@ -26,11 +29,12 @@ _MOMENT = 0.1  # seconds between two looks whether a shutdown in a hurry waits f
 
 
 class Door(Struct, frozen=True, kw_only=True):
-    """An application, where it listens, and what with where that is encrypted."""
+    """An application, where it listens, what with where that is encrypted, and who decides where not everybody is let in."""
 
     app: ASGIApp
     listener: socket.socket
     tls: ssl.SSLContext | None = None
+    gate: Gate | None = None
 
 
 def nothing() -> None:
@@ -65,7 +69,7 @@ def run_doors(doors: list[Door], handles: Handles, *, grace: float, drain_delay:
     """
     # uvicorn raises the signal again when it has finished: that is to end this function, and not the process.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    server = _Server(doors, handles, grace, drain_delay)
+    server = Server(doors, handles, grace, drain_delay)
     hangup = Hangup()
     with hangup.calling(server.hung_up):
         try:
@@ -92,7 +96,7 @@ def uvicorn_config(app: ASGIApp, *, grace: float, protocol: type[GuardedProtocol
     )
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Several doors into one process, which end together."""
 
     def __init__(self, doors: list[Door], handles: Handles, grace: float, drain_delay: float) -> None:
@@ -102,6 +106,7 @@ class _Server(uvicorn.Server):
         self._grace = grace
         self._drain_delay = drain_delay
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._stalled = Stalled(GuardedProtocol.limits.write_stall)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])  # the application; the doors are opened here, since uvicorn has one application only
@@ -116,8 +121,10 @@ class _Server(uvicorn.Server):
         config = uvicorn_config(door.app, grace=self._grace)
         config.load()
 
+        make = GuardedProtocol if door.gate is None else door.gate.protocol
+
         def protocol() -> asyncio.Protocol:
-            return GuardedProtocol(config, self.server_state, self.lifespan.state)
+            return make(config, self.server_state, self.lifespan.state)
 
         loop = asyncio.get_running_loop()
         handshake = None if door.tls is None else HANDSHAKE_TIME
@@ -126,6 +133,11 @@ class _Server(uvicorn.Server):
         return await loop.create_server(
             protocol, sock=door.listener, backlog=BACKLOG, ssl=door.tls, ssl_handshake_timeout=handshake
         )
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % round(INTERVAL / _MOMENT) == 0:
+            self._stalled.look(self.server_state.connections, time.monotonic())
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:

@@ -1,0 +1,90 @@
+"""The protocol of a door at which not everybody is let in."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from litestar.types import ASGIApp
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from openai_compat.errors import Unavailable
+from openai_compat.http.crowd import Crowd
+from openai_compat.http.guard import GuardedProtocol
+from openai_compat.http.raw import raw_answer
+from openai_compat.http.request_id import new_request_id
+
+_PLAIN = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+"""They cost little, and whoever watches the server is to be answered as long as it can answer at all."""
+_BUSY = Unavailable("The server has too much to do. Try again soon.", code="overloaded", retry_after=1)
+_PLACE = "the-id"
+_BEFORE, _, _BEHIND = raw_answer(_BUSY, _PLACE, last=False).partition(_PLACE.encode())
+_LINGER = 0.5
+"""Seconds in which a client that is turned away may read why; closed at once, a connection takes back what it was told."""
+
+
+class Gate:
+    """Makes the protocol of each connection at one door."""
+
+    def __init__(self, crowd: Crowd, app: ASGIApp) -> None:
+        self.crowd = crowd
+        self.app = crowd.around(app)
+
+    def protocol(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> asyncio.Protocol:
+        if self.crowd.full():
+            return TurnedAway()
+        return GatedProtocol(self, config, server_state, app_state)
+
+
+class GatedProtocol(GuardedProtocol):
+    """Turns requests away before their body is read, and without a task for them."""
+
+    __slots__ = ("_gate",)
+
+    def __init__(self, gate: Gate, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+        super().__init__(config, server_state, app_state)
+        self._gate = gate
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._gate.crowd.arrive()
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gate.crowd.leave()
+        super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        if cycle.scope["method"] in _PLAIN:
+            super()._start_asgi_task(cycle, app)
+        elif why := self._gate.crowd.objection():
+            self._gate.crowd.refuse(why)
+            self._turn_away(cycle)
+        else:
+            super()._start_asgi_task(cycle, self._gate.app)  # type: ignore[arg-type]
+
+    def _turn_away(self, cycle: Any) -> None:
+        self._corked.flush()
+        self.transport.write(_BEFORE + new_request_id().encode() + _BEHIND)
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        if cycle.keep_alive:
+            self.on_response_complete()
+        else:
+            self.transport.close()
+
+
+class TurnedAway(asyncio.Protocol):
+    """A connection too many: it is told so, and closed."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+        transport.write(raw_answer(_BUSY, new_request_id()))
+        if transport.can_write_eof():
+            transport.write_eof()
+            self._end = asyncio.get_running_loop().call_later(_LINGER, transport.abort)
+        else:
+            transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.close()
