@@ -21,7 +21,7 @@ import pytest
 MODEL = "smollm2-135m-instruct"
 HERE = Path(__file__).parent
 COMMAND = Path(sys.executable).with_name("openai-compat")
-LISTENING = re.compile(r"http://[^\s/]+:\d+")
+LISTENING = re.compile(r"https?://[^\s/]+:\d+")
 
 
 class Server:
