@@ -25,6 +25,7 @@ _WORDS = {
 _LONGEST_MESSAGE = 300
 _PLACE = re.compile(r" - at (?P<key>`key` in )?`\$\.?(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`$")
+_UNKNOWN = re.compile(r"^Object contains unknown field `(?P<field>[^`]+)`$")
 _TYPE = re.compile(r"^Expected `(?P<want>[^`]+)`, got `(?P<got>[^`]+)`$")
 _BOUND = re.compile(r"^Expected `(?P<want>[^`]+)` (?P<bound>(?:of length |matching )?.+)$")
 _VALUE = re.compile(r"^Invalid (?:enum )?value (?P<value>.+)$", re.DOTALL)
@@ -73,6 +74,9 @@ def invalid(message: str, spelled: Callable[[str], str] = str) -> InvalidRequest
     if missing := _MISSING.match(fault):
         param = f"{path}.{missing['field']}" if path else missing["field"]
         return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
+    if unknown := _UNKNOWN.match(fault):
+        param = _shortened(f"{path}.{unknown['field']}" if path else unknown["field"])
+        return InvalidRequest(f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
     if not path:
         return InvalidRequest(f"The request body must be a JSON object: {_explain(fault)}", code="invalid_json")
     subject = f"key in '{path}'" if place and place["key"] else f"'{path}'"

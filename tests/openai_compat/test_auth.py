@@ -6,8 +6,9 @@ import pytest
 from litestar import Litestar, Request, get
 from litestar.testing import TestClient
 
-from openai_compat.auth import Authentication, hash_key, is_loopback
+from openai_compat.auth import Authentication, hash_key, is_loopback, permission_of
 from openai_compat.config import Auth, Config
+from openai_compat.grants import ANYBODY, CLIENTS, Grant
 from openai_compat.http.errors import exception_handlers
 from openai_compat.keys.ring import Ring
 
@@ -93,6 +94,120 @@ def test_anything_else_does_not(closed, headers) -> None:
     response = closed.get("/v1/models", headers=headers)
     assert response.status_code == 401
     assert "sk-" not in response.text
+
+
+async def status_with(headers: list[tuple[str, str]]) -> int:
+    """By way of the headers as a server gives them, which no client's library has put together."""
+    sent = []
+
+    async def reached(scope, receive, send) -> None:
+        await send({"status": 200})
+
+    async def send(message) -> None:
+        sent.append(message)
+
+    raw = [(name.encode(), value.encode()) for name, value in headers]
+    gate = Authentication(reached, Ring(Config(auth=Auth(keys=KEYS))))
+    await gate({"type": "http", "method": "GET", "path": "/v1/models", "headers": raw}, None, send)
+    return sent[0]["status"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("authorization", "Bearer sk-one"), ("authorization", "Bearer sk-two")],
+        [("authorization", "Bearer sk-one"), ("authorization", "Bearer sk-three")],
+        [("authorization", "Bearer sk-three"), ("x-api-key", "sk-one")],
+        [("x-api-key", "sk-one"), ("x-api-key", "sk-two")],
+        [("authorization", "Bearer sk-one, Bearer sk-one")],
+        [("authorization", "Bearer sk-one sk-two")],
+        [("authorization", "Bearer " + "x" * (1 << 20))],
+        [("authorization", "Bearer " + " " * (1 << 20))],
+        [("x-api-key", "sk-one\x00")],
+    ],
+)
+def test_two_keys_are_none_and_so_is_an_endless_one(in_time, headers) -> None:
+    assert in_time(status_with(headers)) == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("authorization", "Bearer sk-one"), ("x-api-key", "sk-one")],
+        [("authorization", "Bearer sk-one"), ("authorization", "bearer sk-one")],
+        [("authorization", "Bearer "), ("x-api-key", "sk-one")],
+    ],
+)
+def test_one_key_may_be_said_twice(in_time, headers) -> None:
+    assert in_time(status_with(headers)) == 200
+
+
+def test_what_is_no_request_for_a_page_is_refused_too(in_time) -> None:
+    """Nothing here speaks WebSockets; one that did would pass by the keys."""
+    sent = []
+
+    async def reached(scope, receive, send) -> None:
+        raise AssertionError
+
+    async def send(message) -> None:
+        sent.append(message)
+
+    gate = Authentication(reached, Ring(Config(auth=Auth(keys=KEYS))))
+    in_time(gate({"type": "websocket", "path": "/v1/models", "headers": []}, None, send))
+    assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+@pytest.mark.parametrize(
+    ("path", "scope"),
+    [
+        ("/v1/chat/completions", "chat"),
+        ("//v1///chat//completions", "chat"),
+        ("/v1/completions", "chat"),
+        ("/v2/rerank", "embeddings"),
+        ("/v1/images/edits", "images"),
+        ("/v1/videos", "videos"),
+        ("/v1/videos/abc/content", "videos"),
+        ("/v1/models/org/name", "models"),
+        ("/models/sse", "events"),
+        ("/metrics", "metrics"),
+        ("/metrics/", "metrics"),
+        ("/v1/chatter", None),
+        ("/v1", None),
+        ("/", None),
+        ("", None),
+        ("/v1/../metrics", None),
+        ("/V1/chat/completions", None),
+        ("/metrics/x", None),
+    ],
+)
+def test_a_scope_is_of_whole_segments_and_slashes_are_counted_as_the_router_counts_them(path, scope) -> None:
+    assert permission_of(path) == scope
+
+
+class Fixed:
+    """``Grants`` of one key."""
+
+    exist = True
+
+    def __init__(self, grant: Grant) -> None:
+        self._grant = grant
+
+    def find(self, digest: bytes) -> Grant | None:
+        return self._grant
+
+
+def status_of(grant: Grant, path: str) -> int:
+    app = Litestar([answer], exception_handlers=exception_handlers, logging_config=None)
+    app.asgi_handler = Authentication(app.asgi_handler, Fixed(grant))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        return client.get(path, headers={"x-api-key": "k"}).status_code
+
+
+def test_a_path_of_no_scope_is_for_keys_that_no_scope_restricts() -> None:
+    assert status_of(Grant(), "/nowhere") == 404
+    assert status_of(Grant(scopes=CLIENTS - {"usage"}), "/nowhere") == 403
+    assert status_of(Grant(), "/metrics") == 403  # for operators
+    assert status_of(ANYBODY, "/metrics") == 200
 
 
 def test_two_keys_are_told_apart_without_showing_them(closed) -> None:
