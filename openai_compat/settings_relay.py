@@ -11,7 +11,7 @@ from itertools import islice
 from urllib.parse import SplitResult, urlsplit
 
 from handlers.types import VERBS
-from openai_compat.config import Config, Engine, Model, Route, RouteTarget, Upstream, UpstreamModel
+from openai_compat.config import Config, Engine, Model, Price, Route, RouteTarget, Upstream, UpstreamModel
 from openai_compat.layers import Keys, Place, mistake
 from openai_compat.patterns import STAR, star_of
 
@@ -48,6 +48,14 @@ def check_relay(config: Config, place: Place) -> None:
         _check_route(config, name, route, place)
     for alias, target in config.aliases.items():
         _check_alias(config, alias, target, place)
+
+
+def doubts(config: Config) -> Iterator[str]:
+    """What is no mistake, and hardly what was meant."""
+    prices = [model.price for model in config.models.values()]
+    prices += [model.price for upstream in config.upstreams.values() for model in upstream.models.values()]
+    if config.metering.cost_per_day is not None and all(price == Price() for price in prices):
+        yield "metering.cost_per_day limits nothing, since no model has a price"
 
 
 # ---------------------------------------------------------------- models and engines

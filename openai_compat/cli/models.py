@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from openai_compat.gateway.offers import Offers
 from openai_compat.gateway.order import UpstreamTarget
 from openai_compat.patterns import STAR
 from openai_compat.settings import check_exposure
+from openai_compat.settings_relay import doubts
 from openai_compat.sizes import format_size
 
 
@@ -28,6 +30,8 @@ def check(config: Config, *, hashes: bool, online: bool, as_json: bool) -> bool:
     Raises ``ConfigError`` for an open door.
     """
     check_exposure(config)
+    for doubt in doubts(config):
+        sys.stderr.write(f"warning: {doubt}\n")
     checked = check_models(config, hashes=hashes)
     upstreams = check_upstreams(config, online=online)
     if as_json:

@@ -33,6 +33,7 @@ from openai_compat.http.listening import base_url, clear_away, listen, listen_at
 from openai_compat.http.server import Door, Handles, run_doors
 from openai_compat.reload import Read
 from openai_compat.settings import ConfigError, check_exposure
+from openai_compat.settings_relay import doubts
 
 _logger = logging.getLogger("openai_compat.serve")
 
@@ -128,6 +129,8 @@ def _announce(config: Config, listener: socket.socket, operators: socket.socket 
 
 def warn(config: Config) -> None:
     """Say before the first request what each would be told; reading files is nothing that the server should wait for."""
+    for doubt in doubts(config):
+        _logger.warning("%s", doubt)
     for upstream in check_upstreams(config):
         for note in (*upstream.missing, *upstream.doubts):
             _logger.warning("the upstream '%s': %s", upstream.name, note)

@@ -16,11 +16,12 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from openai_compat.cli.models import check, list_models
 from openai_compat.cli.pull import pull
 from openai_compat.cli.serve import warn
-from openai_compat.config import Config, Model, Route, Upstream, UpstreamModel
+from openai_compat.config import Config, Metering, Model, Price, Route, Upstream, UpstreamModel
 from openai_compat.errors import ModelNotFound
 
 COMMAND = Path(sys.executable).with_name("openai-compat")
@@ -218,6 +219,21 @@ def test_nothing_is_fetched_for_what_is_elsewhere(capsys: pytest.CaptureFixture[
 def test_check_without_models_of_its_own_is_content(capsys: pytest.CaptureFixture[str]) -> None:
     assert check(Config(upstreams={"lab": CONFIG.upstreams["rest"]}), hashes=False, online=False, as_json=False)
     assert capsys.readouterr().out.startswith("upstream ")
+
+
+@pytest.mark.parametrize(
+    ("price", "says"), [(Price(), "warning: metering.cost_per_day limits nothing"), (Price(request=1), "")]
+)
+def test_check_warns_of_a_limit_of_cost_where_nothing_costs_anything(
+    capsys: pytest.CaptureFixture[str], price: Price, says: str
+) -> None:
+    models = {"m": UpstreamModel(price=price), "free": UpstreamModel()}
+    lab = replace(CONFIG.upstreams["rest"], models=models)
+    config = Config(upstreams={"lab": lab}, metering=Metering(cost_per_day=5.0))
+    assert check(config, hashes=False, online=False, as_json=False), "it is no mistake"
+    shown = capsys.readouterr().err
+    assert shown.startswith(says)
+    assert shown.count("\n") == bool(says)
 
 
 @pytest.mark.parametrize(("name", "says"), [("gpt", "is a model of the upstream 'lab'"), ("fast", "is a route")])
