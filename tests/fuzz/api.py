@@ -30,7 +30,7 @@ from openai_compat.http.openapi import openapi_config
 
 HERE = Path(__file__).parent
 PATIENCE = 60.0
-LISTENING = re.compile(r"http://[^\s/]+:\d+")
+LISTENING = re.compile(r"(http://[^\s/]+:\d+)/v1")
 CONFIG = """
 [server]
 request_timeout = 20.0
@@ -114,7 +114,7 @@ def origin_of(server: subprocess.Popen[bytes], log: Path) -> str:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and server.poll() is None:
         if found := LISTENING.search(log.read_text()):
-            return found.group()
+            return found[1]
         time.sleep(0.05)
     raise SystemExit(f"the server did not start:\n{log.read_text()}")
 
