@@ -162,7 +162,7 @@ def create_admin(config: Config, keys: Ring, reload: Reload, metrics: Metrics) -
         openapi_config=None,
         **plain(),
     )
-    limited = BodyLimit(app, max_body=LONGEST_ADMIN_BODY)
+    limited = BodyLimit(WholeAllow(app, app), max_body=LONGEST_ADMIN_BODY)
     guarded = limited if config.admin.listen.startswith(UNIX) else OperatorAuthentication(limited, keys)
     return Telemetry(HeadAsGet(guarded), metrics=metrics)
 
