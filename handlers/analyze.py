@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from handlers import types as t
+from handlers.config_bounds import check_against_weights, check_numbers
 from handlers.headers import BadHeader, Header, TensorInfo, read_safetensors
 from handlers.headers_ctranslate2 import read_ctranslate2
 from handlers.headers_gguf import read_gguf
@@ -99,6 +100,9 @@ def _missing(root: Path, words: bool) -> Iterator[str]:
     try:
         config = read_config(root)
         shards = _indexed(root)
+        check_numbers(root / "config.json", config)
+        if all((root / name).is_file() for name in shards):
+            check_against_weights(root / "config.json", config, read_weights(root).tensors)
     except BadHeader as error:
         yield error.message
         return

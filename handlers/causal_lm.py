@@ -91,13 +91,22 @@ def read_model(spec: t.ModelSpec, cls: Any, config: Any, report: t.LoadReport) -
     report("placing the weights", total, total)
     smaller = quantization.wanted(spec)
     places = {"device_map": {"": "cpu"}} if smaller else offload.arguments(spec, cls, config, device, dtype)
-    model, info = cls.from_pretrained(
-        spec.path, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **places, **LOCAL
-    )
+    try:
+        model, info = cls.from_pretrained(
+            spec.path, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **places, **LOCAL
+        )
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" in str(error):
+            raise _misfit(spec) from error
+        raise
     offload.tidy(model, places)
     if info["missing_keys"] or info["mismatched_keys"]:
-        raise ModelUnavailable(f"Weights of '{spec.id}' are missing or have the wrong shape.")
+        raise _misfit(spec)
     return quantization.shrink(model, device).eval() if smaller else model.eval()
+
+
+def _misfit(spec: t.ModelSpec) -> ModelUnavailable:
+    return ModelUnavailable(f"Weights of '{spec.id}' are missing or have the wrong shape.", retry=False)
 
 
 def _read_ahead(spec: t.ModelSpec, report: t.LoadReport) -> int:
@@ -147,7 +156,7 @@ def _configured(spec: t.ModelSpec, wishes: Defaults) -> Defaults:
 def _context_length(spec: t.ModelSpec, model: Any, tokenizer: Any) -> int:
     """The configured length, within what the model was made for."""
     made_for = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if not made_for:
+    if not made_for or made_for < 1:
         made_for = tokenizer.model_max_length if tokenizer.model_max_length < 1 << 30 else _UNKNOWN_CONTEXT
     return min(made_for, spec.context_length or made_for)
 

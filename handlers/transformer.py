@@ -62,10 +62,12 @@ class TransformerHandler(BaseHandler):
     def load_model(self, report: t.LoadReport) -> None:
         from handlers.causal_lm import load
         from handlers.decoding import serving
+        from handlers.loading import load_errors
         from handlers.prompts import PromptBuilder
 
         self._lm = load(self.spec, report)
-        self._engine = serving.create(self.spec, self._lm)
+        with load_errors(self.spec):
+            self._engine = serving.create(self.spec, self._lm)
         self._prompts = PromptBuilder(
             self._lm.vocabulary, self._lm.template, context_length=self._lm.context_length, bos=self._lm.bos
         )

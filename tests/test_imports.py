@@ -104,6 +104,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "openai_compat.translate",
         "handlers.registry",
         "handlers.analyze",
+        "handlers.config_bounds",
         "handlers.headers",
         "handlers.headers_ctranslate2",
         "handlers.headers_gguf",

@@ -7,6 +7,7 @@ names, sizes and times. ``spec``, ``analysis`` and ``models`` read the disk: mil
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 from collections.abc import Iterator
 from itertools import islice
@@ -24,6 +25,8 @@ from openai_compat.gateway.scan import scan
 from openai_compat.gateway.scan.walk import MAX_FILES
 from openai_compat.gateway.sources import ModelStore, cache_root
 from openai_compat.gateway.sources.types import BundledSource, HubSource, LocalSource, PullFailed, parse_source
+
+logger = logging.getLogger(__name__)
 
 NEAR_NAMES = 3
 NEAR_CUTOFF = 0.5
@@ -200,6 +203,9 @@ def _examine(model_id: str, model: Model, path: Path, signature: Signature) -> _
             spec = _spec(model_id, model, path, registry.detect(spec.path))
     except ModelUnavailable as error:
         return _Known(signature=signature, spec=spec, refusal=error.message)
+    except Exception:  # what a stranger's configuration does to whoever reads it is beyond counting
+        logger.warning("the files of '%s' cannot be understood", model_id, exc_info=True)
+        return _Known(signature=signature, spec=spec, refusal=_refusal(model_id, ("config.json: cannot be understood",)))
     facts = facts_of(spec)
     refusal = _refusal(model_id, facts.problems) if facts.problems else ""
     return _Known(signature=signature, spec=spec, analysis=facts.analysis, refusal=refusal)

@@ -6,6 +6,7 @@ Handlers of other distributions are asked in a process of their own, so that the
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from openai_compat.errors import ModelUnavailable
 from openai_compat.gateway.environment import worker_environment
 
 TIMEOUT = 120
+logger = logging.getLogger(__name__)
 
 
 class Facts(Struct, frozen=True, kw_only=True):
@@ -34,6 +36,9 @@ def facts_of(spec: ModelSpec) -> Facts:
         return _ask(spec) if registry.is_builtin(spec.kind) else _ask_outside(spec)
     except ModelUnavailable as error:
         return Facts(problems=(error.message,))
+    except Exception:  # what a stranger's configuration does to whoever reads it is beyond counting
+        logger.warning("the files of '%s' cannot be understood", spec.id, exc_info=True)
+        return Facts(problems=("config.json: cannot be understood",))
 
 
 def _ask(spec: ModelSpec) -> Facts:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from handlers.config_bounds import check_numbers
 from handlers.headers import BadHeader
 
 FORBIDDEN = ("auto_map", "custom_pipeline", "trust_remote_code")
@@ -33,7 +34,7 @@ VOCABULARIES = {"vocab.json": (), "added_tokens.json": (), "tokenizer.json": ("m
 
 
 def check_json(path: Path) -> None:
-    """Raises ``BadHeader`` for a forbidden key, for what is not JSON, and for nesting over 100 levels."""
+    """Raises ``BadHeader`` for a forbidden key, what is not JSON, nesting over 100 levels, and numbers that no model has."""
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise BadHeader(path, f"{size} bytes of JSON are over the limit of {MAX_BYTES}")
@@ -43,7 +44,10 @@ def check_json(path: Path) -> None:
             raise BadHeader(path, "this is not JSON in UTF-8")
         if not _is_suspect(raw):
             return
-    _check_tree(path, _parse(path, raw))
+    tree = _parse(path, raw)
+    _check_tree(path, tree)
+    if path.name == "config.json" and isinstance(tree, dict):
+        check_numbers(path, tree)
 
 
 def _parse(path: Path, raw: bytes) -> Any:
