@@ -56,6 +56,46 @@ def test_a_stream_ends_with_its_last_event_and_nothing_follows(cut):
     assert messages[-1]["body"].endswith(b"data: [DONE]\n\n")
 
 
+@pytest.mark.parametrize(
+    ("headers", "chunks"),
+    [
+        ([(b"content-type", b"text/event-stream")], [STREAM[:20], STREAM[20:]]),
+        ([(b"content-type", b"text/event-stream")], [STREAM[:20]]),
+        ([(b"content-type", b"application/json"), (b"content-length", b"4")], [b"ab", b"cd"]),
+        ([(b"content-type", b"audio/wav")], [b"ab", b"cd"]),
+    ],
+    ids=["a stream", "a stream without its end", "of announced length", "of any length"],
+)
+def test_that_it_is_the_last_is_told_once_and_before_it_leaves(headers, chunks):
+    order = []
+
+    async def send(message):
+        order.append("last" if not message.get("more_body", True) else message["type"])
+
+    async def scenario():
+        delivery = Delivery(send, {}, 0.0)
+        delivery.on_last = lambda: order.append("told")
+        await delivery.start(200, headers)
+        for chunk in chunks:
+            await delivery.pass_on(chunk)
+        await delivery.end()
+
+    asyncio.run(scenario())
+    assert order[-2:] == ["told", "last"]
+    assert order.count("told") == 1
+
+
+def test_what_a_target_tells_of_its_own_limits_goes_to_nobody():
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    told = [(b"X-RateLimit-Limit-Requests", b"5"), (b"x-ratelimit-reset-images", b"1s"), (b"X-Oc-Facts", b"x")]
+    asyncio.run(Delivery(send, {}, 0.0).start(200, [*told, (b"content-type", b"audio/wav")]))
+    assert sent[0]["headers"] == [(b"content-type", b"audio/wav")]
+
+
 def test_windows_line_ends_are_understood():
     bodies = deliver([b"data: 1\r\n", b"\r\ndata: 2\r\n\r\n"])
     assert b"".join(bodies) == b"data: 1\r\n\r\ndata: 2\r\n\r\n"
