@@ -29,6 +29,7 @@ from openai_compat.gateway.offers import Offers
 from openai_compat.gateway.order import LocalTarget
 from openai_compat.http import descriptors
 from openai_compat.http.gate import Gate
+from openai_compat.http.hangup import Hangup
 from openai_compat.http.listening import base_url, clear_away, listen, listen_at
 from openai_compat.http.server import Door, Handles, run_doors
 from openai_compat.reload import Read
@@ -43,6 +44,13 @@ def serve(config: Config, *, pull: bool, read: Read | None = None) -> None:
 
     Raises ``ConfigError`` and ``ListenError`` before anything is started.
     """
+    hangup = Hangup()
+    with hangup.heeded():
+        _serve(config, hangup, pull=pull, read=read)
+    _logger.info("stopped")
+
+
+def _serve(config: Config, hangup: Hangup, *, pull: bool, read: Read | None) -> None:
     check_exposure(config)
     logs.configure(config.server.log_level, config.server.log_format)
     certificates = Certificates.of(config.server)
@@ -71,8 +79,7 @@ def serve(config: Config, *, pull: bool, read: Read | None = None) -> None:
             drain=gateway.drain,
             hangup=gateway.reload.hangup,
         )
-        run_doors(doors, handles, grace=config.server.shutdown_grace, drain_delay=config.server.drain_delay)
-    _logger.info("stopped")
+        run_doors(doors, handles, hangup, grace=config.server.shutdown_grace, drain_delay=config.server.drain_delay)
 
 
 def _operators(app: ASGIApp, listener: socket.socket, tls: ssl.SSLContext | None) -> Door:

@@ -13,22 +13,39 @@ Act = Callable[[bool, FrameType | None], None]
 
 
 class Hangup:
-    """Knows whether there was a terminal at the start."""
+    """What the signal means, from the start of the process. One that comes before anybody acts on it is kept until then."""
 
     def __init__(self) -> None:
         self._had_terminal = _has_terminal()
+        self._act: Act | None = None
+        self._missed = False
 
     @contextmanager
-    def calling(self, act: Act) -> Iterator[None]:
-        """Let the signal call ``act`` in the main thread, and nothing once that is over: the process is about to end."""
+    def heeded(self) -> Iterator[None]:
+        """The process is not ended by it, unless its terminal is lost before it serves: that is ``KeyboardInterrupt``."""
         number = getattr(signal, "SIGHUP", None)  # no such thing on Windows
         if number is not None:
-            signal.signal(number, lambda _, frame: act(self._had_terminal and not _has_terminal(), frame))
+            signal.signal(number, self._came)
         try:
             yield
         finally:
             if number is not None:
                 signal.signal(number, signal.SIG_IGN)
+
+    def call(self, act: Act) -> None:
+        """From now on the signal calls ``act``, in the main thread."""
+        self._act = act
+        if self._missed:
+            act(False, None)
+
+    def _came(self, _: int, frame: FrameType | None) -> None:
+        lost = self._had_terminal and not _has_terminal()
+        if self._act is not None:
+            self._act(lost, frame)
+        elif lost:
+            raise KeyboardInterrupt
+        else:
+            self._missed = True
 
 
 def _has_terminal() -> bool:

@@ -59,23 +59,23 @@ def run(
     on_ready: Callable[[], None],
 ) -> None:
     """Serve one application; see ``run_doors``."""
-    run_doors([Door(app=app, listener=listener)], Handles(ready=on_ready), grace=grace)
+    hangup = Hangup()
+    with hangup.heeded():
+        run_doors([Door(app=app, listener=listener)], Handles(ready=on_ready), hangup, grace=grace)
 
 
-def run_doors(doors: list[Door], handles: Handles, *, grace: float, drain_delay: float = 0.0) -> None:
+def run_doors(doors: list[Door], handles: Handles, hangup: Hangup, *, grace: float, drain_delay: float = 0.0) -> None:
     """Serve until SIGINT or SIGTERM; then finish what runs, for ``grace`` seconds at most. A second signal ends at once.
 
     The first door's application has a lifespan. ``drain_delay`` seconds after the signal new connections are still taken.
     """
     # uvicorn raises the signal again when it has finished: that is to end this function, and not the process.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    server = Server(doors, handles, grace, drain_delay)
-    hangup = Hangup()
-    with hangup.calling(server.hung_up):
-        try:
-            server.run(sockets=[door.listener for door in doors])
-        except KeyboardInterrupt:
-            return
+    server = Server(doors, handles, hangup, grace, drain_delay)
+    try:
+        server.run(sockets=[door.listener for door in doors])
+    except KeyboardInterrupt:
+        return
 
 
 def uvicorn_config(app: ASGIApp, *, grace: float, protocol: type[GuardedProtocol] = GuardedProtocol) -> uvicorn.Config:
@@ -99,10 +99,11 @@ def uvicorn_config(app: ASGIApp, *, grace: float, protocol: type[GuardedProtocol
 class Server(uvicorn.Server):
     """Several doors into one process, which end together."""
 
-    def __init__(self, doors: list[Door], handles: Handles, grace: float, drain_delay: float) -> None:
+    def __init__(self, doors: list[Door], handles: Handles, hangup: Hangup, grace: float, drain_delay: float) -> None:
         super().__init__(uvicorn_config(doors[0].app, grace=grace))
         self._doors = doors
         self._handles = handles
+        self._hangup = hangup
         self._grace = grace
         self._drain_delay = drain_delay
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -116,6 +117,7 @@ class Server(uvicorn.Server):
         for door in self._doors:
             self.servers.append(await self._open(door))
         self._handles.ready()
+        self._hangup.call(self._hung_up)
 
     async def _open(self, door: Door) -> asyncio.Server:
         config = uvicorn_config(door.app, grace=self._grace)
@@ -146,7 +148,7 @@ class Server(uvicorn.Server):
         if self.force_exit:
             asyncio.get_running_loop().call_soon_threadsafe(hurry)
 
-    def hung_up(self, lost: bool, frame: FrameType | None) -> None:
+    def _hung_up(self, lost: bool, frame: FrameType | None) -> None:
         """``lost``: the terminal is, and nobody is there to serve."""
         if lost and not self.should_exit:
             self.handle_exit(signal.SIGTERM, frame)

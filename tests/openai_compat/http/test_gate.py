@@ -15,6 +15,7 @@ import pytest
 from openai_compat.http.crowd import Crowd
 from openai_compat.http.gate import Gate
 from openai_compat.http.listening import listen
+from openai_compat.http.hangup import Hangup
 from openai_compat.http.server import Door, Handles, Server
 
 GET = b"GET /health/live HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -53,7 +54,7 @@ class Running:
         self.address = listener.getsockname()
         door = Door(app=self.app, listener=listener, gate=Gate(self.crowd, self.app))
         ready = threading.Event()
-        self.server = Server([door], Handles(ready=ready.set), 5.0, 0.0)
+        self.server = Server([door], Handles(ready=ready.set), Hangup(), 5.0, 0.0)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [listener]})
         self.thread.start()
         assert ready.wait(20)
