@@ -14,8 +14,8 @@ import pytest
 
 from openai_compat.http.crowd import Crowd
 from openai_compat.http.gate import Gate
-from openai_compat.http.listening import listen
 from openai_compat.http.hangup import Hangup
+from openai_compat.http.listening import listen
 from openai_compat.http.server import Door, Handles, Server
 
 GET = b"GET /health/live HTTP/1.1\r\nhost: a\r\n\r\n"
