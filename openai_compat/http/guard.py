@@ -262,9 +262,9 @@ class GuardedProtocol(StrictProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _refuse(self, error: APIError) -> None:
-        """Answer if this very request is still unanswered; a second answer inside another would be worse than none."""
+        """Answer if this very request is still unanswered, and none before it: it would be taken for the answer to that one."""
         begun = self._phase is Phase.BODY
-        if (begun and self.cycle.response_started) or (not begun and self._answering()):
+        if (begun and (self.cycle.response_started or self._running is not self.cycle)) or (not begun and self._answering()):
             self.transport.close()
             return
         state: dict[str, Any] = self.cycle.scope.setdefault("state", {}) if begun else {}

@@ -240,3 +240,11 @@ def test_a_body_that_comes_fast_enough_is_read_however_long_it_takes(connection)
         connection.sendall(b"x" * 500)
         pause.wait(0.1)
     assert answer(connection)[1]["size"] == 8000
+
+
+def test_the_refusal_of_a_request_is_never_the_answer_to_the_one_before_it(connection) -> None:
+    """Behind a proxy they are two clients'."""
+    good = POST + b"Content-Length: 3\r\n\r\nabc"
+    connection.sendall(good + POST + CHUNKED + b"\r\n3\r\nabc\r\n0\r\nTrai\xc2ler: x\r\n\r\n")
+    with connection.makefile("rb") as reader:
+        assert not reader.read().startswith(b"HTTP/1.1 400")
