@@ -21,11 +21,15 @@ _TOGETHER = 2  # requests whose pictures and sounds are decoded at the same time
 
 
 class AudioLimits(Struct, frozen=True, kw_only=True):
-    """How much of a sound is taken, and what its decoding may cost. ``memory`` is in bytes, the rest in seconds."""
+    """How much of a sound is taken, and what its decoding may cost. ``memory`` is in bytes, the rest in seconds.
+
+    ``cpu`` is for a sound of all ``seconds``, and a shorter one gets its share; ``head`` is for what stands before and between.
+    """
 
     seconds: float = 1800.0
     memory: int = 256 << 20
     cpu: int = 60
+    head: int = 5
     wall: float = 120.0
 
     @classmethod
@@ -98,8 +102,8 @@ class MediaDecoder:
             Unavailable: no process could be started, or somebody else stopped it: the system, where memory is short.
         """
         bounds = limits or self._audio_limits
-        task = audio_child.AudioTask(sniff(data, param=param).demuxer, rate, bounds.seconds)
-        word, pieces = await self.audio.ask(task, data, Cost(memory=bounds.memory, cpu=bounds.cpu, wall=bounds.wall))
+        task = audio_child.AudioTask(sniff(data, param=param).demuxer, rate, bounds.seconds, bounds.cpu)
+        word, pieces = await self.audio.ask(task, data, Cost(memory=bounds.memory, cpu=bounds.head, wall=bounds.wall))
         if word:
             message = _SOUND_MESSAGES.get(word, _SOUND_MESSAGES[pipe.UNREADABLE]).format(seconds=bounds.seconds)
             raise InvalidRequest(message, param=param, code="invalid_audio")

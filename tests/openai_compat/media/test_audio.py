@@ -6,6 +6,7 @@ import array
 import asyncio
 import contextlib
 import io
+import math
 import os
 import random
 import resource
@@ -133,6 +134,32 @@ def test_a_bomb_that_says_it_is_short_is_stopped_while_it_is_decoded(bench) -> N
     struct.pack_into("<q", bomb, last + 6, 48_000)
     error = bench.refusal(mended(bytes(bomb), last), limits=AudioLimits(seconds=60))
     assert "60 seconds" in error.message
+
+
+def titled(flac: bytes, count: int) -> bytes:
+    """The same sound with so many titles, each of another kind, in a block of Vorbis comments behind the first block."""
+    titles = b"".join(struct.pack("<I", 9) + b"%07d=x" % number for number in range(count))
+    block = struct.pack("<II", 0, count) + titles
+    first = 4 + 4 + 34
+    rest = flac[first:]
+    return flac[:4] + bytes([flac[4] & 0x7F]) + flac[5:first] + b"\x04" + len(block).to_bytes(3, "big") + block + rest
+
+
+def test_a_file_full_of_titles_gets_little_time_for_them(bench, make) -> None:
+    """The library looks each of them up among all others: 13 MB of them would take a processor for minutes."""
+    sound = make("flac", 0.5)
+    assert bench.decode(titled(sound, 1000), limits=AudioLimits(head=1)).seconds == pytest.approx(0.5, abs=0.01)
+    assert "limits" in bench.refusal(titled(sound, 1_000_000), limits=AudioLimits(head=1)).message
+
+
+def test_time_is_earned_by_what_is_decoded(bench) -> None:
+    limits, granted = AudioLimits(head=7, cpu=1000), []
+    for hours in (0.001, 0.1):
+        bench.decode(silence(hours), limits=limits)
+        (process,) = map(psutil.Process, bench.pids())
+        granted.append(process.rlimit(resource.RLIMIT_CPU)[0] - math.ceil(sum(process.cpu_times()[:2])))
+    assert 4 <= granted[0] <= 9
+    assert 198 <= granted[1] <= 207
 
 
 def silence(hours: float) -> bytes:
@@ -309,7 +336,7 @@ def test_many_flipped_bits_give_a_sound_or_a_refusal(bench, make, kind) -> None:
 
 
 def test_the_process_can_open_nothing_and_has_its_limits(bench, make_wav) -> None:
-    limits = AudioLimits(memory=200 << 20, cpu=17)
+    limits = AudioLimits(memory=200 << 20, head=17)
     data = make_wav(bytes(3200))
     bench.decode(data, limits=limits)
     (pid,) = bench.pids()

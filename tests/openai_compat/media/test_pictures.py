@@ -15,7 +15,7 @@ from PIL import Image
 from handlers.types import Picture, Sound
 from openai_compat.errors import InvalidRequest
 from openai_compat.media import children
-from openai_compat.media.decoder import MediaDecoder, PictureLimits
+from openai_compat.media.decoder import AudioLimits, MediaDecoder, PictureLimits
 
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF"]
 EXIF_ORIENTATION = 0x0112
@@ -176,6 +176,21 @@ def test_the_pictures_of_a_request_share_one_budget(bench) -> None:
     with pytest.raises(InvalidRequest, match="together") as caught:
         together(bench, *parts, limits=PictureLimits(together=89_999))
     assert caught.value.param in {"p0", "p1", "p2"}
+
+
+def test_the_recordings_of_a_request_share_their_seconds(bench, make_wav) -> None:
+    async def scenario(count: int) -> int:
+        decoder = MediaDecoder(AudioLimits(seconds=3.0))
+        parts = [Part(param=f"s{i}", data=make_wav(bytes(32_000)), kind="audio") for i in range(count)]
+        try:
+            return len(await decoder.decode_together(parts, rate=8_000))
+        finally:
+            await decoder.close()
+
+    assert bench.runner.run(scenario(3)) == 3
+    with pytest.raises(InvalidRequest, match="together") as caught:
+        bench.runner.run(scenario(4))
+    assert caught.value.code == "invalid_audio"
 
 
 def test_the_first_bad_picture_ends_the_others(bench) -> None:
