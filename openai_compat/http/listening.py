@@ -11,6 +11,8 @@ from pathlib import Path
 
 BACKLOG = 2048
 UNIX = "unix:"
+UNREAD = 30
+"""Seconds that sent bytes may wait for a client."""
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _TRIAL = 2.0  # seconds in which a server that lives takes a connection
 
@@ -28,12 +30,22 @@ def listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, proto)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _forsake_the_silent(listener)
         listener.bind(address)
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise ListenError(_reason(error, host, port)) from None
     return listener
+
+
+def _forsake_the_silent(listener: socket.socket) -> None:
+    """Let the system break each connection whose client has taken nothing for so long of what it was sent: megabytes wait in
+    the system before any does here. Linux only.
+    """
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if option is not None:
+        listener.setsockopt(socket.IPPROTO_TCP, option, UNREAD * 1000)
 
 
 def listen_at(address: str) -> socket.socket:
