@@ -37,7 +37,7 @@ class BlockPool:
         if not self._free:
             return None
         block, _ = self._free.popitem(last=False)
-        self._forget(block)
+        self.forget((block,))
         self._references[block] = 1
         return block
 
@@ -57,7 +57,7 @@ class BlockPool:
     def name(self, block: int, name: bytes) -> None:
         """Let a full block be found by its name; the first block of a name keeps it."""
         if name not in self._blocks:
-            self._forget(block)
+            self.forget((block,))
             self._blocks[name] = block
             self._names[block] = name
 
@@ -67,10 +67,12 @@ class BlockPool:
     def is_free(self, block: int) -> bool:
         return block in self._free
 
-    def _forget(self, block: int) -> None:
-        name = self._names.pop(block, None)
-        if name is not None:
-            del self._blocks[name]
+    def forget(self, blocks: Iterable[int]) -> None:
+        """Let them be found by no name any more."""
+        for block in blocks:
+            name = self._names.pop(block, None)
+            if name is not None:
+                del self._blocks[name]
 
 
 class LayerShape(Struct, frozen=True):
@@ -82,7 +84,10 @@ class LayerShape(Struct, frozen=True):
 
 
 class KeyValueCache:
-    """The blocks' memory, by layer: ``[blocks + 1, block_size, heads, size]``, for keys and values each."""
+    """The blocks' memory, by layer: ``[blocks + 1, block_size, heads, size]``, for keys and values each.
+
+    Layers of one shape stand in one piece of memory, so that a block is emptied in all of them at once.
+    """
 
     def __init__(self, shapes: dict[int, LayerShape], *, blocks: int, block_size: int, dtype: Any, device: Any) -> None:
         import torch
@@ -90,20 +95,35 @@ class KeyValueCache:
         self.block_size = block_size
         self.keys: dict[int, Tensor] = {}
         self.values: dict[int, Tensor] = {}
-        for layer, shape in shapes.items():
-            size = (blocks + 1, block_size, shape.heads)
-            self.keys[layer] = torch.zeros(*size, shape.key_size, dtype=dtype, device=device)
-            self.values[layer] = torch.zeros(*size, shape.value_size, dtype=dtype, device=device)
+        self._pieces: list[Tensor] = []
+        for (heads, size), places in _alike(shapes, self.keys, self.values).items():
+            piece = torch.zeros(len(places), blocks + 1, block_size, heads, size, dtype=dtype, device=device)
+            self._pieces.append(piece)
+            for store, (of, layer) in zip(piece, places, strict=True):
+                of[layer] = store
 
     def copy(self, source: int, target: int) -> None:
-        for store in (*self.keys.values(), *self.values.values()):
-            store[target] = store[source]
+        for piece in self._pieces:
+            piece[:, target] = piece[:, source]
 
     def clear(self, blocks: Iterable[int]) -> None:
-        """Numbers that are none (a model that overflowed) must not reach the blocks' next holder."""
-        for block in blocks:
-            for store in (*self.keys.values(), *self.values.values()):
-                store[block] = 0
+        """What was in them must not reach their next holder: a mask gives it no weight, and no weight times NaN is NaN."""
+        import torch
+
+        if numbers := list(blocks):
+            for piece in self._pieces:
+                piece.index_fill_(1, torch.tensor(numbers, device=piece.device), 0)
+
+
+def _alike(
+    shapes: dict[int, LayerShape], keys: dict[int, Tensor], values: dict[int, Tensor]
+) -> dict[tuple[int, int], list[tuple[dict[int, Tensor], int]]]:
+    """Where stores go, by their heads and size."""
+    places: dict[tuple[int, int], list[tuple[dict[int, Tensor], int]]] = {}
+    for layer, shape in shapes.items():
+        places.setdefault((shape.heads, shape.key_size), []).append((keys, layer))
+        places.setdefault((shape.heads, shape.value_size), []).append((values, layer))
+    return places
 
 
 def bytes_per_token(shapes: dict[int, LayerShape], item_size: int) -> int:

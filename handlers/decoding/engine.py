@@ -70,6 +70,7 @@ class Engine:
         with self._all_or_none():
             self._drop_unwanted()
             if work := self._scheduler.schedule():
+                self._cache.clear(self._scheduler.fresh)
                 logits = self._forward.run(work)
                 chosen = self._sample(work, logits)
                 self._emit(chosen)
@@ -170,7 +171,7 @@ class Engine:
             if ticket.ended:
                 continue
             if token == BROKEN:
-                self._cache.clear(sequence.blocks)
+                self._forget(ticket)
                 self._drop(ticket, APIError("The model failed while processing the request."))
                 continue
             if sequence.choices.error is not None:
@@ -240,6 +241,12 @@ class Engine:
         for group in groups:
             self._remove(group)
         ticket.fail(error)
+
+    def _forget(self, ticket: Ticket[Any]) -> None:
+        """Nobody shall begin with what a model that overflowed has computed."""
+        for group in self._groups[ticket]:
+            for sequence in group.sequences:
+                self._pool.forget(sequence.blocks)
 
     def _remove(self, group: Group) -> None:
         for sequence in group.sequences:

@@ -53,12 +53,14 @@ class Scheduler:
         self._copy = copy
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
+        self.fresh: set[int] = set()
 
     def add(self, sequence: Sequence) -> None:
         self.waiting.append(sequence)
 
     def schedule(self) -> list[Chunk]:
-        """The next step's work, decodes first. The blocks it needs are given out."""
+        """The next step's work, decodes first. The blocks it needs are given out; those in ``fresh`` are to be emptied."""
+        self.fresh.clear()
         work: dict[int, Chunk] = {}
         left = self._limits.step_tokens
         for sequence in sorted(self.running, key=lambda one: one.pending > 1):
@@ -157,7 +159,9 @@ class Scheduler:
         """A block that others hold too is copied before it is written to."""
         if place == len(sequence.blocks):
             sequence.blocks.append(block)
+            self.fresh.add(block)
             return
+        self.fresh.discard(block)
         self._copy(sequence.blocks[place], block)
         self._pool.release([sequence.blocks[place]])
         sequence.blocks[place] = block

@@ -66,7 +66,7 @@ def test_what_is_not_sensible_json_is_refused(tmp_path: Path, content: str | byt
 
 
 def test_numbers_that_python_writes_are_json_enough(tmp_path: Path) -> None:
-    check_json(write(tmp_path / "config.json", '{"time_step_limit": [0.0, Infinity], "x": NaN}'))
+    check_json(write(tmp_path / "config.json", '{"time_step_limit": [0.0, Infinity], "x": [NaN], "longest": Infinity}'))
 
 
 def test_a_large_tokenizer_is_checked_within_a_second(tmp_path: Path) -> None:
