@@ -155,11 +155,11 @@ class GuardedProtocol(StrictProtocol):
         if self.parser.should_upgrade():
             return
         self._check_head()
+        super().on_headers_complete()  # which refuses some addresses, too: until then this is no request that has an answer
         self._phase = Phase.BODY
         self._fed = 0
         self._pace = None
         self._due = self.loop.time() + self.limits.body_gap
-        super().on_headers_complete()
         self.headers = self.headers[:]  # what comes behind the body is counted with them, and shown to nobody
         # Before anybody waits at the event or has written anything.
         self.cycle.message_event = SmallEvent()

@@ -248,3 +248,14 @@ def test_the_refusal_of_a_request_is_never_the_answer_to_the_one_before_it(conne
     connection.sendall(good + POST + CHUNKED + b"\r\n3\r\nabc\r\n0\r\nTrai\xc2ler: x\r\n\r\n")
     with connection.makefile("rb") as reader:
         assert not reader.read().startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize("first", [b"", POST + b"Content-Length: 3\r\n\r\nabc"])
+def test_an_address_that_cannot_be_taken_apart_is_refused(connection, first: bytes) -> None:
+    with connection.makefile("rb") as reader:
+        if first:
+            connection.sendall(first)
+            assert read_answer(reader)[0] == 200
+        connection.sendall(b"GET http://~/x? HTTP/1.0\r\n\r\n")
+        assert read_answer(reader)[0] == 400
+        assert reader.read() == b""
