@@ -272,6 +272,23 @@ def test_a_worker_that_is_killed_gives_its_requests_place_back(place: Place) -> 
         client.with_options(max_retries=10).chat.completions.create(model="echo", messages=HELLO)
 
 
+def test_videos_that_wait_take_no_more_than_the_budget_has(place: Place) -> None:
+    key = place.key(budget=2.0)
+    place.client(key).close()
+    ask = {"model": "echo", "prompt": "sea", "size": "64x48"}
+    with httpx2.Client(base_url=place.server.base_url, headers={"authorization": f"Bearer {key}"}) as http:
+        ordered = [http.post("/videos", json=ask).json()["id"] for _ in range(4)]
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            ended = [http.get(f"/videos/{id}").json() for id in ordered]
+            if all(video["status"] in ("completed", "failed") for video in ended):
+                break
+            time.sleep(0.05)
+    assert [video["status"] for video in ended] == ["completed", "completed", "failed", "failed"]
+    assert [video["error"]["code"] for video in ended if video["error"]] == ["insufficient_quota"] * 2
+    place.until(key, "budget", 2.0)
+
+
 def test_limits_change_while_a_key_is_used(place: Place) -> None:
     key = place.key(requests_per_minute=1)
     with place.client(key) as client:

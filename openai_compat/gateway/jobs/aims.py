@@ -58,7 +58,8 @@ class Aims:
         return target
 
     def account(self, owner: str, target: Target) -> Tally:
-        tally = self._ledger.account(owner)
+        """Raises ``RateLimited`` where the key's budget has no room for it any more."""
+        tally = self._ledger.account(owner, target.price)
         tally.aim(target.label, target.price)
         return tally
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from openai_compat.config import Metering
+from openai_compat.config import Metering, Price
 from openai_compat.gateway.metering import estimate
 from openai_compat.gateway.metering.cost import Counts, amount, rates_of
 from openai_compat.gateway.metering.counters import HOUR, Counters, Sums, Table
@@ -21,6 +21,7 @@ from openai_compat.grants import Grant
 
 Clock = Callable[[], float]
 _FEW = 256
+_FREE = Price()
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -81,9 +82,14 @@ class Ledger:
         hold = self._hold(grant, path, body, envelope, choices) if limited else None
         return Tally(self, grant.key_id, guess, hold)
 
-    def account(self, key_id: str) -> Tally:
-        """The account of work that was admitted before: not refused, without a reservation, and counted against the limits."""
-        return Tally(self, key_id, lambda size: Counts(), _Charge(self, key_id))
+    def account(self, key_id: str, price: Price = _FREE) -> Tally:
+        """The account of work that was admitted before, and waited: only the budget can refuse it any more, though it counts for
+        every limit.
+
+        Raises:
+            RateLimited: the budget has no room for the ``price`` of a request.
+        """
+        return Tally(self, key_id, lambda size: Counts(), self._charge(key_id, rates_of(price).request))
 
     def allowance(self, grant: Grant) -> Allowance:
         found = self._allowances.get(grant.key_id)
@@ -144,6 +150,12 @@ class Ledger:
             cost = max(cost, rate.request + max(rate.prompt, rate.cached) * prompt + rate.completion * most)
         return self.allowance(grant).reserve(self._steady(), tokens=prompt + most, cost=cost)
 
+    def _charge(self, key_id: str, cost: int) -> _Charge:
+        allowance = self._allowances.get(key_id)
+        if allowance is not None:
+            allowance.set_aside(self._steady(), cost)
+        return _Charge(self, key_id, allowance, cost)
+
     def _tidy(self) -> None:
         """Drop what keys have that are gone, or rest, each time that there are twice as many."""
         if len(self._allowances) > self._many:
@@ -153,18 +165,22 @@ class Ledger:
 
 
 class _Charge:
-    """In the place of a reservation, where there is none."""
+    """In the place of a reservation, where nothing but a part of the budget is reserved."""
 
     headers: Pairs = ()
 
-    def __init__(self, ledger: Ledger, key_id: str) -> None:
+    def __init__(self, ledger: Ledger, key_id: str, allowance: Allowance | None, cost: int) -> None:
         self._ledger = ledger
         self._key_id = key_id
+        self._allowance = allowance
+        self._cost = cost
 
     def leave(self) -> None:
         """It has no place among the requests that run."""
 
     def settle(self, now: float, *, tokens: int, cost: int) -> None:
+        if self._allowance is not None:
+            self._allowance.give_back(self._cost)
         self._ledger.charge(self._key_id, tokens=tokens, cost=cost)
 
 

@@ -137,8 +137,8 @@ class Allowance:
     def reserve(self, now: float, *, tokens: int, cost: int) -> Hold:
         """Raises ``RateLimited`` where it is more than is left; then nothing is reserved and nothing counted."""
         bounds = self._bounds
-        if bounds.budget is not None and self._spent.get(self._key_id, 0) + self._held + cost > bounds.budget:
-            raise self._refused(now, self._over_budget(bounds.budget, cost))
+        if bounds.budget is not None:
+            self._check_budget(now, bounds.budget, cost)
         amounts = (1, tokens, cost)
         for limit in self._limits:
             if limit.window.total(now) + amounts[limit.of] > limit.most:
@@ -152,12 +152,22 @@ class Allowance:
         return Hold(self, tokens, cost, steps, self.headers(now))
 
     def settle(self, hold: Hold, now: float, tokens: int, cost: int) -> None:
-        self._held -= hold.cost
-        self._unsettled -= 1
+        self.give_back(hold.cost)
         more = (0, tokens - hold.tokens, cost - hold.cost)
         for limit, step in hold.steps:
             if limit.of:
                 limit.window.correct(step, now, more[limit.of])
+
+    def set_aside(self, now: float, cost: int) -> None:
+        """A part of the budget for work without a request, until it is given back. Raises ``RateLimited``."""
+        if self._bounds.budget is not None:
+            self._check_budget(now, self._bounds.budget, cost)
+        self._held += cost
+        self._unsettled += 1
+
+    def give_back(self, cost: int) -> None:
+        self._held -= cost
+        self._unsettled -= 1
 
     def charge(self, use: Use) -> None:
         """What was used without a reservation."""
@@ -211,6 +221,10 @@ class Allowance:
         for what, limit in (("requests", limits.get("requests_per_minute")), ("tokens", tokens)):
             if limit is not None:
                 yield Told(what, limit.most), limit.window
+
+    def _check_budget(self, now: float, budget: int, cost: int) -> None:
+        if self._spent.get(self._key_id, 0) + self._held + cost > budget:
+            raise self._refused(now, self._over_budget(budget, cost))
 
     def _refused(self, now: float, error: RateLimited) -> RateLimited:
         error.limits = self.headers(now)

@@ -182,6 +182,25 @@ def test_work_that_was_admitted_before_is_spent_too(desk) -> None:
         d.open(price=A_EURO)
 
 
+def test_work_that_waited_takes_no_more_than_the_budget_has(desk) -> None:
+    """As videos do: several were ordered while there was room for each of them alone."""
+    d = desk()
+    d.allow(budget=1.0, requests_per_minute=1)
+    d.open(price=A_EURO).close(complete=False, failed=True)
+    first = d.ledger.account("k", A_EURO)
+    with pytest.raises(RateLimited, match="budget"):
+        d.ledger.account("k", A_EURO)
+    first.close(complete=True, failed=True)
+    assert d.used_of("budget") == 0
+    second = d.ledger.account("k", A_EURO)
+    second.aim("m", A_EURO)
+    second.close(complete=True)
+    assert d.used_of("budget") == units(1.0)
+    with pytest.raises(RateLimited, match="budget"):
+        d.ledger.account("k", A_EURO)
+    d.ledger.account("k").close(complete=True)  # what is free
+
+
 # ---------------------------------------------------------------- whose limits
 
 
