@@ -110,9 +110,11 @@ class KeyValueCache:
         """What was in them must not reach their next holder: a mask gives it no weight, and no weight times NaN is NaN."""
         import torch
 
-        if numbers := list(blocks):
+        numbers = list(blocks)
+        if numbers and self._pieces:
+            index = torch.tensor(numbers, device=self._pieces[0].device)
             for piece in self._pieces:
-                piece.index_fill_(1, torch.tensor(numbers, device=piece.device), 0)
+                piece.index_fill_(1, index, 0)
 
 
 def _alike(
