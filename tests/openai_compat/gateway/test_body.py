@@ -35,7 +35,6 @@ PACKERS: list[tuple[str, Callable[[bytes], bytes]]] = [
     ("zstd", zstd),
     ("ZSTD", zstd),
     ("identity", bytes),
-    ("gzip, zstd", lambda data: zstd(gzip.compress(data))),
 ]
 
 
@@ -83,6 +82,20 @@ def test_frames_one_after_another_are_one_body() -> None:
 def test_an_unknown_packing_is_refused_before_the_body_is_read(encoding) -> None:
     with pytest.raises(UnsupportedMediaType, match="content encoding"):
         read(b"", encoding)
+
+
+@pytest.mark.parametrize("encoding", ["gzip, zstd", "gzip,gzip", "gzip, identity, gzip", ",".join(["gzip"] * 1000)])
+def test_a_body_is_packed_once(encoding) -> None:
+    with pytest.raises(UnsupportedMediaType, match="more than one"):
+        read(b"", encoding)
+
+
+def test_a_window_that_takes_gigabytes_is_refused() -> None:
+    parameter = module._zstd().CompressionParameter
+    packer = module._zstd().ZstdCompressor(options={parameter.window_log: 27, parameter.enable_long_distance_matching: 1})
+    packed = packer.compress(TEXT) + packer.flush()
+    with pytest.raises(InvalidRequest, match="does not match"):
+        read(packed, "zstd")
 
 
 def test_without_its_module_zstd_is_refused_and_not_a_failure(monkeypatch) -> None:
