@@ -11,8 +11,9 @@ from openai_compat.config import Metering, Price
 from openai_compat.gateway.metering import estimate
 from openai_compat.gateway.metering.cost import Counts, amount, rates_of
 from openai_compat.gateway.metering.counters import HOUR, Counters, Sums, Table
-from openai_compat.gateway.metering.limits import DAY, Allowance, Hold, Standing, Use
+from openai_compat.gateway.metering.limits import Allowance, Hold
 from openai_compat.gateway.metering.past import Past
+from openai_compat.gateway.metering.quota import DAY, Standing, Use
 from openai_compat.gateway.metering.standing import Pairs
 from openai_compat.gateway.metering.tally import Tally
 from openai_compat.gateway.order import Choice, Envelope
@@ -83,8 +84,8 @@ class Ledger:
         return Tally(self, grant.key_id, guess, hold)
 
     def account(self, key_id: str, price: Price = _FREE) -> Tally:
-        """The account of work that was admitted before, and waited: only the budget can refuse it any more, though it counts for
-        every limit.
+        """The account of work that was admitted before, and waited: it counts for every limit, but only the budget can still
+        refuse it.
 
         Raises:
             RateLimited: the budget has no room for the ``price`` of a request.

@@ -2,67 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from openai_compat.config import Metering
 from openai_compat.errors import RateLimited
 from openai_compat.gateway.metering.bounds import Bounds, bounds_of
-from openai_compat.gateway.metering.cost import amount
+from openai_compat.gateway.metering.quota import COST, REQUESTS, TOKENS, Limit, Standing, Use, facts_of, too_many
 from openai_compat.gateway.metering.standing import Pairs, Told
 from openai_compat.gateway.metering.windows import Step, Window
 from openai_compat.grants import Grant
-
-DAY = 86_400
-_QUARTERS = 96  # of an hour, in a day
-_PATIENCE = 120  # seconds that a client's own retries may wait
-_REQUESTS, _TOKENS, _COST = range(3)
-
-
-class Use(NamedTuple):
-    """What was used at some time, in seconds of the limits' clock; that is not known so exactly of what is kept by the hour."""
-
-    when: float
-    tokens: int
-    cost: int
-    by_hour: bool = False
-
-    def amount(self, of: int) -> int:
-        return self.cost if of == _COST else self.tokens
-
-
-class Standing(NamedTuple):
-    """How much of one limit is used, reservations and all; in units of cost where it is one of cost."""
-
-    name: str
-    most: int
-    used: int
-
-    @property
-    def of_cost(self) -> bool:
-        return self.name in ("cost_per_day", "budget")
-
-
-class _Limit:
-    __slots__ = ("daily", "most", "name", "of", "window")
-
-    def __init__(self, name: str, of: int, *, daily: bool) -> None:
-        self.name = name
-        self.of = of
-        self.daily = daily
-        self.window = Window(step=DAY / _QUARTERS, steps=_QUARTERS) if daily else Window(step=1, steps=60)
-        self.most = 0
-
-    def refusal(self, now: float, wanted: int) -> RateLimited:
-        used = self.window.total(now)
-        wait = self.window.wait(now, used + wanted - self.most)
-        code = "insufficient_quota" if self.daily else "rate_limit_exceeded"
-        facts = _facts(self.name, self.most, used, wanted, of_cost=self.of == _COST)
-        if math.isinf(wait):
-            return RateLimited(f"The request is too large for this key's {facts}", code=code, retry=False)
-        message = f"This key's limit is reached for {facts} Please try again in {math.ceil(wait)} s."
-        return RateLimited(message, code=code, retry_after=wait, retry=None if wait <= _PATIENCE else False)
 
 
 class Hold:
@@ -70,7 +18,7 @@ class Hold:
 
     __slots__ = ("_allowance", "_runs", "cost", "headers", "steps", "tokens")
 
-    def __init__(self, allowance: Allowance, tokens: int, cost: int, steps: list[tuple[_Limit, Step]], headers: Pairs) -> None:
+    def __init__(self, allowance: Allowance, tokens: int, cost: int, steps: list[tuple[Limit, Step]], headers: Pairs) -> None:
         self.tokens = tokens
         self.cost = cost
         self.steps = steps
@@ -110,8 +58,8 @@ class Allowance:
         self._past = tuple(past)
         self._held = 0
         self._unsettled = 0
-        self._windows: dict[str, _Limit] = {}
-        self._limits: tuple[_Limit, ...] = ()
+        self._windows: dict[str, Limit] = {}
+        self._limits: tuple[Limit, ...] = ()
         self._told: tuple[tuple[Told, Window], ...] = ()
         self._bounds = Bounds(*[None] * len(Bounds._fields))
         self.adopt(grant, defaults)
@@ -144,7 +92,7 @@ class Allowance:
             if limit.window.total(now) + amounts[limit.of] > limit.most:
                 raise self._refused(now, limit.refusal(now, amounts[limit.of]))
         if bounds.concurrent_requests is not None and self.running >= bounds.concurrent_requests:
-            raise self._refused(now, _too_many(bounds.concurrent_requests, self.running))
+            raise self._refused(now, too_many(bounds.concurrent_requests, self.running))
         steps = [(limit, limit.window.add(now, amounts[limit.of])) for limit in self._limits]
         self._held += cost
         self._unsettled += 1
@@ -193,13 +141,13 @@ class Allowance:
         """Whether one that is made anew would say the same."""
         return not self._unsettled and not any(limit.window.total(now) for limit in self._windows.values())
 
-    def _bound(self, bounds: Bounds) -> Iterator[_Limit]:
+    def _bound(self, bounds: Bounds) -> Iterator[Limit]:
         """The windows in force; what is told of a refusal is the one that holds the longest."""
         for name, of, daily in (
-            ("cost_per_day", _COST, True),
-            ("tokens_per_day", _TOKENS, True),
-            ("tokens_per_minute", _TOKENS, False),
-            ("requests_per_minute", _REQUESTS, False),
+            ("cost_per_day", COST, True),
+            ("tokens_per_day", TOKENS, True),
+            ("tokens_per_minute", TOKENS, False),
+            ("requests_per_minute", REQUESTS, False),
         ):
             most: int | None = getattr(bounds, name)
             if most is not None:
@@ -207,8 +155,8 @@ class Allowance:
                 limit.most = most
                 yield limit
 
-    def _opened(self, name: str, of: int, *, daily: bool) -> _Limit:
-        limit = self._windows[name] = _Limit(name, of, daily=daily)
+    def _opened(self, name: str, of: int, *, daily: bool) -> Limit:
+        limit = self._windows[name] = Limit(name, of, daily=daily)
         for use in self._past if of else ():
             if daily or not use.by_hour:
                 limit.window.add(use.when, use.amount(of))
@@ -232,19 +180,9 @@ class Allowance:
 
     def _over_budget(self, budget: int, cost: int) -> RateLimited:
         spent = self._spent.get(self._key_id, 0)
-        facts = _facts("budget", budget, spent + self._held, cost, of_cost=True)
+        facts = facts_of("budget", budget, spent + self._held, cost, of_cost=True)
         if spent + cost <= budget:
             return RateLimited(f"{facts} Requests that run may leave some of it.", code="insufficient_quota", retry_after=1)
         return RateLimited(
             f"This key's budget is used up, or too small for the request. {facts}", code="insufficient_quota", retry=False
         )
-
-
-def _too_many(most: int, running: int) -> RateLimited:
-    facts = _facts("concurrent_requests", most, running, 1, of_cost=False)
-    return RateLimited(f"This key's limit is reached for {facts}", code="concurrency_limit_exceeded", retry_after=1)
-
-
-def _facts(name: str, most: int, used: int, wanted: int, *, of_cost: bool) -> str:
-    shown = [f"{amount(value):.6g}" if of_cost else str(value) for value in (most, used, wanted)]
-    return f"{name.replace('_', ' ')}: limit {shown[0]}, used {shown[1]}, requested {shown[2]}."

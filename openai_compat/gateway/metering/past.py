@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from openai_compat.gateway.metering.limits import DAY, Use
+from openai_compat.gateway.metering.quota import DAY, Use
 
 _FEW = 256
 

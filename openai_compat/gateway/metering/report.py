@@ -11,7 +11,7 @@ from openai_compat.gateway.metering.cost import amount
 from openai_compat.gateway.metering.counters import HOUR, Sums
 from openai_compat.gateway.metering.keeper import UsageKeeper, by_day
 from openai_compat.gateway.metering.ledger import Ledger
-from openai_compat.gateway.metering.limits import Standing
+from openai_compat.gateway.metering.quota import Standing
 from openai_compat.grants import ANYBODY, Grant
 from schemas.usage import DayUsage, LimitUsage, UsageCounts, UsageList, UsageQuery
 

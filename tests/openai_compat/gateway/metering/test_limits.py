@@ -12,7 +12,8 @@ from openai_compat.config import Metering, Price
 from openai_compat.errors import RateLimited, error_headers
 from openai_compat.gateway.metering.cost import Counts, units
 from openai_compat.gateway.metering.counters import Place, Sums
-from openai_compat.gateway.metering.limits import Allowance, Hold, Use
+from openai_compat.gateway.metering.limits import Allowance, Hold
+from openai_compat.gateway.metering.quota import Use
 from openai_compat.gateway.order import Envelope
 from openai_compat.grants import Grant, KeyLimits
 
