@@ -81,7 +81,7 @@ class VideoController(Controller):
     async def content(self, request: AnyRequest, videos: NamedDependency[Desk], video_id: FromPath[str]) -> Response[Any]:
         """The file of a finished video, or its first frame as a small picture."""
         facts, file = await videos.content(video_id, _owner(request), _query(request, VideoContentQuery).variant)
-        return file_answer(file, facts)
+        return file_answer(file, facts, request.headers)
 
     @post("/{video_id:str}/remix", status_code=200, operation_class=documented(RemixVideoRequest, Video, refuses=_UNMADE))
     async def remix(self, request: AnyRequest, videos: NamedDependency[Desk], video_id: FromPath[str]) -> Response[Video]:

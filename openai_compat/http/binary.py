@@ -24,21 +24,24 @@ HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 class ByteStream(Response[None]):
     """``chunks`` as a litestar response. When the client leaves, the generator is cancelled or closed where it stands."""
 
-    def __init__(self, chunks: AsyncGenerator[bytes, None], media_type: str, headers: Mapping[str, str] = HEADERS) -> None:
-        super().__init__(content=None, media_type=media_type, headers=dict(headers))
+    def __init__(
+        self, chunks: AsyncGenerator[bytes, None], media_type: str, headers: Mapping[str, str] = HEADERS, status: int = 200
+    ) -> None:
+        super().__init__(content=None, media_type=media_type, headers=dict(headers), status_code=status)
         self.chunks = chunks
 
     def to_asgi_response(self, app: Any, request: Request[Any, Any, Any], **options: Any) -> ASGIApp:  # type: ignore[override]
         headers = {**(options.get("headers") or {}), **self.headers, "content-type": str(self.media_type)}
         encoded = [(name.lower().encode("latin-1"), str(value).encode("latin-1")) for name, value in headers.items()]
-        return _Delivery(self.chunks, encoded)
+        return _Delivery(self.chunks, encoded, self.status_code or 200)
 
 
 class _Delivery:
     """A pump, and an ear for the client leaving."""
 
-    def __init__(self, chunks: AsyncGenerator[bytes, None], headers: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, chunks: AsyncGenerator[bytes, None], headers: list[tuple[bytes, bytes]], status: int) -> None:
         self._chunks = chunks
+        self._status = status
         self._headers = headers
         self._started = False
 
@@ -72,5 +75,5 @@ class _Delivery:
     async def _write(self, send: Send, body: bytes, *, more: bool) -> None:
         if not self._started:
             self._started = True
-            await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+            await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
         await send({"type": "http.response.body", "body": body, "more_body": more})

@@ -237,10 +237,10 @@ class OpenFile:
         self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         self._close = weakref.finalize(self, os.close, self._handle)
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """Everything, once."""
-        place = 0
-        while place < self.size and (piece := await asyncio.to_thread(os.pread, self._handle, PIECE, place)):
+    async def pieces(self, places: range | None = None) -> AsyncIterator[bytes]:
+        """The bytes at these places; everything where they are None."""
+        place, stop = (0, self.size) if places is None else (places.start, places.stop)
+        while place < stop and (piece := await asyncio.to_thread(os.pread, self._handle, min(PIECE, stop - place), place)):
             place += len(piece)
             yield piece
 

@@ -44,6 +44,8 @@ def test_a_video_is_ordered_waited_for_and_fetched(served) -> None:
         content = client.get(f"/v1/videos/{order['id']}/content")
         assert content.headers["content-type"] == "video/mp4"
         assert content.headers["content-length"] == str(len(content.content))
+        part = client.get(f"/v1/videos/{order['id']}/content", headers={"range": "bytes=10-"})
+        assert (part.status_code, part.content) == (206, content.content[10:])
         with av.open(io.BytesIO(content.content)) as container:
             stream = container.streams.video[0]
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
@@ -142,9 +144,9 @@ def test_a_picture_that_breaks_its_decoder_fails_the_video_by_name(served, tmp_p
         video = client.until(order["id"], "failed")
         assert video["error"]["code"] == "invalid_image"
         assert video["error"]["param"] == "input_reference"
-        assert list((tmp_path / "kept" / "media").iterdir()) == []
         answer = client.get(f"/v1/videos/{order['id']}/content")
         assert (answer.status_code, answer.json()["error"]["code"]) == (409, "video_failed")
+    assert list((tmp_path / "kept" / "media").iterdir()) == []
 
 
 @pytest.mark.parametrize(("failure", "code"), [(RuntimeError("/secret/path"), "server_error"), (Cancelled(), "cancelled")])

@@ -75,6 +75,25 @@ def test_each_picture_becomes_a_link_that_leads_to_its_bytes(served) -> None:
         assert client.get(second["mask"]["url"]).headers["content-type"] == "image/webp"
 
 
+def test_one_range_of_a_file_is_sent_and_of_several_the_whole(served) -> None:
+    """Of a file that is longer than one reading of it."""
+    with served() as client:
+        url = client.post("/v1/paint", json={}).json()["data"][0]["url"]
+        size = len(PNG)
+        for asked, places in (("bytes=0-", (0, size)), ("bytes=5-300004", (5, 300_005)), ("bytes=-7", (size - 7, size))):
+            part = client.get(url, headers={"range": asked})
+            assert (part.status_code, part.content == PNG[slice(*places)]) == (206, True)
+            assert part.headers["content-range"] == f"bytes {places[0]}-{places[1] - 1}/{size}"
+            assert part.headers["content-length"] == str(places[1] - places[0])
+        for headers in ({"range": "bytes=0-1,3-4"}, {"range": f"bytes={size}-"}, {"range": "bytes=0-1", "if-range": '"x"'}, {}):
+            whole = client.get(url, headers=headers)
+            assert (whole.status_code, whole.content == PNG) == (200, True)
+            assert whole.headers["accept-ranges"] == "bytes"
+            assert "content-range" not in whole.headers
+        head = client.head(url, headers={"range": "bytes=0-1"})
+        assert (head.status_code, head.headers["content-length"], head.content) == (206, "2", b"")
+
+
 def test_where_no_link_is_asked_for_the_bytes_stay(served) -> None:
     with served() as client:
         answer = client.post("/v1/paint", json={"response_format": "b64_json"}).json()
