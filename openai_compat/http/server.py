@@ -25,6 +25,7 @@ from openai_compat.http.tls import HANDSHAKE_TIME
 __all__ = ["Door", "ListenError", "base_url", "listen", "run", "uvicorn_config", "url_of"]
 _KEEP_ALIVE = 75
 """Seconds; longer than the pools of the usual clients and proxies keep a connection, so that they are the ones to close it."""
+_CLOSE = (b"connection", b"close")
 _MOMENT = 0.1  # seconds between two looks whether a shutdown in a hurry waits for anybody
 
 
@@ -170,9 +171,14 @@ class Server(uvicorn.Server):
             ending.result()
 
     async def _delay(self) -> None:
-        """Go on as before, until whoever sends requests has learnt that they are to be sent elsewhere."""
+        """Go on, until whoever sends requests has learnt that they are to be sent elsewhere.
+
+        Each answer ends its connection: else a request could be sent in the moment in which the connection is closed.
+        """
         for count in range(round(self._drain_delay / _MOMENT)):
             if self.force_exit:
                 return
             await self.on_tick(count)
+            if _CLOSE not in self.server_state.default_headers:
+                self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
             await asyncio.sleep(_MOMENT)

@@ -120,7 +120,8 @@ def test_while_load_balancers_learn_of_it_requests_are_taken_and_it_is_not_ready
     server.process.send_signal(signal.SIGTERM)
     answer = wait_until_draining(server)
     assert (answer.status_code, answer.json()) == (503, {"status": "draining"})
-    assert httpx2.post(f"{server.base_url}/chat/completions", json=body("m")).status_code == 200
+    answer = httpx2.post(f"{server.base_url}/chat/completions", json=body("m"))
+    assert (answer.status_code, answer.headers["connection"]) == (200, "close")
     assert server.process.wait(30) == 0
     with pytest.raises(ConnectionError):
         socket.create_connection(("127.0.0.1", httpx2.URL(server.origin).port), timeout=5)
