@@ -53,9 +53,13 @@ def most_completion_tokens(path: str, envelope: Envelope) -> int:
     """
     if not path.startswith(_GENERATING):
         return 0
-    asked = (envelope.max_completion_tokens, envelope.max_tokens, envelope.max_output_tokens)
-    limit = max((value for value in map(_count, asked) if value is not None), default=DEFAULT_COMPLETION)
-    return limit * min(_count(envelope.n) or 1, _MOST_CHOICES)
+    most = -1
+    for asked in (envelope.max_completion_tokens, envelope.max_tokens, envelope.max_output_tokens):
+        if asked is not None and (count := _count(asked)) is not None and count > most:
+            most = count
+    if most < 0:
+        most = DEFAULT_COMPLETION
+    return most if envelope.n is None else most * min(_count(envelope.n) or 1, _MOST_CHOICES)
 
 
 def completion_tokens(path: str, size: int, *, stream: bool) -> int:
