@@ -196,12 +196,11 @@ class Builder:
 
     def build(self, spec: GrammarSpec, cache: GrammarCache) -> tuple[Compiled, int]:
         """With its bytes. Raises ``InvalidRequest``."""
-        grammar = grammar_of(spec)
-        verdict = self._trial.judge(grammar)
+        verdict = self._trial.judge(grammar_of(spec), written=spec.kind == "grammar")
         if verdict.problem:
             raise explained(verdict.problem, spec)
-        matcher = library.compiled(self._tokenizer, grammar)
-        size = _LEAST_BYTES + len(grammar) + verdict.size
+        matcher = library.compiled(self._tokenizer, verdict.grammar)
+        size = _LEAST_BYTES + len(verdict.grammar) + verdict.size
         return Compiled(matcher, self._bits, spec, cache), size
 
 

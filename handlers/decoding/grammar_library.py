@@ -78,10 +78,10 @@ def of_json_schema(schema: bytes | str) -> str:
 
 
 def json_rule(schema: bytes | str) -> str:
-    """The right side of a rule, for any JSON schema."""
+    """The right side of a rule, for any JSON schema; what it says to the library itself does not count."""
     plain = json.loads(schema)
-    whole = {"x-guidance": JSON_OPTIONS, **plain} if isinstance(plain, dict) else {"x-guidance": JSON_OPTIONS, "allOf": [plain]}
-    return "%json " + json.dumps(whole)
+    whole = plain if isinstance(plain, dict) else {"allOf": [plain]}
+    return "%json " + json.dumps({**whole, "x-guidance": JSON_OPTIONS})
 
 
 def of_regex(regex: str) -> str:

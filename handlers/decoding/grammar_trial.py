@@ -9,6 +9,7 @@ from __future__ import annotations
 import resource
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +17,9 @@ from msgspec import Struct
 from handlers.decoding import grammar_library
 from handlers.decoding.grammar_library import Tokens
 from handlers.helper_process import READY, HelperProcess, read, write
+
+if TYPE_CHECKING:
+    from llguidance import LLTokenizer
 
 SECONDS = 2.0
 """For one grammar, its first mask included."""
@@ -25,10 +29,14 @@ _MODULE = "handlers.decoding.grammar_trial"
 
 
 class Verdict(Struct, frozen=True):
-    """What is wrong, in the library's words, or ``TOO_COMPLEX``; empty if nothing is. ``size`` is in bytes of memory."""
+    """What is wrong, in the library's words, or ``TOO_COMPLEX``; empty if nothing is. ``size`` is in bytes of memory.
+
+    ``grammar`` is what was tried, in the library's own form.
+    """
 
     problem: str
     size: int = 0
+    grammar: str = ""
 
 
 class Trial:
@@ -41,8 +49,9 @@ class Trial:
         self._process = HelperProcess(_MODULE, msgspec.msgpack.encode((tokens, memory)))
         self._seconds = seconds
 
-    def judge(self, grammar: str) -> Verdict:
-        answer = self._process.ask(grammar.encode(), self._seconds)
+    def judge(self, grammar: str, *, written: bool = False) -> Verdict:
+        """``written``: it is in a client's own words, which are turned into the library's form there too."""
+        answer = self._process.ask(msgspec.msgpack.encode((grammar, written)), self._seconds)
         return Verdict(TOO_COMPLEX) if answer is None else msgspec.msgpack.decode(answer, type=Verdict)
 
     def close(self) -> None:
@@ -57,14 +66,22 @@ def main() -> None:
     grammar_library.first_mask(grammar_library.compiled(tokenizer, grammar_library.of_json_schema("{}")), len(tokens.texts))
     _limit(memory)
     write(answer, READY)
-    while (grammar := read(question)) is not None:
+    while (asked := read(question)) is not None:
         signal.setitimer(signal.ITIMER_REAL, 2 * SECONDS)
-        before = _in_use()[1]
-        matcher = grammar_library.compiled(tokenizer, grammar.decode())
-        found = grammar_library.problem(matcher) or grammar_library.first_mask(matcher, len(tokens.texts))
-        size = max(0, _in_use()[1] - before)
+        verdict = _judged(tokenizer, len(tokens.texts), *msgspec.msgpack.decode(asked, type=tuple[str, bool]))
         signal.setitimer(signal.ITIMER_REAL, 0)
-        write(answer, msgspec.msgpack.encode(Verdict(found, size)))
+        write(answer, msgspec.msgpack.encode(verdict))
+
+
+def _judged(tokenizer: LLTokenizer, size: int, text: str, written: bool) -> Verdict:
+    before = _in_use()[1]
+    try:
+        grammar = grammar_library.of_grammar(text) if written else text
+    except ValueError as error:
+        return Verdict(str(error))
+    matcher = grammar_library.compiled(tokenizer, grammar)
+    found = grammar_library.problem(matcher) or grammar_library.first_mask(matcher, size)
+    return Verdict(found, max(0, _in_use()[1] - before), grammar)
 
 
 def _in_use() -> tuple[int, int]:

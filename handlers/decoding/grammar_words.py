@@ -29,7 +29,7 @@ _LONGEST = 200
 
 
 def grammar_of(spec: GrammarSpec) -> str:
-    """What the library reads. Raises ``InvalidRequest`` naming the client's field."""
+    """What the library reads; a grammar of a client's as it is written. Raises ``InvalidRequest`` naming the field."""
     try:
         match spec.kind:
             case "json_object":
@@ -41,7 +41,7 @@ def grammar_of(spec: GrammarSpec) -> str:
             case "choice":
                 return library.of_choices(json.loads(spec.source))
             case "grammar":
-                return library.of_grammar(spec.source)
+                return spec.source
             case "tool_calls":
                 wanted = json.loads(spec.source)
                 return library.of_calls(wanted["tools"], wanted["calls"])
