@@ -74,8 +74,11 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
 
 
 def check_exposure(config: Config) -> None:
-    """Refuse to serve other machines without a key, configured or made. Raises ``ConfigError``."""
-    if not config.auth.keys and not is_loopback(config.server.host) and not has_usable_key(config):
+    """Refuse to serve other machines without a key, configured or made, and anybody where it cannot be told which keys were
+    made. Raises ``ConfigError``.
+    """
+    made = has_usable_key(config)
+    if not config.auth.keys and not is_loopback(config.server.host) and not made:
         raise ConfigError(
             f"server.host is {config.server.host}, which other machines can reach, and there is no API key: "
             f"make one with 'openai-compat key create', set {KEY_VARIABLE} or auth.keys, or listen on 127.0.0.1"

@@ -186,6 +186,7 @@ class _Exchange:
             "path": self._path,
             "status": status,
             "model": model or None,
+            "key_id": self._state.get("key_id") or None,
             "duration": round(duration, 6),
             "first_byte": None if self.first_byte is None else round(self.first_byte, 6),
             "bytes": self.sent,

@@ -23,6 +23,7 @@ from openai_compat.keys import table
 from openai_compat.keys.record import StoredKey
 
 T = TypeVar("T")
+LOST = "; API keys may be kept there, so that no server starts without it"
 NO_PLACE = "server.port is 0, so that there is no place for keys that lasts: set storage.dir"
 
 
@@ -127,7 +128,7 @@ def has_usable_key(config: Config) -> bool:
         finally:
             connection.close()
     except sqlite3.Error as error:
-        raise ConfigError(f"{path} cannot be used: {error}") from error
+        raise ConfigError(f"{path} cannot be used: {error}{LOST}") from error
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

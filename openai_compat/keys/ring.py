@@ -17,7 +17,7 @@ from openai_compat.errors import Unavailable
 from openai_compat.gateway.tasks import Tasks
 from openai_compat.grants import ANYBODY, Grant
 from openai_compat.keys import table
-from openai_compat.keys.file import NO_PLACE, KeyFile, key_path
+from openai_compat.keys.file import LOST, NO_PLACE, KeyFile, key_path
 from openai_compat.keys.keeper import KeyKeeper
 from openai_compat.keys.record import StoredKey
 from openai_compat.keys.secret import ID_BYTES, id_of
@@ -96,7 +96,7 @@ class Ring:
             await self.refresh()
         except (ConfigError, sqlite3.Error) as error:
             await self._close_file()
-            raise ConfigError(f"{error}; API keys may be kept there, so that no server starts without it") from error
+            raise ConfigError(f"{error}{LOST}") from error
         self._tasks.spawn(self._follow())
 
     async def close(self) -> None:

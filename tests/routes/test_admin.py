@@ -40,15 +40,27 @@ def operator_key(config: Config, **rights) -> str:
     return asyncio.run(make())
 
 
-@pytest.fixture
-def clients(tmp_path):
+def two_clients(folder):
     """The clients' listener, and the operators' with a key."""
-    settings = config(tmp_path)
+    settings = config(folder)
     key = operator_key(settings)
     gateway = create_gateway(settings)
     with TestClient(gateway, base_url=BASE) as public, TestClient(gateway.admin, base_url=BASE) as admin:
         admin.headers["authorization"] = f"Bearer {key}"
         yield public, admin
+
+
+@pytest.fixture
+def clients(tmp_path):
+    yield from two_clients(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def admin(tmp_path_factory):
+    """Of a server whose one key, the operator's, stays the only one."""
+    for _, admin in two_clients(tmp_path_factory.mktemp("admin")):
+        yield admin
+        assert len(admin.get(KEYS).json()["data"]) == 1
 
 
 def models(public: TestClient, key: str) -> int | list[str]:
@@ -123,32 +135,27 @@ def test_keys_are_listed_in_pages(clients) -> None:
         ({"expires_at": True}, "expires_at"),
     ],
 )
-def test_what_is_wrong_is_named(clients, body, param) -> None:
-    _, admin = clients
+def test_what_is_wrong_is_named(admin, body, param) -> None:
     answer = admin.post(KEYS, json=body)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
     assert answer.json()["error"]["type"] == "invalid_request_error"
-    assert len(admin.get(KEYS).json()["data"]) == 1
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"null", b"\xff", b"[" * 100_000, b'{"name": "\\ud800"}'])
-def test_what_is_no_object_is_a_400(clients, body) -> None:
-    _, admin = clients
+def test_what_is_no_object_is_a_400(admin, body) -> None:
     answer = admin.post(KEYS, content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 400
     assert answer.json()["error"]["message"]
 
 
-def test_what_a_web_page_could_send_unasked_is_no_json(clients) -> None:
-    _, admin = clients
+def test_what_a_web_page_could_send_unasked_is_no_json(admin) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
         assert admin.post(KEYS, content=b"{}", headers={"content-type": kind}).status_code == 415
     assert admin.post(KEYS, content=b"x" * (1 << 19), headers={"content-type": "application/json"}).status_code == 413
 
 
 @pytest.mark.parametrize("id", ["nothing", "' OR '1'='1", "%00", "x" * 2000])
-def test_an_id_that_no_key_has_is_a_404_that_does_not_repeat_it(clients, id) -> None:
-    _, admin = clients
+def test_an_id_that_no_key_has_is_a_404_that_does_not_repeat_it(admin, id) -> None:
     for answer in (admin.get(f"{KEYS}/{id}"), admin.delete(f"{KEYS}/{id}"), admin.patch(f"{KEYS}/{id}", json={"name": "x"})):
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "key_not_found")
         assert id not in answer.text
