@@ -7,8 +7,11 @@ from collections.abc import Mapping
 
 from openai_compat.allocator import allocator_settings
 
-# They read local files only and talk to nobody but the gateway: its keys, and those for hubs and clouds, are no use to them.
-_SECRET = re.compile(r"TOKEN(_|$)|SECRET|PASSWORD|PASSWD|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY|AUTH__|^PIP_", re.IGNORECASE)
+# They read local files only and talk to nobody but the gateway: its keys, those for hubs and clouds, and the way
+# out through a proxy (often with a password in it) are no use to them.
+_SECRET = re.compile(
+    r"TOKEN(_|$)|SECRET|PASSWORD|PASSWD|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY|AUTH__|^PIP_|_PROXY$", re.IGNORECASE
+)
 _DEFAULTS = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",

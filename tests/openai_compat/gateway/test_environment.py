@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from openai_compat.gateway.environment import worker_environment
@@ -21,6 +24,9 @@ from openai_compat.gateway.environment import worker_environment
         "GOOGLE_APPLICATION_CREDENTIALS",
         "PGPASSWORD",
         "PIP_INDEX_URL",
+        "HTTPS_PROXY",
+        "http_proxy",
+        "all_proxy",
     ],
 )
 def test_the_gateways_credentials_stay_with_it(name: str) -> None:
@@ -31,3 +37,19 @@ def test_what_the_operator_set_stays_but_for_what_keeps_models_from_reaching_out
     made = worker_environment({"PATH": "/bin", "HF_HUB_OFFLINE": "0", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "true"})
     assert (made["PATH"], made["OMP_NUM_THREADS"], made["TOKENIZERS_PARALLELISM"]) == ("/bin", "1", "true")
     assert (made["HF_HUB_OFFLINE"], made["PYTHONSAFEPATH"]) == ("1", "1")
+
+
+OFFLINE = """
+from openai_compat.protocol import Launch
+from openai_compat.worker.process import set_environment
+set_environment(Launch(worker_id="w", token="t", socket="s", status_socket="s", spec={}))
+import huggingface_hub.constants as hub, transformers.utils.hub as library
+print(hub.HF_HUB_OFFLINE, library.is_offline_mode())
+"""
+
+
+def test_the_libraries_of_a_worker_know_that_they_are_offline() -> None:
+    environment = worker_environment({"PATH": "/bin", "HF_HUB_OFFLINE": "0"})
+    command = [sys.executable, "-P", "-c", OFFLINE]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    assert said.stdout.split() == ["True", "True"]
