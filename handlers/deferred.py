@@ -9,7 +9,10 @@ ResultT = TypeVar("ResultT")
 
 
 class Driver(Protocol):
-    """What makes deferred results come about. It belongs to the model's thread."""
+    """What makes deferred results come about. It belongs to the model's thread.
+
+    One that works on fewer requests at a time than it is given says so as ``at_once``; the others wait where they are counted.
+    """
 
     def step(self) -> None:
         """Do one step of everything that waits; cheap when nothing does.

@@ -42,7 +42,7 @@ class InlineWorker:
         self._ledger = Ledger(listener)
         self._runner, self._handler = _runner(spec, self._ledger)
         self._runner.on_exhausted = lambda: listener(Retiring())
-        self.replica = InlineReplica(Track(_app(self._runner, timing), self._ledger))
+        self.replica = InlineReplica(Track(_app(self._runner, timing), self._ledger, self._runner.admit))
 
     async def ready(self) -> Ready:
         from openai_compat.worker.selftest import load_and_test

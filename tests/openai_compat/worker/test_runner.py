@@ -14,7 +14,7 @@ from openai_compat.errors import (
     RateLimited,
     ShuttingDown,
 )
-from openai_compat.worker.runner import foreign
+from openai_compat.worker.foreign import foreign
 
 
 async def text_of(job) -> str:
@@ -363,5 +363,36 @@ def test_a_call_that_nobody_wants_any_more_leaves_the_thread_alive(bench, run):
             busy.set()
             assert await asyncio.wrap_future(b.runner.call(lambda: "still here")) == "still here"
             assert b.handler.seen == []
+
+    run(scenario())
+
+
+def test_a_thread_that_gets_nowhere_is_told_from_one_that_is_idle_or_gets_on(bench, run, until):
+    async def scenario():
+        async with bench() as b:
+            await b.submit("one").result()
+            await until(lambda: b.runner.stalled == 0.0)
+            job = b.submit("hold stuck")
+            await until(b.handler.entered.is_set)
+            await asyncio.sleep(0.3)
+            assert b.runner.stalled < 0.25  # it looks whether it is to stop, so it gets on
+            job.cancel()
+            b.handler.entered.clear()
+            b.submit("stuck")
+            await until(b.handler.entered.is_set)
+            await until(lambda: b.runner.stalled > 0.3)
+
+    run(scenario())
+
+
+def test_what_would_wait_too_long_is_refused_before_anything_is_done_for_it(bench, run, until):
+    async def scenario():
+        async with bench(max_waiting=1, retry_after=3.0) as b:
+            b.runner.admit(20.0)
+            b.submit("hold")
+            b.submit("one")
+            with pytest.raises(RateLimited) as caught:
+                b.runner.admit(20.0)
+            assert caught.value.retry_after == 3.0
 
     run(scenario())

@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 
+from openai_compat.errors import RateLimited
 from openai_compat.protocol import Done, RelayFacts
 from openai_compat.worker.status import Ledger
 from openai_compat.worker.track import Track
@@ -19,7 +20,7 @@ def through(scope) -> tuple[list, list]:
     async def app(scope, receive, send):
         seen.extend(ledger.open)
 
-    asyncio.run(Track(app, ledger)(scope, None, None))
+    asyncio.run(Track(app, ledger, lambda patience: None)(scope, None, None))
     return seen, sent
 
 
@@ -47,5 +48,32 @@ def test_a_request_whose_app_fails_is_done_too():
         raise EOFError
 
     with pytest.raises(EOFError):
-        asyncio.run(Track(app, ledger)(scope_of(FACTS), None, None))
+        asyncio.run(Track(app, ledger, lambda patience: None)(scope_of(FACTS), None, None))
     assert sent == [Done("r/é")]
+
+
+def test_a_request_that_is_turned_away_is_answered_after_its_body_and_never_reaches_the_app():
+    received, sent, told = [], [], []
+    ledger = Ledger(told.append)
+    body = [{"type": "http.request", "body": b"x", "more_body": True}, {"type": "http.request", "body": b"y"}]
+
+    async def app(scope, receive, send):
+        raise AssertionError
+
+    async def receive():
+        received.append(body.pop(0))
+        return received[-1]
+
+    async def send(message):
+        sent.append((len(received), message))
+
+    def refuse(patience):
+        assert patience == 600.0
+        raise RateLimited("Too many.", retry_after=7)
+
+    asyncio.run(Track(app, ledger, refuse)(scope_of(FACTS), receive, send))
+    assert told == [Done("r/é")]
+    assert [read for read, _ in sent] == [2, 2]
+    start = sent[0][1]
+    assert start["status"] == 429
+    assert (b"retry-after", b"7") in start["headers"]
