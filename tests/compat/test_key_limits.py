@@ -133,6 +133,7 @@ def place(serve: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -
     far = ThreadingHTTPServer(("127.0.0.1", 0), _Far)
     threading.Thread(target=far.serve_forever, daemon=True).start()
     upstream = f'[upstreams.far]\nbase_url = "http://127.0.0.1:{far.server_address[1]}/v1"\n[upstreams.far.models.remote]\n'
+    upstream += '[routes.both]\ntargets = ["echo", "remote"]\nhedge_after = 0.05\n'
     running = Place(lambda config: serve(config, folder), folder, upstream)
     yield running
     assert running.server.stop() == 0
@@ -256,6 +257,16 @@ def test_clients_that_leave_give_their_places_back(place: Place, model: str, man
             for stream in streams:
                 stream.close()
             place.until(key, "concurrent_requests", 0)
+
+
+def test_two_that_are_asked_for_one_answer_hold_one_place(place: Place) -> None:
+    key = place.key(concurrent_requests=1)
+    words: Any = [{"role": "user", "content": "[[first_delay=0.5]] late"}]
+    with place.client(key) as client:
+        client.chat.completions.create(model="echo", messages=HELLO)  # it is loaded now
+        for _ in range(5):
+            assert client.chat.completions.create(model="both", messages=words).choices[0].message.content == "far"
+        place.until(key, "concurrent_requests", 0)
 
 
 def test_a_worker_that_is_killed_gives_its_requests_place_back(place: Place) -> None:
