@@ -25,6 +25,7 @@ from openai_compat.http.tls import HANDSHAKE_TIME
 __all__ = ["Door", "ListenError", "base_url", "listen", "run", "uvicorn_config", "url_of"]
 _KEEP_ALIVE = 75
 """Seconds; longer than the pools of the usual clients and proxies keep a connection, so that they are the ones to close it."""
+_LAST = 0.2  # seconds in which those are answered who came before the listeners were closed
 _CLOSE = (b"connection", b"close")
 _MOMENT = 0.1  # seconds between two looks whether a shutdown in a hurry waits for anybody
 
@@ -159,7 +160,10 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """In a hurry uvicorn would leave running requests to the loop's end and the application's own end out."""
         self._handles.drain()
-        await self._delay()
+        await self._go_on(self._drain_delay)
+        for door in self._doors:
+            door.listener.listen(0)  # whoever waits there already is let in, and not cut off as the listener is closed
+        await self._go_on(_LAST)
         await super().shutdown(sockets)
         if self.force_exit:
             for task in self.server_state.tasks:
@@ -170,12 +174,12 @@ class Server(uvicorn.Server):
                 hurry()
             ending.result()
 
-    async def _delay(self) -> None:
+    async def _go_on(self, seconds: float) -> None:
         """Go on, until whoever sends requests has learnt that they are to be sent elsewhere.
 
         Each answer ends its connection: else a request could be sent in the moment in which the connection is closed.
         """
-        for count in range(round(self._drain_delay / _MOMENT)):
+        for count in range(round(seconds / _MOMENT)):
             if self.force_exit:
                 return
             await self.on_tick(count)
