@@ -217,10 +217,15 @@ def test_a_reader_that_takes_nothing_is_closed_in_time(edge) -> None:
         connection.sendall(b"GET /schema/openapi.json HTTP/1.1\r\n" + HOST + b"\r\n")
         near = connection.getsockname()[1]
         began = time.monotonic()
-        while any(found.raddr and found.raddr.port == near for found in process.net_connections("tcp")):
+        wait_until(lambda: serves(process, near))
+        while serves(process, near):
             assert time.monotonic() - began < 50
             time.sleep(0.5)
     assert time.monotonic() - began > 25
+
+
+def serves(process: psutil.Process, port: int) -> bool:
+    return any(found.raddr and found.raddr.port == port for found in process.net_connections("tcp"))
 
 
 def metric(server: Any, name: str) -> float:
