@@ -125,7 +125,11 @@ def with_cover() -> bytes:
 def test_hours_of_silence_in_a_small_file_are_refused_at_once(bench) -> None:
     bomb = silence(hours=10)
     assert len(bomb) < 6 << 20
+    bench.decode(silence(hours=0.001))
+    (process,) = map(psutil.Process, bench.pids())
+    before = sum(process.cpu_times()[:2])
     assert "1800 seconds" in bench.refusal(bomb).message
+    assert sum(process.cpu_times()[:2]) - before < 0.5  # half an hour of it takes three times as long
 
 
 def test_a_bomb_that_says_it_is_short_is_stopped_while_it_is_decoded(bench) -> None:
