@@ -138,7 +138,7 @@ def _check_values(config: Config, place: Place) -> None:
             raise mistake(
                 place,
                 ("auth", "keys"),
-                f"key {number + 1} is not of the form sha256:<64 hex digits>; make one with 'openai-compat key'",
+                f"key {number + 1} is not of the form sha256:<64 hex digits>; make one with 'openai-compat key hash'",
             )
     for origin in config.server.cors_origins:
         _check_origin(config, origin, place)

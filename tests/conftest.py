@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import pytest
 
 from openai_compat.gateway.inspect import pull_models
 from openai_compat.gateway.sources.types import LocalSource, parse_source
+from openai_compat.gateway.store import place
 from openai_compat.settings import load
 
 WORDS = ["Hello world, hello there!", "The quick brown fox jumps over the lazy dog.", "naïve café 😀 日本語 中文 emoji 🎉"]
@@ -67,6 +68,16 @@ def save_tiny_llama(folder: Path, *, template: str | None = TEMPLATE, dtype: str
     )
     LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_results_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A test's server has nothing to do with the keys and the results of one that this user really runs."""
+    base = tmp_path_factory.mktemp("storage")
+    usual = place._base
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(place, "_base", lambda config: usual(config) if config.server.cache_dir else base)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import hmac
 import sqlite3
 import stat
 
@@ -42,6 +43,23 @@ def test_a_key_that_another_process_makes_opens_a_server_that_was_open_and_close
         assert b.find(made.key.id) is None
 
     bench(scenario)
+
+
+def test_a_key_is_compared_as_a_whole_in_constant_time(bench, monkeypatch) -> None:
+    """A hash with the same beginning, which is the key's public id, is another key's."""
+    compared = []
+    compare = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda one, other: compared.append((one, other)) or compare(one, other))
+
+    async def scenario(b) -> None:
+        digest = hashlib.sha256(b"sk-one").digest()
+        assert b.ring.find(digest)
+        for wrong in (digest[:8] + bytes(24), digest[:31] + bytes([digest[31] ^ 1]), digest[:8], digest + b"x"):
+            assert b.ring.find(wrong) is None
+        assert b.ring.find(bytes(32)) is None
+        assert [one for one, _ in compared] == [digest] * 5
+
+    bench(scenario, keys=(hash_key("sk-one"),))
 
 
 def test_changes_and_revocations_by_another_process_are_taken_over(bench) -> None:
