@@ -14,6 +14,7 @@ from threading import Thread
 from typing import Any
 
 from litestar.types import ASGIApp
+from msgspec.structs import replace
 
 from handlers.types import Verb
 from openai_compat import logs
@@ -32,7 +33,7 @@ from openai_compat.http.gate import Gate
 from openai_compat.http.hangup import Hangup
 from openai_compat.http.listening import base_url, clear_away, listen, listen_at
 from openai_compat.http.server import Door, Handles, run_doors
-from openai_compat.reload import Read
+from openai_compat.reload import Prepare, Read
 from openai_compat.settings import ConfigError, check_exposure
 from openai_compat.settings_relay import doubts
 
@@ -64,6 +65,7 @@ def _serve(config: Config, hangup: Hangup, *, pull: bool, read: Read | None) -> 
         _logger.warning("%s", warning)
     gateway = create_gateway(config, read=read)
     gateway.reload.also(_log_level)
+    gateway.reload.also(_warner(config))
     if certificates is not None:
         gateway.reload.also(lambda _: certificates.renewed())
     _spare_the_collector()
@@ -89,6 +91,21 @@ def _operators(app: ASGIApp, listener: socket.socket, tls: ssl.SSLContext | None
 
 def _log_level(config: Config) -> Callable[[], None]:
     return lambda: logs.configure(config.server.log_level, config.server.log_format)
+
+
+def _warner(config: Config) -> Prepare:
+    """What the start says of models and upstreams is said after a reload of those that are new."""
+    known = config
+
+    def prepare(new: Config) -> Callable[[], None]:
+        def say() -> None:
+            nonlocal known
+            since, known = known, new
+            Thread(target=warn, args=(new, since), name="check", daemon=True).start()
+
+        return say
+
+    return prepare
 
 
 def _spare_the_collector() -> None:
@@ -134,14 +151,20 @@ def _announce(config: Config, listener: socket.socket, operators: socket.socket 
     Thread(target=warn, args=(config,), name="check", daemon=True).start()
 
 
-def warn(config: Config) -> None:
-    """Say before the first request what each would be told; reading files is nothing that the server should wait for."""
+def warn(config: Config, since: Config | None = None) -> None:
+    """Say before the first request what each would be told; reading files is nothing that the server should wait for.
+
+    Of what was the same in the configuration ``since`` that was said before.
+    """
+    said = since or Config()
     for doubt in doubts(config):
         _logger.warning("%s", doubt)
-    for upstream in check_upstreams(config):
+    fresh = {name: upstream for name, upstream in config.upstreams.items() if said.upstreams.get(name) != upstream}
+    for upstream in check_upstreams(replace(config, upstreams=fresh)):
         for note in (*upstream.missing, *upstream.doubts):
             _logger.warning("the upstream '%s': %s", upstream.name, note)
-    for checked in check_models(config):
+    models = {name: model for name, model in config.models.items() if said.models.get(name) != model}
+    for checked in check_models(replace(config, models=models)):
         for problem in checked.problems or (
             () if checked.present else (f"The files of the model '{checked.id}' are not here.",)
         ):

@@ -43,3 +43,13 @@ def test_the_log_says_of_each_model_why_it_cannot_be_served(tmp_path, caplog):
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
     assert caplog.messages[0] == "gone: The files of the model 'gone' are not here."
     assert "strange: The model 'strange' cannot be served: There is no handler of kind 'nobody'" in caplog.messages[1]
+
+
+def test_after_a_reload_only_what_is_new_is_warned_of(tmp_path, caplog):
+    old = Config(models={"gone": Model(source=str(tmp_path / "nowhere"))})
+    new = Config(models={**old.models, "more": Model(source=str(tmp_path / "neither"))})
+    warn(new, old)
+    assert caplog.messages == ["more: The files of the model 'more' are not here."]
+    caplog.clear()
+    warn(new, new)
+    assert caplog.messages == []
