@@ -18,6 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 FOUND = HERE.parent.parent / ".fuzz"
 READERS = sorted(path.stem for path in (HERE / "readers").glob("*.py"))
+API_SHARE = 4  # times as long as a reader gets, for clients and operators each
 LONGEST_INPUT, LONGEST_RUN, MOST_MEMORY = 4096, 5, 2048  # bytes, seconds, MiB
 
 
@@ -28,7 +29,8 @@ def main() -> int:
     names = [arguments.only] if arguments.only else READERS
     failed = [name for name in names if run("--inside", name, "--seconds", str(arguments.seconds))]
     if not arguments.only and not arguments.no_api:
-        failed += ["the API"] if subprocess.run([sys.executable, HERE / "api.py"]).returncode else []
+        limit = ["--max-time", str(API_SHARE * arguments.seconds)]
+        failed += ["the API"] if subprocess.run([sys.executable, HERE / "api.py", *limit]).returncode else []
     print(f"failed: {', '.join(failed)}" if failed else f"{len(names)} readers held")
     return bool(failed)
 
