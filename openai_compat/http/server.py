@@ -27,6 +27,9 @@ _KEEP_ALIVE = 75
 """Seconds; longer than the pools of the usual clients and proxies keep a connection, so that they are the ones to close it."""
 _LAST = 0.2  # seconds in which those are answered who came before the listeners were closed
 _CLOSE = (b"connection", b"close")
+_ACCEPTED = 8
+"""Connections that are taken in one step of the event loop, which takes one of each listener: the same socket under so many
+numbers. New clients would wait for seconds where steps are long."""
 _MOMENT = 0.1  # seconds between two looks whether a shutdown in a hurry waits for anybody
 
 
@@ -117,14 +120,13 @@ class Server(uvicorn.Server):
             return
         self._loop = asyncio.get_running_loop()
         for door in self._doors:
-            self.servers.append(await self._open(door))
+            self.servers += await self._open(door)
         self._handles.ready()
         self._hangup.call(self._hung_up)
 
-    async def _open(self, door: Door) -> asyncio.Server:
+    async def _open(self, door: Door) -> list[asyncio.Server]:
         config = uvicorn_config(door.app, grace=self._grace)
         config.load()
-
         make = GuardedProtocol if door.gate is None else door.gate.protocol
 
         def protocol() -> asyncio.Protocol:
@@ -133,10 +135,11 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         handshake = None if door.tls is None else HANDSHAKE_TIME
         if door.listener.family is socket.AF_UNIX:
-            return await loop.create_unix_server(protocol, sock=door.listener, backlog=BACKLOG)
-        return await loop.create_server(
-            protocol, sock=door.listener, backlog=BACKLOG, ssl=door.tls, ssl_handshake_timeout=handshake
-        )
+            return [await loop.create_unix_server(protocol, sock=door.listener, backlog=BACKLOG)]
+        return [
+            await loop.create_server(protocol, sock=same, backlog=BACKLOG, ssl=door.tls, ssl_handshake_timeout=handshake)
+            for same in (door.listener, *(door.listener.dup() for _ in range(_ACCEPTED - 1)))
+        ]
 
     async def on_tick(self, counter: int) -> bool:
         if counter % round(INTERVAL / _MOMENT) == 0:

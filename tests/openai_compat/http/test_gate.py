@@ -7,7 +7,7 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -47,8 +47,8 @@ class Slow:
 
 
 class Running:
-    def __init__(self, *, connections: int, in_flight: int) -> None:
-        self.app = Slow()
+    def __init__(self, app: Slow, *, connections: int, in_flight: int) -> None:
+        self.app = app
         self.crowd = Crowd(connections=connections, in_flight=in_flight)
         listener = listen("127.0.0.1", 0)
         self.address = listener.getsockname()
@@ -64,8 +64,8 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(*, connections: int = 100, in_flight: int = 100) -> Iterator[Running]:
-    server = Running(connections=connections, in_flight=in_flight)
+def running(*, connections: int = 100, in_flight: int = 100, app: Slow | None = None) -> Iterator[Running]:
+    server = Running(app or Slow(), connections=connections, in_flight=in_flight)
     try:
         yield server
     finally:
@@ -181,3 +181,37 @@ def test_a_crowd_at_the_door_leaves_nothing_behind(count: int) -> None:
             threading.Event().wait(0.01)
         assert server.crowd.connected == 0
         assert not server.server.server_state.connections
+
+
+class Busy(Slow):
+    """Counts the steps of the event loop while it is not stopped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = threading.Event()
+        self.free.set()
+        self.connected: list[int] = []
+        self.look: Callable[[], int] = int
+
+    async def _live(self, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        ending = asyncio.ensure_future(receive())
+        while not ending.done():
+            self.free.wait()
+            self.connected.append(self.look())
+            await asyncio.sleep(0)
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def test_new_clients_are_not_let_in_one_by_one() -> None:
+    app = Busy()
+    with running(app=app) as server, contextlib.ExitStack() as stack:
+        app.look = lambda: server.crowd.connected
+        app.free.clear()
+        clients = [stack.enter_context(server.connect()) for _ in range(80)]
+        app.free.set()
+        for connection in clients:
+            connection.sendall(GET)
+        assert [answer(connection)[0] for connection in clients] == [200] * 80
+        assert len([count for count in app.connected if 0 < count < 80]) < 20
