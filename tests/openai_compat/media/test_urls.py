@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import pytest
+import yarl
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from openai_compat.errors import InvalidRequest, UnsupportedParameter
-from openai_compat.media.urls import checked, is_remote, not_enabled, parse, target_of
+from openai_compat.media.urls import PORTS, checked, is_remote, not_enabled, parse, target_of
 
 
 @pytest.mark.parametrize(
@@ -164,3 +169,32 @@ def test_where_nothing_is_fetched_the_setting_is_named_and_nothing_else_of_it() 
     assert refused.param == "messages[0].content[1].image_url"
     assert "not enabled" in refused.message
     assert "media.remote_urls" in refused.message
+
+
+PIECES = ("http://", "https://", "HTTP://", "//", "/", "\\", "@", "#", "?", ":", ":80", ":443", ".", "..", "%", "%2f", "%40",
+          "%00", "example.org", "evil.example", "localhost", "127.0.0.1", "2130706433", "0x7f.1", "[::1]", "[", "]", "user", "a", "=",
+          "&", ";", " ", "\t", "\n", "\r", "\x00", "\u3002", "\uff0f", "\uff20", "\u017f", "\u212a", "\xad", "ß")  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map(lambda pieces: "http://" + "".join(pieces)))
+@settings(max_examples=1000, deadline=None)
+def test_what_is_taken_every_parser_reads_in_the_same_way(text) -> None:
+    """Of a check by one parser and a fetch by another there would be a difference to use."""
+    found = parse(text)
+    if found is None:
+        return
+    split, yarled = urlsplit(text), yarl.URL(text)
+    assert split.hostname == yarled.host == found.host
+    assert (split.port or PORTS[split.scheme]) == yarled.port == found.port
+    assert split.username is split.password is yarled.user is yarled.password is None
+    assert (split.path or "/", split.query) == (found.path, found.query)
+    assert split.fragment == yarled.fragment == ""
+
+
+@given(st.text(max_size=200) | st.binary(max_size=200).map(lambda data: data.decode("latin-1")))
+@settings(max_examples=500, deadline=None)
+def test_no_text_breaks_it(text) -> None:
+    base = parse("https://example.org/a")
+    assert base is not None
+    for found in (parse(text), parse("http://" + text), target_of(text, base), target_of("/" + text, base)):
+        assert found is None or found.host

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import psutil
 import pytest
@@ -78,6 +79,34 @@ def test_every_route_that_takes_files_fetches_by_the_gateways_leave_alone_and_ne
                 assert (answer.status_code, error["param"]) == (400, param)
                 assert error["code"].startswith(code)
                 assert "127" not in error["message"]
+        await runner.close(0)
+
+    asyncio.run(scenario())
+
+
+def test_no_number_of_a_client_says_how_a_film_is_read_since_none_is() -> None:
+    """Rates and numbers of frames that clients chose brought other servers down."""
+    frames = {"fps": 1e9, "num_frames": 10**9, "max_frames": 10**9}
+    film = {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AAAA", **frames}}
+
+    async def scenario() -> None:
+        handler = EchoHandler(ModelSpec(id="echo", path="", kind="echo"))
+        handler.load_model(lambda stage, done=0, total=0: None)
+        runner = Runner(handler)
+        headers = RelayFacts(request_id="r", model="echo", public_model="echo").to_headers()
+        async with AsyncTestClient(create_worker(runner, model_id="echo", timing=StreamTiming())) as client:
+
+            async def ask(content: object, **more: object) -> dict[str, Any]:
+                body = {"model": "echo", "messages": [{"role": "user", "content": content}], **more}
+                answer: dict[str, Any] = (await client.post("/v1/chat/completions", json=body, headers=headers)).json()
+                return answer
+
+            assert (await ask([film]))["error"]["param"] == "messages[0].content[0].type"
+            plain, vendors = (
+                await ask("hello"),
+                await ask("hello", mm_processor_kwargs=frames, media_io_kwargs={"video": frames}),
+            )
+            assert plain["choices"] == vendors["choices"]
         await runner.close(0)
 
     asyncio.run(scenario())
