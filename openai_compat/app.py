@@ -14,7 +14,7 @@ from litestar.types import ASGIApp, ControllerRouterHandler
 
 from openai_compat.auth import Authentication, OperatorAuthentication
 from openai_compat.config import Config
-from openai_compat.directory import GatewayHappenings, GatewayReadiness
+from openai_compat.directory import GatewayHappenings, GatewayReadiness, GatewayResidents
 from openai_compat.edition import Edition, Editions, Lasting, Latest, timing_of
 from openai_compat.gateway.catalog import Catalog
 from openai_compat.gateway.engines.launcher import EngineLauncher
@@ -60,6 +60,7 @@ from routes.metrics import MetricsController
 from routes.models import ModelController
 from routes.reload import ReloadController
 from routes.rerank import RerankController
+from routes.residents import ResidentController
 from routes.speech import SpeechController
 from routes.transcriptions import TranscriptionController
 from routes.usage import UsageController
@@ -87,7 +88,7 @@ GATEWAY_ROUTES: tuple[ControllerRouterHandler, ...] = (
     VideoController,
     UsageController,
 )
-ADMIN_ROUTES: tuple[ControllerRouterHandler, ...] = (KeyController, ReloadController)
+ADMIN_ROUTES: tuple[ControllerRouterHandler, ...] = (KeyController, ReloadController, ResidentController)
 LONGEST_ADMIN_BODY = 1 << 18
 WORKER_ROUTES: tuple[ControllerRouterHandler, ...] = (VideoWorkerController,)
 
@@ -138,7 +139,7 @@ def create_gateway(config: Config, *, read: Read | None = None) -> Gateway:
         **plain(),
     )  # fmt: skip
     editions.open(app, partial(_layered, app, metrics, keys))
-    return Gateway(editions, reload, readiness, crowd=crowd, admin=create_admin(config, keys, reload, metrics))
+    return Gateway(editions, reload, readiness, crowd=crowd, admin=create_admin(config, lasting, reload, metrics))
 
 
 def _layered(app: Litestar, metrics: Metrics, keys: Ring, edition: Edition) -> ASGIApp:
@@ -150,20 +151,24 @@ def _layered(app: Litestar, metrics: Metrics, keys: Ring, edition: Edition) -> A
     return TrustedProxies(watched, proxies=server.trusted_proxies) if server.trusted_proxies else watched
 
 
-def create_admin(config: Config, keys: Ring, reload: Reload, metrics: Metrics) -> ASGIApp:
+def create_admin(config: Config, lasting: Lasting, reload: Reload, metrics: Metrics) -> ASGIApp:
     """The application for operators, which has a listener of its own and shares the lifespan of the gateway.
 
     Whoever can open its Unix socket needs no key; over TCP everybody does.
     """
     app = Litestar(
         route_handlers=list(ADMIN_ROUTES),
-        dependencies={"reloading": given(GatewayReloading(reload)), "keys": given(Desk(keys))},
+        dependencies={
+            "reloading": given(GatewayReloading(reload)),
+            "residents": given(GatewayResidents(lasting.pool)),
+            "keys": given(Desk(lasting.keys)),
+        },
         exception_handlers=exception_handlers,
         openapi_config=None,
         **plain(),
     )
     limited = BodyLimit(WholeAllow(app, app), max_body=LONGEST_ADMIN_BODY)
-    guarded = limited if config.admin.listen.startswith(UNIX) else OperatorAuthentication(limited, keys)
+    guarded = limited if config.admin.listen.startswith(UNIX) else OperatorAuthentication(limited, lasting.keys)
     return Telemetry(HeadAsGet(guarded), metrics=metrics)
 
 

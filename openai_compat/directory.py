@@ -19,6 +19,7 @@ from openai_compat.gateway.slot import ModelState, Phase
 from openai_compat.grants import ANYBODY, Grant
 from schemas.health import Health
 from schemas.models import LoadProgress, Model, ModelEvent, ModelStatus
+from schemas.residents import Resident, ResidentList
 
 UNAVAILABLE = "unavailable"
 
@@ -151,6 +152,32 @@ class GatewayHappenings:
         async with aclosing(self._pool.subscribe()) as states:
             async for state in states:
                 yield model_event(state)
+
+
+class GatewayResidents:
+    """``routes.residents.Residents``."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def list(self) -> ResidentList:
+        return ResidentList(data=tuple(_resident(state) for state in self._pool.states()))
+
+    def unload(self, model_id: str) -> Resident:
+        return _resident(self._pool.unload(model_id))
+
+
+def _resident(state: ModelState) -> Resident:
+    return Resident(
+        id=state.model_id,
+        state=state.state,
+        stage=state.stage,
+        memory=state.memory,
+        device=state.device,
+        active=state.active,
+        waiting=state.waiting,
+        error=state.error,
+    )
 
 
 def model_event(state: ModelState) -> ModelEvent:

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 from openai_compat.config import Config
-from openai_compat.errors import ModelLoading, ModelNotFound, ModelUnavailable, ShuttingDown
+from openai_compat.errors import Conflict, ModelLoading, ModelNotFound, ModelUnavailable, ShuttingDown
 from openai_compat.gateway.budget import Budget
 from openai_compat.gateway.launcher import Launcher
 from openai_compat.gateway.memory import measure_limits
 from openai_compat.gateway.needs import Facts
 from openai_compat.gateway.residents import Residents
-from openai_compat.gateway.slot import Lease, ModelState, Slot, Waiter
+from openai_compat.gateway.slot import Lease, ModelState, Phase, Slot, Waiter
 from openai_compat.gateway.succession import prune, renew
 
 _RETRY_AFTER = 5.0  # seconds that a client who waited long enough is told to wait before it asks again
@@ -95,6 +95,17 @@ class Pool:
         slot.waiters.append(waiter)
         self._residents.want(slot)
         return await self._wait(slot, waiter, slot.settings.load_timeout if wait is None else wait)
+
+    def unload(self, model_id: str) -> ModelState:
+        """End an idle model, pinned or not. Raises ``ModelNotFound``, and ``Conflict`` for one that is at work."""
+        slot = self._residents.slots.get(model_id)
+        if slot is None:
+            raise ModelNotFound(model_id)
+        if slot.leases or slot.waiters or slot.phase is Phase.LOADING:
+            raise Conflict(f"The model '{model_id}' is at work. Ask again when it is not.", code="model_busy", retry=False)
+        if slot.phase is Phase.READY:
+            self._residents.evict(slot)
+        return self._state(slot)
 
     @property
     def preloaded(self) -> bool:

@@ -124,7 +124,7 @@ class Residents:
     def _expired(self, slot: Slot) -> None:
         if slot.evictable and not slot.leases:
             logger.info("%s is ended: %s", slot.model_id, slot.over)
-            self._evict(slot)
+            self.evict(slot)
 
     # ------------------------------------------------------------ who gets the room
 
@@ -179,7 +179,7 @@ class Residents:
         if any(slot.leases for slot in chosen):
             return {slot.model_id for slot in chosen if slot.leases or slot.draining}
         for slot in chosen:
-            self._evict(slot)
+            self.evict(slot)
         return set()
 
     def _apply(self, asked_to_end: set[str]) -> None:
@@ -277,7 +277,7 @@ class Residents:
             pause = slot.back_off(slot.failures - 1, self._config.workers)
             slot.refuse(ModelUnavailable(f"The model '{slot.model_id}' keeps failing.", retry_after=pause))
 
-    def _evict(self, slot: Slot) -> None:
+    def evict(self, slot: Slot) -> None:
         if slot.worker is not None:
             slot.stopping = True
             slot.stop_timer()

@@ -57,9 +57,12 @@ class Reloadable:
         )
         beside.replace(self._config)
 
+    def operator(self) -> httpx2.Client:
+        return httpx2.Client(transport=httpx2.HTTPTransport(uds=str(self._socket)), base_url="http://localhost", timeout=30)
+
     def reload(self) -> httpx2.Response:
-        with httpx2.Client(transport=httpx2.HTTPTransport(uds=str(self._socket)), timeout=30) as client:
-            return client.post("http://localhost/admin/reload")
+        with self.operator() as operator:
+            return operator.post("/admin/reload")
 
     def take(self, more: str = "", **settings: Any) -> tuple[str, ...]:
         """The settings that changed."""
@@ -199,6 +202,19 @@ def test_a_model_comes_and_goes(reloadable: Reloadable) -> None:
     assert reloadable.ask("added").json()["error"]["code"] == "model_not_found"
     listed = httpx2.get(f"{reloadable.server.base_url}/models", headers=BEARER).json()["data"]
     assert "added" not in [model["id"] for model in listed]
+
+
+def test_operators_see_the_models_and_end_idle_ones(reloadable: Reloadable) -> None:
+    with reloadable.operator() as operator:
+        assert reloadable.ask("always").status_code == 200
+        assert [(model["id"], model["state"]) for model in operator.get("/admin/models").json()["data"]] == [
+            ("always", "ready")
+        ]
+        ended = operator.post("/admin/models/unload", params={"model": "always"})
+        assert (ended.status_code, ended.json()["state"]) == (200, "unloading")
+        assert operator.post("/admin/models/unload", params={"model": "nobody"}).status_code == 404
+        assert operator.post("/admin/models/unload").json()["error"]["param"] == "model"
+    assert reloadable.ask("always").status_code == 200
 
 
 def test_keys_and_limits_change_for_the_next_request(reloadable: Reloadable) -> None:

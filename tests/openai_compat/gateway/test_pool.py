@@ -8,7 +8,15 @@ import signal
 
 import pytest
 
-from openai_compat.errors import InsufficientMemory, ModelLoading, ModelNotFound, ModelUnavailable, ShuttingDown, WorkerDied
+from openai_compat.errors import (
+    Conflict,
+    InsufficientMemory,
+    ModelLoading,
+    ModelNotFound,
+    ModelUnavailable,
+    ShuttingDown,
+    WorkerDied,
+)
 from openai_compat.gateway.replica import ReplicaLost
 
 MIB = 1024**2
@@ -36,6 +44,26 @@ def test_two_models_that_fit_one_at_a_time_alternate_and_are_never_alive_togethe
             alive = alive | {pid} if what == "start" else alive - {pid}
             assert len(alive) <= 1
         assert world.starts("a") == world.starts("b") == 3
+
+    asyncio.run(scenario())
+
+
+def test_an_operator_ends_an_idle_model_pinned_or_not_and_none_that_works(arena):
+    async def scenario():
+        async with arena({"a": {"pin": True, "preload": True}, "b": {}}) as world:
+            assert world.pool.unload("b").state == "unloaded"
+            await world.until_state("a", "ready")
+            lease = await world.pool.acquire("a", request_id="1")
+            with pytest.raises(Conflict, match="is at work"):
+                world.pool.unload("a")
+            lease.abandon()
+            assert world.pool.unload("a").state == "unloading"
+            await world.until_state("a", "unloaded")
+            await asyncio.sleep(0.1)
+            assert world.state("a") == "unloaded"
+            await world.ask("a")
+            with pytest.raises(ModelNotFound):
+                world.pool.unload("nobody")
 
     asyncio.run(scenario())
 
