@@ -14,27 +14,21 @@ HANDSHAKE_TIME = 5.0
 def server_context(cert: str, key: str) -> ssl.SSLContext:
     """For the certificate chain in the file ``cert`` and its key in the file ``key``; TLS 1.2 and newer.
 
-    ``load_chain`` gives it renewed files later. Raises ``ListenError``.
+    Raises ``ListenError``.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
-    load_chain(context, cert, key)
+    try:
+        context.load_cert_chain(cert, key, password=_no_password)
+    except FileNotFoundError:
+        raise ListenError(f"There is no certificate at '{cert}', or no key at '{key}'.") from None
+    except PermissionError:
+        raise ListenError(f"The certificate '{cert}' or its key '{key}' may not be read by this user.") from None
+    except (OSError, ValueError) as error:
+        raise ListenError(f"The certificate '{cert}' and the key '{key}' cannot be used: {_reason(error)}.") from None
     return context
-
-
-def load_chain(context: ssl.SSLContext, cert: str, key: str) -> None:
-    """Give new connections the files' present content. Raises ``ListenError``, and leaves the context as it was."""
-    for context_to_load in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), context):
-        try:
-            context_to_load.load_cert_chain(cert, key, password=_no_password)
-        except FileNotFoundError:
-            raise ListenError(f"There is no certificate at '{cert}', or no key at '{key}'.") from None
-        except PermissionError:
-            raise ListenError(f"The certificate '{cert}' or its key '{key}' may not be read by this user.") from None
-        except (OSError, ValueError) as error:
-            raise ListenError(f"The certificate '{cert}' and the key '{key}' cannot be used: {_reason(error)}.") from None
 
 
 def _no_password() -> NoReturn:
