@@ -74,14 +74,21 @@ def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]
 
 
 def check_exposure(config: Config) -> None:
-    """Refuse to serve other machines without a key, configured or made, and anybody where it cannot be told which keys were
-    made. Raises ``ConfigError``.
+    """Refuse to serve other machines, and every web page, without a key, configured or made; and anybody where it cannot be
+    told which keys were made. Raises ``ConfigError``.
     """
-    made = has_usable_key(config)
-    if not config.auth.keys and not is_loopback(config.server.host) and not made:
+    if has_usable_key(config) or config.auth.keys:
+        return
+    how = f"make one with 'openai-compat key create', set {KEY_VARIABLE} or auth.keys"
+    if not is_loopback(config.server.host):
         raise ConfigError(
-            f"server.host is {config.server.host}, which other machines can reach, and there is no API key: "
-            f"make one with 'openai-compat key create', set {KEY_VARIABLE} or auth.keys, or listen on 127.0.0.1"
+            f"server.host is {config.server.host}, which other machines can reach, and there is no API key: {how}, "
+            "or listen on 127.0.0.1"
+        )
+    if "*" in config.server.cors_origins:
+        raise ConfigError(
+            "server.cors_origins has '*', so that every web page could use the models, and there is no API key: "
+            f"{how}, or name origins"
         )
 
 
@@ -166,10 +173,6 @@ def _check_values(config: Config, place: Place) -> None:
 
 def _check_origin(config: Config, origin: str, place: Place) -> None:
     path = ("server", "cors_origins")
-    if origin == "*" and not config.auth.keys:
-        raise mistake(
-            place, path, f"'*' would let every web page use the models: set {KEY_VARIABLE} or auth.keys, or name origins"
-        )
     if origin != "*" and not _ORIGIN.fullmatch(origin):
         raise mistake(place, path, f"'{origin}' is not an origin: write it as browsers do, such as \"http://localhost:3000\"")
 

@@ -10,13 +10,13 @@ from typing import TypeVar
 
 from openai_compat.config import ConfigError
 from openai_compat.errors import Unavailable
+from openai_compat.keys.audit import audit
 from openai_compat.keys.keeper import KeyKeeper, described, described_new
 from openai_compat.keys.ring import Ring
 from schemas.admin import CreateKey, Key, KeyDeleted, KeyList, KeyListQuery, NewKey, UpdateKey
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
-_audit = logging.getLogger("openai_compat.audit")
 
 
 class Desk:
@@ -63,10 +63,6 @@ class Desk:
         """Put it in force, and on record: ids only."""
         await self._ring.refresh(known=id)
         audit(what, id, by or "the socket's owner")
-
-
-def audit(what: str, id: str, by: str) -> None:
-    _audit.info("key %s %s by %s", id, what, by, extra={"fields": {"key_id": id, "action": what, "by": by}})
 
 
 async def _had(work: Awaitable[T]) -> T:

@@ -17,6 +17,7 @@ from openai_compat.errors import Unavailable
 from openai_compat.gateway.tasks import Tasks
 from openai_compat.grants import ANYBODY, Grant
 from openai_compat.keys import table
+from openai_compat.keys.audit import OTHERS, audit
 from openai_compat.keys.file import LOST, NO_PLACE, KeyFile, key_path
 from openai_compat.keys.keeper import KeyKeeper
 from openai_compat.keys.record import StoredKey
@@ -115,11 +116,20 @@ class Ring:
             news = await self._file.news(ours=known is not None)
             if news is None:
                 return
+            for key in () if news.whole else news.keys:
+                if key.id != known:
+                    audit(self._what(key), key.id, OTHERS)
             if news.whole:
                 self._kept.clear()
             for key in news.keys:
                 self._take(key)
             self._join()
+
+    def _what(self, key: StoredKey) -> str:
+        """What has become of it."""
+        if key.revoked is not None:
+            return "revoked"
+        return "updated" if key.digest[:ID_BYTES] in self._kept else "created"
 
     def _take(self, key: StoredKey) -> None:
         self.exist = True  # also by one that opens nothing any more: whoever had a key wants no open server

@@ -76,6 +76,21 @@ def test_changes_and_revocations_by_another_process_are_taken_over(bench) -> Non
     bench(scenario)
 
 
+def test_what_other_processes_do_is_on_record_by_ids_only(bench, caplog) -> None:
+    async def scenario(b) -> None:
+        one = await b.keeper.create(CreateKey(name="somebody"))
+        await b.becomes(lambda: b.find(one.secret))
+        await b.keeper.update(one.key.id, UpdateKey(models=("m",)))
+        await b.becomes(lambda: b.find(one.secret).models)
+        await b.keeper.revoke(one.key.id)
+        await b.becomes(lambda: not b.find(one.secret))
+        lines = [record.getMessage() for record in caplog.records if record.name == "openai_compat.audit"]
+        assert lines == [f"key {one.key.id} {what} by another process" for what in ("created", "updated", "revoked")]
+
+    with caplog.at_level("INFO", logger="openai_compat.audit"):
+        bench(scenario)
+
+
 def test_the_server_stays_closed_when_its_last_key_is_revoked(bench) -> None:
     async def scenario(b) -> None:
         made = await b.keeper.create(CreateKey())
