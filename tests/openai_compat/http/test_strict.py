@@ -174,7 +174,7 @@ def test_what_stands_behind_a_body_is_no_header(connection) -> None:
     assert answer(connection)[1]["headers"] == ["host", "transfer-encoding"]
 
 
-@pytest.mark.parametrize("trailer", [b"X-T: v\r\n" * 200, b"X-T: " + b"v" * 100_000 + b"\r\n"])
+@pytest.mark.parametrize("trailer", [b"X-T: v\r\n" * 200, b"X-T: " + b"v" * 40_000 + b"\r\n"])
 def test_what_stands_behind_a_body_is_limited_as_headers_are(connection, trailer: bytes) -> None:
     connection.sendall(POST + CHUNKED + b"\r\n" + chunks(b"abc", trailer=trailer))
     assert answer(connection)[0] == 431
