@@ -105,11 +105,12 @@ def _text_of(struct: type[Struct]) -> Schema:
 def _parameters(query: type[Struct]) -> list[Schema]:
     (_,), components = msgspec.json.schema_components((query,), ref_template=_REFERENCE)
     fields = components[query.__name__]["properties"]
-    return [{"name": name, "in": "query", "required": False, "schema": _said(schema)} for name, schema in fields.items()]
+    told = {"in": "query", "required": False, "allowEmptyValue": True}
+    return [{"name": name, **told, "schema": _said(schema)} for name, schema in fields.items()]
 
 
 def _said(schema: Schema) -> Schema:
-    """An address has no null: a parameter is there or it is not."""
+    """An address has no null: a parameter is there, perhaps with nothing behind its name, or it is not."""
     several = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
     return several[0] if len(several) == 1 else {name: value for name, value in schema.items() if value is not None}
 
