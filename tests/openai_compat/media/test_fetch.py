@@ -1,161 +1,36 @@
-"""Fetching by URL: what is dialled, what is followed, what is counted, and what a client learns when nothing comes of it.
-
-Servers of the tests are on this machine, so that a policy of theirs stands in for ``is_public``; nothing else is replaced.
-"""
+"""Fetching by URL: what is asked, how much is taken, for how long, and what a client learns when nothing comes of it."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import shutil
-import socket
-import ssl
-import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
-from msgspec import Struct
 
 from openai_compat.errors import InvalidRequest, Unavailable, UnsupportedParameter
 from openai_compat.media import fetch
 from openai_compat.media.addresses import is_public
 from openai_compat.media.dial import Policy
-from openai_compat.media.fetch import Fetcher
 from openai_compat.protocol import FetchRules
-
-HOST = "pictures.example"
-HERE = "127.0.0.1"
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
-WAV = b"RIFF\x10\x00\x00\x00WAVEfmt " + bytes(20)
-GRAIN = 0.05
-PATIENCE = 20.0  # seconds after which a test gives up, never what it expects
-RULES = FetchRules(max_bytes=1000, timeout=5.0)
-Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
-
-
-class Part(Struct, frozen=True, kw_only=True):
-    url: str
-    param: str = "messages[0].content[0].image_url"
-    kind: str = "picture"
-    data: bytes = b""
-
-
-def answer(body: bytes, *fields: str, status: str = "200 OK", length: int | None = None) -> bytes:
-    size = len(body) if length is None else length
-    head = [f"HTTP/1.1 {status}", f"Content-Length: {size}", *fields]
-    return ("\r\n".join(head) + "\r\n\r\n").encode() + body
-
-
-def moved(*locations: str, status: str = "302 Found") -> bytes:
-    return answer(b"", *(f"Location: {location}" for location in locations), status=status)
-
-
-class Site:
-    """A web server that says by each path whatever it is told to say."""
-
-    def __init__(self) -> None:
-        self.pages: dict[str, bytes | Script] = {"/a.png": answer(PNG)}
-        self.requests: list[bytes] = []
-        self.connections = 0
-        self.open = 0
-        self.most_open = 0
-        self.port = 0
-        self._serving: set[asyncio.Task[Any]] = set()
-
-    @contextlib.asynccontextmanager
-    async def up(self, host: str = HERE, port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[Site]:
-        server = await asyncio.start_server(self._serve, host, port, ssl=tls)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            server.close()
-            for task in tuple(self._serving):
-                task.cancel()
-            await asyncio.gather(*self._serving, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._serving.add(task)
-        self.connections += 1
-        self.open += 1
-        self.most_open = max(self.most_open, self.open)
-        try:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                await self._answer(reader, writer)
-        finally:
-            self.open -= 1
-            self._serving.discard(task)
-            writer.transport.close()
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        self.requests.append(head)
-        target = head.split(b" ")[1].decode()
-        page = self.pages.get(target) or self.pages.get(target.partition("?")[0]) or answer(b"", status="404 Not Found")
-        if isinstance(page, bytes):
-            writer.write(page)
-        else:
-            await page(writer)
-        await writer.drain()
-
-
-class Names:
-    """A resolver that answers what it is told, one answer after another, and counts."""
-
-    def __init__(self, **more: Sequence[Sequence[str]]) -> None:
-        self.answers = {HOST: [[HERE]], "other.example": [[HERE]]} | more
-        self.asked: list[str] = []
-
-    async def resolve(self, host: str, port: int) -> Sequence[str]:
-        self.asked.append(host)
-        found = self.answers.get(host)
-        if found is None:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return found[min(len(found), self.asked.count(host)) - 1]
-
-
-def play(scenario: Callable[[Site], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with asyncio.timeout(PATIENCE), Site().up() as site:
-            await scenario(site)
-
-    asyncio.run(run())
-
-
-def fetcher(site: Site, names: Names | None = None, **changes: Any) -> Fetcher:
-    """Lets this machine stand for the internet."""
-    given = {
-        "allowed": lambda address: address == HERE,
-        "ports": frozenset({site.port}),
-        "resolve": (names or Names()).resolve,
-        "grain": GRAIN,
-    }
-    return Fetcher(Policy(**(given | changes)))
-
-
-async def get(made: Fetcher, *urls: str, rules: FetchRules | None = RULES, **more: str) -> list[bytes]:
-    parts = [Part(url=url, param=f"p{i}", **more) for i, url in enumerate(urls)]
-    try:
-        async with made.fetched(parts, rules) as found:
-            return [found[part.param] for part in parts]
-    finally:
-        made.close()
-
-
-async def refusal(made: Fetcher, *urls: str, rules: FetchRules = RULES, **more: str) -> InvalidRequest:
-    with pytest.raises(InvalidRequest) as caught:
-        await get(made, *urls, rules=rules, **more)
-    return caught.value
-
-
-def url_of(site: Site, path: str = "/a.png", host: str = HOST, scheme: str = "http") -> str:
-    return f"{scheme}://{host}:{site.port}{path}"
-
+from tests.openai_compat.media.web import (
+    HOST,
+    PATIENCE,
+    PNG,
+    RULES,
+    WAV,
+    Part,
+    Script,
+    Site,
+    answer,
+    fetcher,
+    get,
+    moved,
+    play,
+    refusal,
+    url_of,
+)
 
 # ---------------------------------------------------------------- what is asked
 
@@ -212,190 +87,6 @@ def test_each_url_is_fetched_once_however_often_it_is_named() -> None:
     async def scenario(site: Site) -> None:
         assert await get(fetcher(site), *[url_of(site)] * 5) == [PNG] * 5
         assert site.connections == 1
-
-    play(scenario)
-
-
-# ---------------------------------------------------------------- where it leads
-
-
-@pytest.mark.parametrize(
-    "addresses",
-    [["127.0.0.1"], ["10.0.0.1"], ["169.254.169.254"], ["::1"], ["::ffff:127.0.0.1"], ["64:ff9b::7f00:1"], ["fd00:ec2::254"],
-     ["0.0.0.0"], ["1.1.1.1", "127.0.0.1"], ["2606:4700::1111", "fe80::1%lo"], []],
-)  # fmt: skip
-def test_one_address_that_is_not_public_spoils_the_name(addresses, monkeypatch) -> None:
-    async def scenario(site: Site) -> None:
-        dialled: list[object] = []
-
-        async def dial(self: object, sock: socket.socket, address: object) -> None:
-            dialled.append(address)
-            raise OSError
-
-        monkeypatch.setattr(asyncio.BaseEventLoop, "sock_connect", dial, raising=False)
-        monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", dial)
-        names = Names(**{HOST: [addresses]})
-        refused = await refusal(fetcher(site, names, allowed=is_public), url_of(site))
-        assert refused.code == "invalid_image_url"
-        assert dialled == []
-
-    play(scenario)
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "0.0.0.0", "169.254.169.254"])
-def test_an_address_in_the_url_is_looked_at_like_any_other(host) -> None:
-    async def scenario(site: Site) -> None:
-        assert (await refusal(fetcher(site, resolve=None, allowed=is_public), url_of(site, host=host))).param == "p0"
-        assert site.connections == 0
-
-    play(scenario)
-
-
-def test_a_name_of_this_machine_leads_nowhere_by_the_systems_resolver() -> None:
-    async def scenario(site: Site) -> None:
-        for host in ("localhost.localdomain", socket.gethostname() + ".local", "localhost.example"):
-            with contextlib.suppress(UnicodeError):
-                await refusal(fetcher(site, resolve=None, allowed=is_public), url_of(site, host=host))
-        assert site.connections == 0
-
-    play(scenario)
-
-
-def test_a_name_is_asked_for_once_so_that_a_second_answer_leads_nowhere(monkeypatch) -> None:
-    """DNS rebinding: the second answer is another machine's, where a trap listens on the same port."""
-
-    async def scenario(site: Site) -> None:
-        async with Site().up("127.0.0.2", site.port) as trap:
-            names = Names(**{HOST: [[HERE], ["127.0.0.2"]]})
-            assert await get(fetcher(site, names), url_of(site)) == [PNG]
-            assert (names.asked, trap.connections) == ([HOST], 0)
-
-    def ask(*_: object, **__: object) -> None:
-        raise AssertionError("the system's resolver was asked again")
-
-    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", ask)
-    play(scenario)
-
-
-def test_a_redirects_name_is_asked_for_anew_and_checked_anew() -> None:
-    async def scenario(site: Site) -> None:
-        async with Site().up("127.0.0.2", site.port) as trap:
-            site.pages["/r"] = moved("/a.png")
-            names = Names(**{HOST: [[HERE], ["127.0.0.2"]]})
-            await refusal(fetcher(site, names), url_of(site, "/r"))
-            assert (names.asked, trap.connections) == ([HOST, HOST], 0)
-
-    play(scenario)
-
-
-def test_only_the_two_ports_of_the_web_are_dialled() -> None:
-    async def scenario(site: Site) -> None:
-        await refusal(fetcher(site, ports=Policy().ports), url_of(site))
-        assert site.connections == 0
-
-    play(scenario)
-    assert Policy().ports == {80, 443}
-
-
-def test_three_redirects_are_followed_and_no_fourth() -> None:
-    async def scenario(site: Site) -> None:
-        for number, status in enumerate(("301 Moved", "303 See Other", "307 T", "308 P"), 1):
-            site.pages[f"/{number}"] = moved(f"/{number - 1}", status=status)
-        site.pages["/0"] = answer(PNG)
-        assert await get(fetcher(site), url_of(site, "/3")) == [PNG]
-        site.requests.clear()
-        await refusal(fetcher(site), url_of(site, "/4"))
-        assert len(site.requests) == 4
-
-    play(scenario)
-
-
-@pytest.mark.parametrize(
-    "location",
-    ["http://private.example:{port}/a.png", "http://127.0.0.2:{port}/a.png", "http://2130706434:{port}/a.png",
-     "http://other.example:22/a.png", "file:///etc/passwd", "ftp://other.example:{port}/a.png", "gopher://other.example/",
-     "data:image/png;base64,iVBORw0KGgo=", "//user@other.example:{port}/a.png", "http:\\\\127.0.0.2:{port}\\a.png",
-     "http://other.example:{port}/a.png#@x", "a.png", "", "http://nowhere.example:{port}/a.png"],
-)  # fmt: skip
-def test_a_redirect_to_anywhere_else_is_not_followed(location) -> None:
-    async def scenario(site: Site) -> None:
-        async with Site().up("127.0.0.2", site.port) as trap:
-            site.pages["/r"] = moved(location.format(port=site.port))
-            names = Names(**{"private.example": [["127.0.0.2"]]})
-            await refusal(fetcher(site, names), url_of(site, "/r"))
-            assert (len(site.requests), trap.connections) == (1, 0)
-
-    play(scenario)
-
-
-def test_two_places_at_once_are_none() -> None:
-    async def scenario(site: Site) -> None:
-        site.pages["/r"] = moved("/a.png", "/a.png")
-        await refusal(fetcher(site), url_of(site, "/r"))
-
-    play(scenario)
-
-
-def test_where_hosts_are_listed_no_other_is_asked_by_a_redirect_neither() -> None:
-    async def scenario(site: Site) -> None:
-        rules = FetchRules(max_bytes=1000, timeout=5.0, hosts=("*.example", "exact.test"))
-        site.pages["/r"] = moved(url_of(site, host="other.test"))
-        names = Names(**{"other.test": [[HERE]], "exact.test": [[HERE]], "sub.exact.test": [[HERE]]})
-        assert await get(fetcher(site, names), url_of(site), rules=rules) == [PNG]
-        assert await get(fetcher(site, names), url_of(site, host="EXACT.test"), rules=rules) == [PNG]
-        for url in (url_of(site, "/r"), url_of(site, host="other.test"), url_of(site, host="sub.exact.test")):
-            await refusal(fetcher(site, names), url, rules=rules)
-        assert len(site.requests) == 3
-        assert names.asked.count("other.test") == 0
-
-    play(scenario)
-
-
-# ---------------------------------------------------------------- TLS
-
-
-@pytest.fixture(scope="module")
-def certified(tmp_path_factory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's side, for ``HOST`` alone, and a client's that trusts its certificate."""
-    if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl to make certificates with")
-    folder = tmp_path_factory.mktemp("tls")
-    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    names = ["-subj", "/CN=x", "-addext", f"subjectAltName=DNS:{HOST}"]
-    files = ["-keyout", str(folder / "key"), "-out", str(folder / "cert")]
-    subprocess.run(["openssl", "req", "-x509", *new, *names, *files], check=True, capture_output=True)
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(folder / "cert", folder / "key")
-    return server, ssl.create_default_context(cafile=str(folder / "cert"))
-
-
-def test_the_certificate_is_that_of_the_name_and_not_of_the_address(certified) -> None:
-    server, client = certified
-    asked: list[str | None] = []
-    server.sni_callback = lambda _socket, name, _context: asked.append(name)
-
-    async def scenario(_: Site) -> None:
-        async with Site().up(tls=server) as site:
-            assert await get(fetcher(site, tls=client), url_of(site, scheme="https")) == [PNG]
-            assert asked == [HOST]
-            await refusal(fetcher(site, tls=client), url_of(site, scheme="https", host="other.example"))
-            await refusal(fetcher(site), url_of(site, scheme="https"))
-            assert len(site.requests) == 1
-
-    play(scenario)
-
-
-def test_a_redirect_does_not_lead_away_from_tls(certified) -> None:
-    server, client = certified
-
-    async def scenario(plain: Site) -> None:
-        async with Site().up(tls=server) as site:
-            site.pages["/r"] = moved(url_of(plain))
-            ports = frozenset({plain.port, site.port})
-            await refusal(fetcher(site, tls=client, ports=ports), url_of(site, "/r", scheme="https"))
-            assert plain.connections == 0
-            plain.pages["/r"] = moved(url_of(site, scheme="https"))
-            assert await get(fetcher(site, tls=client, ports=ports), url_of(plain, "/r")) == [PNG]
 
     play(scenario)
 

@@ -171,9 +171,11 @@ def test_where_nothing_is_fetched_the_setting_is_named_and_nothing_else_of_it() 
     assert "media.remote_urls" in refused.message
 
 
-PIECES = ("http://", "https://", "HTTP://", "//", "/", "\\", "@", "#", "?", ":", ":80", ":443", ".", "..", "%", "%2f", "%40",
-          "%00", "example.org", "evil.example", "localhost", "127.0.0.1", "2130706433", "0x7f.1", "[::1]", "[", "]", "user", "a", "=",
-          "&", ";", " ", "\t", "\n", "\r", "\x00", "\u3002", "\uff0f", "\uff20", "\u017f", "\u212a", "\xad", "ß")  # fmt: skip
+PIECES = (
+    "http://", "https://", "HTTP://", "//", "/", "\\", "@", "#", "?", ":", ":80", ":443", ".", "..", "%", "%2f", "%40", "%00",
+    "example.org", "evil.example", "localhost", "127.0.0.1", "2130706433", "0x7f.1", "[::1]", "[", "]", "user", "a", "=", "&",
+    ";", " ", "\t", "\n", "\r", "\x00", "\u3002", "\uff0f", "\uff20", "\u017f", "\u212a", "\xad", "ß",
+)  # fmt: skip
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map(lambda pieces: "http://" + "".join(pieces)))
