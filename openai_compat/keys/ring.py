@@ -60,6 +60,7 @@ class Ring:
         self._used: dict[str, int] = {}
         self._written = 0.0
         self._complaint = ""
+        self._started = False
         self._refreshing = asyncio.Lock()
         self._tasks = Tasks()
         self.configure(config.auth.keys)
@@ -98,6 +99,7 @@ class Ring:
         except (ConfigError, sqlite3.Error) as error:
             await self._close_file()
             raise ConfigError(f"{error}{LOST}") from error
+        self._started = True
         self._tasks.spawn(self._follow())
 
     async def close(self) -> None:
@@ -116,9 +118,9 @@ class Ring:
             news = await self._file.news(ours=known is not None)
             if news is None:
                 return
-            for key in () if news.whole else news.keys:
-                if key.id != known:
-                    audit(self._what(key), key.id, OTHERS)
+            for key in news.keys:
+                if key.id != known and self._started and (what := self._what(key)):
+                    audit(what, key.id, OTHERS)
             if news.whole:
                 self._kept.clear()
             for key in news.keys:
@@ -126,10 +128,11 @@ class Ring:
             self._join()
 
     def _what(self, key: StoredKey) -> str:
-        """What has become of it."""
+        """What has become of it; empty where nothing has."""
+        before = self._kept.get(key.digest[:ID_BYTES])
         if key.revoked is not None:
-            return "revoked"
-        return "updated" if key.digest[:ID_BYTES] in self._kept else "created"
+            return "revoked" if before else ""
+        return ("updated" if before.grant != key.grant else "") if before else "created"
 
     def _take(self, key: StoredKey) -> None:
         self.exist = True  # also by one that opens nothing any more: whoever had a key wants no open server
