@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol, runtime_checkable
 
 from litestar import Controller, Request, delete, get, patch, post
+from litestar.datastructures import CacheControlHeader
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Struct
@@ -37,8 +38,11 @@ class KeyDesk(Protocol):
 
 
 class KeyController(Controller):
+    """No answer may be kept on its way: one of them holds a key."""
+
     path = "/admin/keys"
     tags = ("Keys",)
+    cache_control = CacheControlHeader(no_store=True)
 
     @get(operation_class=documented(None, KeyList))
     async def list(self, request: AnyRequest, keys: NamedDependency[KeyDesk]) -> KeyList:

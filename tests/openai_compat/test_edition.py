@@ -28,7 +28,8 @@ class World:
         self.editions: Any = self.gateway._app
 
     def config(self, **settings: Any) -> Config:
-        server = {name: settings.pop(name) for name in ("max_body", "public_url", "request_timeout") if name in settings}
+        of_server = ("max_body", "max_in_flight", "public_url", "request_timeout")
+        server = {name: settings.pop(name) for name in of_server if name in settings}
         return Config(server=Server(inline=True, cache_dir=self.server.cache_dir, **server), **settings)
 
     def _read(self) -> Config:
@@ -210,5 +211,17 @@ def test_a_server_that_drains_says_so_and_reloads_no_more(tmp_path: Path) -> Non
             with pytest.raises(Exception, match="shutting down"):
                 await world.take(models={})
             assert (await world.ask(**chat("echo")))[0] == 200
+
+    asyncio.run(scenario())
+
+
+def test_another_most_of_requests_at_once_holds_from_the_reload_on(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as world:
+            crowd = world.gateway.crowd
+            assert not crowd.objection()
+            assert not crowd.objection()
+            await world.take(models={"echo": ECHO}, max_in_flight=2)
+            assert "server.max_in_flight" in crowd.objection()
 
     asyncio.run(scenario())

@@ -92,6 +92,13 @@ def test_the_key_itself_is_in_the_answer_that_made_it_and_nowhere_else(clients) 
     assert (shown["object"], shown["name"], shown["status"], shown["spent"]) == ("api_key", "app", "active", 0.0)
 
 
+def test_no_answer_with_a_key_is_kept_on_its_way(clients) -> None:
+    _, admin = clients
+    for answer in (admin.post(KEYS, json={"name": "n"}), admin.get(KEYS)):
+        assert answer.status_code == 200
+        assert answer.headers["cache-control"] == "no-store"
+
+
 def test_keys_are_listed_in_pages(clients) -> None:
     _, admin = clients
     for name in "abc":
