@@ -24,6 +24,7 @@ from typing import Any
 
 from litestar import Litestar
 from litestar.di import Provide
+from litestar.handlers import BaseRouteHandler
 
 from openai_compat.app import ADMIN_ROUTES
 from openai_compat.http.openapi import openapi_config
@@ -76,7 +77,10 @@ def ask(folder: Path, key: str, *words: str) -> int:
 
 def admin_document() -> dict[str, Any]:
     """The operators' listener shows no document of its own."""
-    dependencies = {name: Provide(lambda: None, sync_to_thread=False) for name in ("keys", "reloading")}
+    handlers = [each for controller in ADMIN_ROUTES for each in vars(controller).values() if isinstance(each, BaseRouteHandler)]
+    asked = [(name, told) for each in handlers for name, told in each.fn.__annotations__.items()]
+    names = {name for name, told in asked if str(told).startswith("NamedDependency")}
+    dependencies = {name: Provide(lambda: None, sync_to_thread=False) for name in names}
     app = Litestar(list(ADMIN_ROUTES), dependencies=dependencies, openapi_config=openapi_config("1"))
     return app.openapi_schema.to_schema()
 
