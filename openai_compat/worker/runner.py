@@ -115,7 +115,7 @@ class Runner:
         """
         if self._closing:
             raise ShuttingDown("The model is being stopped.", retry_after=self._retry_after)
-        self._admission.check(len(self._jobs), oldest=self._oldest(), patience=patience)
+        self._admission.check(self._jobs, patience)
 
     def submit(self, verb: Verb, request: Request, *, request_id: str, deadline: float) -> Job:
         """Queue a request; ``deadline`` is seconds from now.
@@ -162,12 +162,6 @@ class Runner:
             except TimeoutError:
                 return False
         return True
-
-    def _oldest(self) -> float:
-        """Seconds that the first in line has waited."""
-        with self._turn:
-            first = next(iter(self._queue), None)
-        return time.monotonic() - first.queued if isinstance(first, Job) else 0.0
 
     def _has_room(self, request: Request) -> bool:
         """A small upload may be half an hour of silence, which is 58 MB while it waits."""
