@@ -142,7 +142,7 @@ def _server(config: Config, config_file: Path | None, url: str | None) -> Iterat
     with listen("127.0.0.1", 0) as probe:
         port = probe.getsockname()[1]
     base = f"http://127.0.0.1:{port}/v1"
-    command = [sys.executable, "-P", "-m", "openai_compat", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-P", "-m", "openai_compat", "serve", "--private", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--log-level", "warning", *(["--config", str(config_file)] if config_file else [])]
     # A session of its own: ctrl-c is meant for the answer, not for the server.
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) as server:  # noqa: S603

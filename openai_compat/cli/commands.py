@@ -30,11 +30,14 @@ def serve(
     inline: Annotated[bool | None, typer.Option(help="Run models in this process: for tests and debugging.")] = None,
     log_format: Annotated[Literal["text", "json"] | None, typer.Option(help="How log lines look.")] = None,
     log_level: Annotated[Literal["debug", "info", "warning", "error"] | None, typer.Option(help="What is logged.")] = None,
+    private: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Start the server."""
     import os
 
-    flags = {
+    # What 'chat' starts for itself leaves addresses and certificates to the server whose configuration it shares.
+    flags: dict[str, object] = dict.fromkeys(("admin.listen", "server.tls_cert", "server.tls_key"), "") if private else {}
+    flags |= {
         "server.host": host,
         "server.port": port,
         "server.inline": inline,

@@ -133,7 +133,9 @@ def test_the_model_that_is_named_is_not_looked_up(httpx2_mock, talk) -> None:
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_closed_terminal_ends_the_server_that_the_chat_started(tmp_path: Path, number: signal.Signals) -> None:
     config = tmp_path / "config.toml"
-    config.write_text('[server]\nport = 9\ninline = true\n[models.echo]\nsource = ""\nkind = "echo"\n')
+    # Its certificate and its operators' address are the other server's, with which it shares the configuration.
+    others = 'tls_cert = "/nowhere.pem"\ntls_key = "/nowhere.pem"\n[admin]\nlisten = "unix:/nowhere/admin.sock"\n'
+    config.write_text(f'[server]\nport = 9\ninline = true\n{others}[models.echo]\nsource = ""\nkind = "echo"\n')
     command = [Path(sys.executable).with_name("openai-compat"), "chat", "--config", config]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as chatting:
