@@ -23,6 +23,8 @@ from openai_compat.errors import ModelUnavailable
 DTYPE = "bfloat16"
 DTYPE_BYTES = 2
 PARENT_GONE = 3
+# what lies beside the file has not been scanned, and is asked for nothing
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 Tell = Callable[[int, int], None]
 
@@ -46,7 +48,7 @@ def _save(source: Path, header: Header, folder: Path) -> None:
     logging.disable_progress_bar()
     try:
         model = _dequantized(source)
-        tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
+        tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name, **LOCAL)
     except (ValueError, KeyError, NotImplementedError, ImportError, OSError) as error:
         architecture = header.metadata.get("general.architecture", "unknown")
         raise ModelUnavailable(f"{source.name}: the GGUF architecture '{architecture}' cannot be read ({error})") from error
@@ -59,7 +61,7 @@ def _dequantized(source: Path) -> Any:
     from transformers import AutoModelForCausalLM, GgufConfig
 
     model = AutoModelForCausalLM.from_pretrained(
-        str(source.parent), gguf_file=source.name, dtype=DTYPE, quantization_config=GgufConfig(dequantize=True)
+        str(source.parent), gguf_file=source.name, dtype=DTYPE, quantization_config=GgufConfig(dequantize=True), **LOCAL
     )
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
-OURS = ("openai_compat", "handlers", "routes", "schemas", "training")
+OURS = ("openai_compat", "handlers", "routes", "schemas")
 FILES = sorted(path.relative_to(ROOT).as_posix() for name in OURS for path in (ROOT / name).rglob("*.py"))
 MODULES = frozenset(("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"))
 BUILTINS = frozenset(("eval", "exec", "compile", "__import__"))
@@ -74,9 +74,16 @@ def _calls(node: ast.Call) -> Iterator[str]:
         before = owner.id if isinstance(owner, ast.Name) else owner.attr if isinstance(owner, ast.Attribute) else ""
         if (before, function.attr) in CALLS and not _made_harmless(node, CALLS[before, function.attr]):
             yield f"calls {before}.{function.attr}"
+        if function.attr == "from_pretrained" and re.match("Auto[A-Z]", before) and not _refuses_code(node):
+            yield f"lets {before} ask for trust"
     for keyword in node.keywords:
         if keyword.arg in KEYWORDS and not _is(keyword.value, KEYWORDS[keyword.arg]):
             yield f"sets {keyword.arg}"
+
+
+def _refuses_code(node: ast.Call) -> bool:
+    """By name, or among arguments that are kept in a dict; else the library asks whoever is at standard input."""
+    return any(keyword.arg in ("trust_remote_code", None) for keyword in node.keywords)
 
 
 def _entries(keys: list[ast.expr | None], values: list[ast.expr]) -> Iterator[str]:
@@ -119,6 +126,7 @@ def test_nothing_in_our_source_runs_what_a_stranger_wrote(name: str) -> None:
         "options = {'trust_remote_code': True}",
         "torch.export.load('x')",
         "torch.jit.load('x')",
+        "AutoTokenizer.from_pretrained('x', local_files_only=True)",
     ],
 )
 def test_the_look_at_the_source_sees_it(source: str) -> None:

@@ -34,7 +34,7 @@ class Bark(Reader):
         with load_errors(spec):
             from transformers import AutoTokenizer, BarkModel, BarkProcessor
 
-            tokenizer = AutoTokenizer.from_pretrained(spec.path, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(spec.path, local_files_only=True, trust_remote_code=False)
             self._processor: Any = BarkProcessor(tokenizer)
             self._presets = _presets(Path(spec.path), spec)
             self._model: Any = pretrained(BarkModel, spec.path, spec)

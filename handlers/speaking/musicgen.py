@@ -31,7 +31,7 @@ class MusicGen(Maker):
         with load_errors(spec):
             from transformers import AutoTokenizer, MusicgenForConditionalGeneration
 
-            self._tokenizer = AutoTokenizer.from_pretrained(spec.path, local_files_only=True)
+            self._tokenizer = AutoTokenizer.from_pretrained(spec.path, local_files_only=True, trust_remote_code=False)
             self._model: Any = pretrained(MusicgenForConditionalGeneration, spec.path, spec)
         codec = self._model.config.audio_encoder
         self._rate, self._frames = codec.sampling_rate, codec.frame_rate

@@ -33,7 +33,7 @@ class SpeechT5(Reader):
             from transformers import AutoTokenizer, SpeechT5ForTextToSpeech, SpeechT5HifiGan
 
             self._speakers = _speakers(root, spec)
-            self._tokenizer = AutoTokenizer.from_pretrained(spec.path, local_files_only=True)
+            self._tokenizer = AutoTokenizer.from_pretrained(spec.path, local_files_only=True, trust_remote_code=False)
             self._model: Any = pretrained(SpeechT5ForTextToSpeech, spec.path, spec)
             self._vocoder: Any = pretrained(SpeechT5HifiGan, str(root / VOCODER), spec)
         self._place(spec)

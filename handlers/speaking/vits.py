@@ -34,7 +34,7 @@ class Vits(Reader):
         with load_errors(spec):
             from transformers import AutoTokenizer, VitsModel
 
-            self._tokenizer = AutoTokenizer.from_pretrained(spec.path, local_files_only=True)
+            self._tokenizer = AutoTokenizer.from_pretrained(spec.path, local_files_only=True, trust_remote_code=False)
             _refuse_foreign(self._tokenizer, spec)
             self._model: Any = pretrained(VitsModel, spec.path, spec)
         config = self._model.config

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from openai_compat.gateway.environment import worker_environment
 from openai_compat.gateway.sources.download import Tell
 from openai_compat.gateway.sources.types import PullFailed
 
@@ -40,7 +41,7 @@ def convert(source: Path, target: Path, tell: Tell) -> None:
     command = [sys.executable, "-P", "-m", "handlers.gguf", "--watch-stdin", str(source), str(target)]
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(  # noqa: S603
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=os.environ | OFFLINE
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=worker_environment(os.environ) | OFFLINE
         )
         with child:
             for line in child.stdout or ():
