@@ -33,6 +33,7 @@ from openai_compat.http.gate import Gate
 from openai_compat.http.hangup import Hangup
 from openai_compat.http.listening import base_url, clear_away, listen, listen_at
 from openai_compat.http.server import Door, Handles, run_doors
+from openai_compat.keys.file import has_usable_key
 from openai_compat.reload import Prepare, Read
 from openai_compat.settings import ConfigError, check_exposure
 from openai_compat.settings_relay import doubts
@@ -141,7 +142,7 @@ def _announce(config: Config, listener: socket.socket, operators: socket.socket 
         where = operators.getsockname() if near else base_url(operators, scheme=scheme).removesuffix("/v1")
         _logger.info("operators are served on %s", where)
     if config.server.log_format == "text" and (named or patterns):
-        with_key = bool(config.auth.keys)
+        with_key = bool(config.auth.keys) or has_usable_key(config)
         command = (
             example(url, named[0], _abilities(catalog, offers, named[0]), with_key=with_key)
             if named

@@ -167,6 +167,7 @@ def test_the_command_line_finds_the_file_before_there_is_a_server_which_then_may
         assert refusal(lambda: say(server.client("none"))) is openai.AuthenticationError
     finally:
         server.stop()
+    assert "authorization: Bearer $OPENAI_API_KEY" in "".join(server.lines)  # the command that is shown to try it
 
 
 def test_a_server_does_not_start_open_over_a_damaged_file(tmp_path) -> None:
