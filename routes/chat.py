@@ -23,6 +23,7 @@ from openai_compat.translate.common import Meta
 from openai_compat.translate.findings import worded
 from openai_compat.worker.runner import Runner
 from routes.answering import Submit, stamp, streamed, whole
+from routes.files import decoded
 from routes.pictures import encoded, progress_of
 from schemas.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionRequest
 from schemas.decode import decode
@@ -50,12 +51,12 @@ class ChatController(Controller):
         """Answer a chat, whole or as a stream of chunks."""
         wire = decode(body, ChatCompletionRequest)
         attachments = chat.attachments_to_decode(wire)
-        decoded = await media.decode_together(attachments, rate=runner.handler.audio_rate, fetch=facts.fetch)
+        found = await decoded(request, attachments, media, runner, facts)
         verb, meta = chat.verb_of(attachments), stamp(chat.ID_PREFIX, facts)
         if chat_pictures.paints(wire, facts, verb, runner.capabilities):
-            painting = chat_pictures.to_request(wire, facts, decoded)
+            painting = chat_pictures.to_request(wire, facts, found)
             return await _painted(request, wire, _submit(runner, "generate_image", painting, facts), meta, timing)
-        domain = chat.to_request(wire, facts, decoded)
+        domain = chat.to_request(wire, facts, found)
         submit, words = _submit(runner, verb, domain, facts), partial(worded, model=meta.model)
         if domain.stream:
             return await streamed(submit, chat.ChatStream.of(wire, meta), timing, words)

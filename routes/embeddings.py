@@ -16,6 +16,7 @@ from openai_compat.protocol import RelayFacts
 from openai_compat.translate import embeddings
 from openai_compat.worker.runner import Runner
 from routes.answering import whole
+from routes.files import decoded
 from schemas.decode import decode
 from schemas.embeddings import EmbeddingList, EmbeddingRequest
 
@@ -40,8 +41,7 @@ class EmbeddingController(Controller):
         """Turn texts, pictures or pairs of them into vectors."""
         wire = decode(body, EmbeddingRequest)
         items = embeddings.to_items(wire)
-        decoded = await media.decode_together(items.images, rate=runner.handler.audio_rate, fetch=facts.fetch)
-        domain = embeddings.to_request(wire, facts, items, decoded)
+        domain = embeddings.to_request(wire, facts, items, await decoded(request, items.images, media, runner, facts))
         submit = partial(runner.submit, items.verb, domain, request_id=facts.request_id, deadline=facts.deadline)
         base64 = wire.encoding_format == "base64"
         return await whole(request, submit, partial(embeddings.to_response, model=facts.public_model, base64=base64))

@@ -23,6 +23,7 @@ from openai_compat.translate import images
 from openai_compat.translate.attachments import Attachment, picture_file
 from openai_compat.worker.runner import Runner
 from routes.answering import Submit
+from routes.files import decoded
 from routes.forms import check_once, missing_file, read_whole_form, takes_form
 from routes.pictures import encoded, progress_of
 from schemas.decode import decode
@@ -96,8 +97,8 @@ class ImageController(Controller):
     ) -> Response[Any]:
         """Change a picture as a text says, all of it or where a mask is transparent."""
         wire, files = await _read(request, ImageEditRequest, JsonImageEditRequest)
-        decoded = await media.decode_together(files, rate=runner.handler.audio_rate, fetch=facts.fetch)
-        domain = images.to_edit(wire, facts, files, decoded)
+        found = await decoded(request, files, media, runner, facts)
+        domain = images.to_edit(wire, facts, files, found)
         return await _painted(request, wire, _submit(runner, domain, facts), timing)
 
     @post(
@@ -123,8 +124,8 @@ class ImageController(Controller):
     ) -> Response[Any]:
         """Make pictures that resemble one."""
         wire, files = await _read(request, ImageVariationRequest, JsonImageVariationRequest)
-        decoded = await media.decode_together(files, rate=runner.handler.audio_rate, fetch=facts.fetch)
-        return await _whole(request, wire, _submit(runner, images.to_variation(wire, facts, files, decoded), facts))
+        found = await decoded(request, files, media, runner, facts)
+        return await _whole(request, wire, _submit(runner, images.to_variation(wire, facts, files, found), facts))
 
 
 # ---------------------------------------------------------------- what comes in

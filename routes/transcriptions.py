@@ -20,6 +20,7 @@ from openai_compat.translate import transcriptions
 from openai_compat.translate.attachments import Attachment, sound_at
 from openai_compat.worker.runner import Runner
 from routes.answering import Submit, streamed
+from routes.files import decoded
 from routes.forms import FILE, from_form, missing_file, read_form, takes_form
 from schemas.decode import decode
 from schemas.transcriptions import (
@@ -140,8 +141,7 @@ async def _read(
         file = None if wire.input_audio is None else transcriptions.recording(wire.input_audio)
     if file is None:
         raise missing_file(transcriptions.RECORDING)
-    decoded = await media.decode_together((file,), rate=runner.handler.audio_rate, fetch=facts.fetch)
-    return wire, sound_at(decoded, file.param)
+    return wire, sound_at(await decoded(request, (file,), media, runner, facts), file.param)
 
 
 def _submit(runner: Runner, request: AudioTaskRequest, facts: RelayFacts) -> Submit:

@@ -20,6 +20,7 @@ from openai_compat.protocol import RelayFacts
 from openai_compat.translate import vision
 from openai_compat.translate.attachments import Attachment, picture_at, picture_file
 from openai_compat.worker.runner import Runner
+from routes.files import decoded
 from routes.forms import FILE, check_once, missing_file, read_whole_form, takes_form
 from schemas.decode import decode
 from schemas.form import decode_form
@@ -156,8 +157,7 @@ async def _answer(
     facts: RelayFacts,
     media: MediaDecoder,
 ) -> Response[Any]:
-    decoded = await media.decode_together((file,), rate=runner.handler.audio_rate, fetch=facts.fetch)
-    picture = picture_at(decoded, file.param)
+    picture = picture_at(await decoded(request, (file,), media, runner, facts), file.param)
     domain = vision.to_request(wire, picture, facts)
     job = runner.submit("process_image", domain, request_id=facts.request_id, deadline=facts.deadline)
     result: Any = await answer(request, job)

@@ -4,7 +4,7 @@ import pytest
 from litestar import Litestar, Request, post
 
 from openai_compat.errors import Cancelled, InvalidRequest
-from openai_compat.http.disconnect import answer
+from openai_compat.http.disconnect import answer, attended
 from openai_compat.http.errors import exception_handlers
 
 
@@ -119,5 +119,48 @@ def test_a_server_that_gives_up_the_request_cancels_the_job(in_time):
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert work.cancelled.is_set()
+
+    in_time(scenario())
+
+
+@pytest.mark.parametrize("end", ["stay", "fail", "leave"])
+def test_work_is_attended_as_long_as_the_client_is_there(live, in_time, end):
+    async def scenario():
+        begun, over, errors = asyncio.Event(), asyncio.Event(), []
+
+        async def fetch() -> str:
+            begun.set()
+            try:
+                if end == "leave":
+                    await asyncio.Event().wait()
+                if end == "fail":
+                    raise InvalidRequest("no")
+                return "!"
+            finally:
+                over.set()
+
+        @post("/", status_code=200)
+        async def whole(request: Request) -> str:
+            try:
+                return (await request.body()).decode() + await attended(request, fetch())
+            except BaseException as error:
+                errors.append(error)
+                assert over.is_set()
+                raise
+
+        app = Litestar([whole], exception_handlers=exception_handlers, openapi_config=None, logging_config=None)
+        async with live(app) as server:
+            wire = await server.connect()
+            wire.send("POST", "/", b"one")
+            await begun.wait()
+            if end == "leave":
+                wire.leave()
+                while not errors:
+                    await asyncio.sleep(0.01)
+                assert isinstance(errors[0], Cancelled)
+                return
+            status, headers = await wire.head()
+            body = await wire.body(headers)
+            assert (status, body == b"one!") == ((200, True) if end == "stay" else (400, False))
 
     in_time(scenario())
