@@ -66,7 +66,7 @@ async def client(number: int, url: str, seen: list[str]) -> None:
 
 
 def test_each_answer_that_began_is_whole_or_ends_by_an_error_event(serve: Any, tmp_path: Path, upstream: Upstream) -> None:
-    server = serve(write(tmp_path, upstream, "shutdown_grace = 2.0"), tmp_path)
+    server = serve(write(tmp_path, upstream, "shutdown_grace = 1.0"), tmp_path)
     url = f"{server.base_url}/chat/completions"
     assert httpx2.post(url, json=body("echo"), timeout=60).status_code == 200
     family = psutil.Process(server.process.pid).children(recursive=True)
@@ -115,7 +115,7 @@ def wait_until_draining(server: Any) -> httpx2.Response:
 def test_while_load_balancers_learn_of_it_requests_are_taken_and_it_is_not_ready(
     serve: Any, tmp_path: Path, upstream: Upstream
 ) -> None:
-    server = serve(write(tmp_path, upstream, "drain_delay = 2.0"), tmp_path)
+    server = serve(write(tmp_path, upstream, "drain_delay = 1.0"), tmp_path)
     assert httpx2.get(f"{server.origin}/health/ready").json() == {"status": "ok"}
     server.process.send_signal(signal.SIGTERM)
     answer = wait_until_draining(server)

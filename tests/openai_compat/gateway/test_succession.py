@@ -61,7 +61,7 @@ def test_a_changed_model_has_a_new_worker_at_once_while_the_old_one_finishes(are
     async def scenario():
         async with arena({"a": {}}) as world:
             lease = await world.pool.acquire("a", request_id="1")
-            chunks = world.stream(lease, stream=True, chunks=150, delay=0.02)
+            chunks = world.stream(lease, stream=True, chunks=80, delay=0.02)
             seen = [await anext(chunks)]
             renew(world, {"a": changed(world, "a", context_length=7)})
             await world.until(lambda: world.starts("a") == 2)
@@ -70,7 +70,7 @@ def test_a_changed_model_has_a_new_worker_at_once_while_the_old_one_finishes(are
             assert hosts(world) == {"a": 100 * MIB}
             seen += [chunk async for chunk in chunks]
             lease.leave()
-            assert b"".join(seen).count(EVENT) == 150
+            assert b"".join(seen).count(EVENT) == 80
             await world.until(lambda: [event[0] for event in world.events()].count("end") == 1)
             assert world.events()[-1][2] == world.events()[0][2]
 
