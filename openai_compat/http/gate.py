@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from litestar.types import ASGIApp
@@ -20,21 +21,39 @@ _PLAIN = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _BUSY = Unavailable("The server has too much to do. Try again soon.", code="overloaded", retry_after=1)
 _PLACE = "the-id"
 _BEFORE, _, _BEHIND = raw_answer(_BUSY, _PLACE, last=False).partition(_PLACE.encode())
+_LOOKS = 0.5  # seconds between two looks for connections that rest
 _LINGER = 0.5
 """Seconds in which a client that is turned away may read why; closed at once, a connection takes back what it was told."""
 
 
 class Gate:
-    """Makes the protocol of each connection at one door."""
+    """Makes the protocol of each connection at one door.
 
-    def __init__(self, crowd: Crowd, app: ASGIApp) -> None:
+    Where there is no room for another, those are closed that were kept for ``rest`` seconds and asked nothing: pools of clients
+    keep a thousand, and whoever is turned away finds room when it comes again.
+    """
+
+    def __init__(self, crowd: Crowd, app: ASGIApp, *, rest: float = 5.0) -> None:
         self.crowd = crowd
         self.app = crowd.around(app)
+        self._rest = rest
+        self._looked = float("-inf")
 
     def protocol(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> asyncio.Protocol:
         if self.crowd.full():
+            self._make_room(server_state)
             return TurnedAway()
         return GatedProtocol(self, config, server_state, app_state)
+
+    def _make_room(self, server_state: ServerState) -> None:
+        """Looking at thousands takes a millisecond, so it is done now and then."""
+        now = time.monotonic()
+        if now - self._looked < _LOOKS:
+            return
+        self._looked = now
+        for connection in tuple(server_state.connections):
+            if isinstance(connection, GatedProtocol) and connection.rested > self._rest:
+                connection.transport.close()
 
 
 class GatedProtocol(GuardedProtocol):

@@ -204,6 +204,13 @@ class GuardedProtocol(StrictProtocol):
         else:
             super().timeout_keep_alive_handler()
 
+    @property
+    def rested(self) -> float:
+        """Seconds since the last answer; none while anything is asked or answered."""
+        if self._phase is not Phase.IDLE or self._answering():
+            return 0.0
+        return self.loop.time() - self._quiet_since
+
     def _watch(self, seconds: float) -> None:
         self._due = self.loop.time() + seconds
         if self._timer is None:

@@ -47,12 +47,12 @@ class Slow:
 
 
 class Running:
-    def __init__(self, app: Slow, *, connections: int, in_flight: int) -> None:
+    def __init__(self, app: Slow, *, connections: int, in_flight: int, rest: float) -> None:
         self.app = app
         self.crowd = Crowd(connections=connections, in_flight=in_flight)
         listener = listen("127.0.0.1", 0)
         self.address = listener.getsockname()
-        door = Door(app=self.app, listener=listener, gate=Gate(self.crowd, self.app))
+        door = Door(app=self.app, listener=listener, gate=Gate(self.crowd, self.app, rest=rest))
         ready = threading.Event()
         self.server = Server([door], Handles(ready=ready.set), Hangup(), 5.0, 0.0)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [listener]})
@@ -64,8 +64,8 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(*, connections: int = 100, in_flight: int = 100, app: Slow | None = None) -> Iterator[Running]:
-    server = Running(app or Slow(), connections=connections, in_flight=in_flight)
+def running(*, connections: int = 100, in_flight: int = 100, rest: float = 5.0, app: Slow | None = None) -> Iterator[Running]:
+    server = Running(app or Slow(), connections=connections, in_flight=in_flight, rest=rest)
     try:
         yield server
     finally:
@@ -105,6 +105,25 @@ def test_a_connection_too_many_is_told_so_and_closed_and_those_who_are_in_are_se
             assert assert_turned_away(outside)["connection"] == "close"
             assert outside.recv(1) == b""
         inside[0].sendall(GET)
+        assert answer(inside[0])[0] == 200
+
+
+def test_who_only_rests_makes_room_for_who_comes_again_and_who_works_does_not() -> None:
+    with running(connections=3, rest=0.1) as server, contextlib.ExitStack() as stack:
+        inside = [stack.enter_context(server.connect()) for _ in range(3)]
+        for connection in inside:
+            connection.sendall(GET)
+            assert answer(connection)[0] == 200
+        inside[0].sendall(POST + b"body")
+        assert server.app.begun.acquire(timeout=20)
+        threading.Event().wait(0.3)
+        with server.connect() as outside:
+            assert_turned_away(outside)
+        assert [connection.recv(1) for connection in inside[1:]] == [b"", b""]
+        with server.connect() as again:
+            again.sendall(GET)
+            assert answer(again)[0] == 200
+        server.app.go.set()
         assert answer(inside[0])[0] == 200
 
 
