@@ -11,6 +11,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -25,10 +26,15 @@ import openai
 from PIL import Image
 
 PUBLIC, PRIVATE = "93.184.215.14", "10.1.2.3"
-NAMES = {"pictures.example": (PUBLIC,), "intranet.example": (PRIVATE,), "both.example": (PUBLIC, PRIVATE)}
+NAMES = {
+    "pictures.example": (PUBLIC,),
+    "other.example": (PUBLIC,),
+    "intranet.example": (PRIVATE,),
+    "both.example": (PUBLIC, PRIVATE),
+}
 INSIDE = ("http://intranet.example/a.png", "http://both.example/a.png", f"http://{PRIVATE}/a.png", "http://127.0.0.1/a.png",
           "http://pictures.example/inside", "http://pictures.example/here", "http://nowhere.example/a.png",
-          "http://pictures.example/missing", "http://pictures.example:81/a.png")  # fmt: skip
+          "http://pictures.example/missing", "https://other.example/a.png", "http://pictures.example:81/a.png")  # fmt: skip
 COMMAND = Path(sys.executable).with_name("openai-compat")
 
 
@@ -69,12 +75,24 @@ class Site(BaseHTTPRequestHandler):
         """Standard output is for the result."""
 
 
-def sited(address: str) -> list[str]:
+def sited(address: str, port: int = 80, tls: ssl.SSLContext | None = None) -> list[str]:
     """A web server at ``address``; what it was asked comes to stand in the list."""
     seen: list[str] = []
-    server = ThreadingHTTPServer((address, 80), partial(Site, seen))
+    server = ThreadingHTTPServer((address, port), partial(Site, seen))
+    server.socket = server.socket if tls is None else tls.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return seen
+
+
+def certified(folder: Path) -> ssl.SSLContext:
+    """For one of the names; everything that is started from here on believes it."""
+    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=x"]
+    files = ["-addext", "subjectAltName=DNS:pictures.example", "-keyout", "key.pem", "-out", "cert.pem"]
+    subprocess.run(["openssl", "req", "-x509", *new, *files], check=True, capture_output=True, cwd=folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    os.environ["SSL_CERT_FILE"] = str(folder / "cert.pem")
+    return context
 
 
 def network(folder: Path) -> None:
@@ -128,7 +146,10 @@ def data_url(path: str, type: str) -> str:
 def ask(client: openai.OpenAI) -> dict[str, Any]:
     local, site = data_url("/a.png", "image/png"), "http://pictures.example"
     return {
-        "chat": [seen_picture(client, url) for url in (local, f"{site}/a.png", f"{site}/moved", f"http://{PUBLIC}/a.png")],
+        "chat": [
+            seen_picture(client, url)
+            for url in (local, f"{site}/a.png", f"{site}/moved", f"http://{PUBLIC}/a.png", "https://pictures.example/a.png")
+        ],
         "sound": [heard(client, data) for data in (base64.b64encode(FILES["/a.wav"]).decode(), f"{site}/a.wav")],
         "vectors": [vector(client, url) for url in (local, f"{site}/a.png")],
         "refused": [refused(client, url) for url in INSIDE],
@@ -139,6 +160,7 @@ def main() -> None:
     config, folder = Path(sys.argv[1]), Path(sys.argv[2])
     network(folder)
     public, private, here = sited(PUBLIC), sited(PRIVATE), sited("127.0.0.1")
+    secure = sited(PUBLIC, 443, certified(folder))
     log = folder / "server.log"
     with log.open("wb") as output:
         command = [COMMAND, "serve", "--config", config, "--port", "0"]
@@ -153,7 +175,7 @@ def main() -> None:
     finally:
         process.terminate()
         process.wait(60)
-    print(json.dumps(answers | {"public": public, "private": private + here, "log": log.read_text()}))
+    print(json.dumps(answers | {"public": public, "secure": secure, "private": private + here, "log": log.read_text()}))
 
 
 if __name__ == "__main__":

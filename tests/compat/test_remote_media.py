@@ -23,7 +23,7 @@ ALONE = ["unshare", "--map-root-user", "--net", "--mount"]
 def seen(tiny_mixed: Callable[..., Path], bundled_folder: Callable[[str], Path], tmp_path_factory: Any) -> dict[str, Any]:
     """What the scenario saw."""
     if (
-        not all(map(shutil.which, ("unshare", "ip", "mount")))
+        not all(map(shutil.which, ("unshare", "ip", "mount", "openssl")))
         or subprocess.run([*ALONE, "true"], capture_output=True).returncode
     ):
         pytest.skip("there is no network of its own for a test here")
@@ -47,6 +47,7 @@ def test_what_is_fetched_is_answered_as_what_is_sent(seen) -> None:
     assert seen["public"][:4] == [
         "pictures.example/a.png", "pictures.example/moved", "pictures.example/a.png", "93.184.215.14/a.png",
     ]  # fmt: skip
+    assert seen["secure"] == ["pictures.example/a.png"]
 
 
 @pytest.mark.slow
