@@ -1,21 +1,29 @@
-"""One way to log for the gateway, its workers and uvicorn: lines for people, or JSON for machines, on standard error."""
+"""One way to log for the gateway, its workers and uvicorn: lines for people, or JSON for machines, on standard error.
+
+Where nobody reads them, lines are lost: a server that waited for its log would wait for ever.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
+import select
 import sys
 import time
 from functools import lru_cache
+from io import UnsupportedOperation
 from typing import Any, Literal, TextIO
 
 LogFormat = Literal["text", "json"]
 _QUIET = ("asyncio", "httpx", "httpx2", "httpcore", "httpcore2", "openai", "huggingface_hub", "urllib3", "filelock")
+_PATIENCE = 100  # milliseconds for which a line waits for room, unless those before it did so in vain
 
 
 def configure(level: str, log_format: LogFormat, *, stream: TextIO | None = None) -> None:
     """Send every log record of this process to ``stream`` (standard error). Call it once, where the process starts."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = _handler(stream or sys.stderr)
     handler.setFormatter(JSONFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in _QUIET:
@@ -23,6 +31,45 @@ def configure(level: str, log_format: LogFormat, *, stream: TextIO | None = None
     uvicorn = logging.getLogger("uvicorn")
     uvicorn.handlers.clear()
     uvicorn.setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+class Unwaiting(logging.Handler):
+    """Writes to a descriptor as long as it has room, and tells how many lines it had none for once it has some again."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._room = select.poll()
+        self._room.register(descriptor, select.POLLOUT)
+        self._lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:  # as every handler does with a line that cannot be made
+            self.handleError(record)
+            return
+        if not self._room.poll(0 if self._lost else _PATIENCE):
+            self._lost += 1
+            return
+        lost, self._lost = self._lost, 0
+        self._write(f"{line}\n" if not lost else f"{lost} lines of the log were lost, since nobody read it\n{line}\n")
+
+    def _write(self, text: str) -> None:
+        """A page at a time: that much there is room for."""
+        data = memoryview(text.encode(errors="backslashreplace"))
+        with contextlib.suppress(OSError):  # whoever read it has gone
+            while data and self._room.poll(_PATIENCE):
+                data = data[os.write(self._descriptor, data[: select.PIPE_BUF]) :]
+
+
+def _handler(stream: TextIO | None) -> logging.Handler:
+    if stream is None:  # it was closed before this process began
+        return logging.NullHandler()
+    try:
+        return Unwaiting(stream.fileno())
+    except UnsupportedOperation:
+        return logging.StreamHandler(stream)
 
 
 class TextFormatter(logging.Formatter):

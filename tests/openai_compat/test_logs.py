@@ -3,7 +3,9 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import sys
+import time
 
 import pytest
 
@@ -60,3 +62,36 @@ def test_the_level_holds_and_chatty_libraries_are_quiet(stream) -> None:
     logging.getLogger("uvicorn.error").warning("seen")
     assert "unseen" not in stream.getvalue()
     assert "seen" in stream.getvalue()
+
+
+def test_a_log_that_nobody_reads_holds_nobody_up_and_says_later_what_was_lost(stream) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as kept, os.fdopen(writer, "w") as pipe:
+        logs.configure("info", "text", stream=pipe)
+        began = time.monotonic()
+        for number in range(5000):
+            logging.getLogger("x").info("line %d %s", number, "." * 200)
+        assert time.monotonic() - began < 5.0
+        full = os.read(kept.fileno(), 1 << 20)
+        assert b"line 0 ." in full
+        logging.getLogger("x").info("somebody reads again")
+        rest = os.read(kept.fileno(), 1 << 20).decode().splitlines()
+        assert rest[-1].endswith("somebody reads again")
+        lost = int(rest[-2].partition(" ")[0])
+        assert 4000 < lost < 5000
+
+
+def test_a_log_whose_reader_has_gone_holds_nobody_up(stream) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        logs.configure("info", "text", stream=pipe)
+        logging.getLogger("x").info("to nobody")
+
+
+def test_a_line_longer_than_a_page_is_whole(stream) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as kept, os.fdopen(writer, "w") as pipe:
+        logs.configure("info", "text", stream=pipe)
+        logging.getLogger("x").info("é" * 20_000)
+        assert os.read(kept.fileno(), 1 << 20).decode().count("é") == 20_000
