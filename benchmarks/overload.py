@@ -143,7 +143,7 @@ async def measure(case: Case, origin: str, options: argparse.Namespace) -> list[
         latencies = await busy(session, question, case, options.sample * case.slots)
         capacity, unloaded = len(latencies) / (time.perf_counter() - began), quantile(latencies, 0.99)
         print(f"{case.name}: {capacity:.1f} answers a second, p99 {unloaded:.2f} s, {case.slots} at a time")
-        onset = max(6.0, 15 * unloaded)
+        onset = max(6.0, 20 * unloaded)
         outcomes = await flood(session, question, options.times * capacity, onset + options.seconds)
     report("while it may be a burst", [outcome for outcome in outcomes if outcome.at < onset], unloaded)
     return report(f"{case.name}, then", [outcome for outcome in outcomes if outcome.at >= onset], unloaded)

@@ -57,11 +57,11 @@ class Traffic:
     # ---------------------------------------------------------------- what must be answered
 
     async def whole(self) -> None:
-        _same(200, *await self._post("/chat/completions", model="mock", messages=MESSAGES))
+        same(200, *await self._post("/chat/completions", model="mock", messages=MESSAGES))
 
     async def stream(self, **fields: Any) -> None:
         status, body = await self._post("/chat/completions", model="mock", messages=MESSAGES, stream=True, **fields)
-        _same(200, status, body)
+        same(200, status, body)
         if not body.endswith(b"data: [DONE]\n\n") or (b'"prompt_tokens"' in body) != bool(fields):
             raise Wrong(f"{body[-200:]!r}")
 
@@ -69,28 +69,28 @@ class Traffic:
         await self.stream(stream_options={"include_usage": True})
 
     async def vectors(self) -> None:
-        _same(200, *await self._post("/embeddings", model="mock", input="Hello."))
+        same(200, *await self._post("/embeddings", model="mock", input="Hello."))
 
     async def route(self) -> None:
         """One of its two targets is ill every few seconds."""
         streams = self._random.random() < 0.5
-        _same(200, *await self._post("/chat/completions", model="pair", messages=MESSAGES, stream=streams))
+        same(200, *await self._post("/chat/completions", model="pair", messages=MESSAGES, stream=streams))
 
     async def upload(self) -> None:
         form = aiohttp.FormData({"model": "mock"})
         form.add_field("file", FILE, filename="a.wav", content_type="audio/wav")
         async with self._session.post(f"{self._base}/audio/transcriptions", data=form, headers=self._headers) as answer:
-            _same(200, answer.status, await answer.read())
+            same(200, answer.status, await answer.read())
 
     # ---------------------------------------------------------------- what must be refused
 
     async def refused(self) -> None:
         """For the gateway's own reasons."""
-        _same(404, *await self._post("/chat/completions", model="nobody", messages=MESSAGES))
+        same(404, *await self._post("/chat/completions", model="nobody", messages=MESSAGES))
         async with self._session.post(f"{self._base}/chat/completions", data=b"{", headers=self._headers) as answer:
-            _same(400, answer.status, await answer.read())
+            same(400, answer.status, await answer.read())
         async with self._session.post(f"{self._base}/chat/completions", json={"model": "mock"}) as answer:
-            _same(401, answer.status, await answer.read())
+            same(401, answer.status, await answer.read())
 
     async def broken(self) -> None:
         """By an upstream that does not work."""
@@ -135,6 +135,7 @@ class Traffic:
             return answer.status, await answer.read()
 
 
-def _same(wanted: int, status: int, body: bytes) -> None:
+def same(wanted: int, status: int, body: bytes) -> None:
+    """Raises ``Wrong``."""
     if status != wanted:
         raise Wrong(f"{status} {body[:120]!r}")

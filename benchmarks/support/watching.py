@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
+from collections.abc import Sequence
 
 import aiohttp
 import psutil
@@ -11,6 +13,7 @@ from msgspec import Struct
 
 _METRIC = re.compile(r"^(?P<name>\w+)(?:\{[^}]*\})? (?P<value>\S+)$", re.MULTILINE)
 MEGABYTE = 1e6
+_FEWEST = 5
 
 
 class Look(Struct, frozen=True, kw_only=True):
@@ -40,6 +43,26 @@ def _seconds(process: psutil.Process) -> float:
 
 def resident(pid: int) -> float:
     return float(psutil.Process(pid).memory_info().rss / MEGABYTE)
+
+
+def own_of(process: psutil.Process) -> float:
+    """Its own share of memory (PSS) in MB; 0 where it has gone."""
+    try:
+        return float(process.memory_full_info().pss / MEGABYTE)
+    except psutil.Error:
+        return 0.0
+
+
+def slope(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """By least squares, of (seconds, MB): MB an hour, and twice the standard error of that."""
+    if len(points) < _FEWEST:
+        return 0.0, math.inf
+    hours = [at / 3600 for at, _ in points]
+    middle, mean = sum(hours) / len(hours), sum(own for _, own in points) / len(points)
+    width = sum((at - middle) ** 2 for at in hours)
+    rise = sum((at - middle) * own for at, (_, own) in zip(hours, points, strict=True)) / width
+    rest = sum((own - mean - rise * (at - middle)) ** 2 for at, (_, own) in zip(hours, points, strict=True))
+    return rise, 2 * math.sqrt(rest / (len(points) - 2) / width)
 
 
 async def look(session: aiohttp.ClientSession, pid: int, origin: str, headers: dict[str, str]) -> Look:

@@ -24,7 +24,7 @@ ASGIApp = Callable[
     [MutableMapping[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
 ]
 # Far below the worker's own keep-alive time, so that it never closes a connection that we are about to use.
-_KEEP_ALIVE = 300.0
+_KEEP_ALIVE = 60.0
 _CONNECT_TIMEOUT = 5.0
 _READ_BUFFER = 1 << 16
 # What keeps this process from connecting to anybody: no reason to think that the worker is dead.
