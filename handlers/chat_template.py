@@ -10,7 +10,7 @@ from typing import Any
 
 from handlers.helper_process import HelperProcess
 from handlers.template_abilities import Refusal, probe
-from handlers.template_terms import BROKEN, REFUSED, RENDERED, SECONDS, TOO_MUCH
+from handlers.template_terms import BROKEN, REFUSED, RENDERED, TOO_MUCH, seconds_for
 from openai_compat.errors import InvalidRequest, ModelUnavailable
 
 RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt", "raise_exception", "strftime_now"})
@@ -52,8 +52,8 @@ class ChatTemplate:
 
         Raises:
             Refusal: the template refuses this order of roles, or this role.
-            InvalidRequest: an option has a reserved name, or the template takes 2 seconds, 1 GiB of memory, or makes more
-                than 4 times the input and 1 MiB.
+            InvalidRequest: an option has a reserved name, or the template takes over 2 seconds (more for megabytes), over
+                1 GiB, or makes more than 4 times the input and 1 MiB.
             ModelUnavailable: the template fails in another way.
         """
         for name in options.keys() & (RESERVED | self._tokens.keys()):
@@ -69,8 +69,9 @@ class ChatTemplate:
 
     def _ask(self, messages: list[dict[str, Any]], options: Mapping[str, Any], tools: list[dict[str, Any]] | None) -> bytes:
         asked = json.dumps([messages, tools or None, {**self._tokens, **options}], ensure_ascii=False)
+        question = asked.encode(errors="surrogatepass")
         with self._turn:
-            return self._process.ask(asked.encode(errors="surrogatepass"), SECONDS) or TOO_MUCH
+            return self._process.ask(question, seconds_for(question)) or TOO_MUCH
 
     def _check(self) -> None:
         answer = self._ask(_HELLO, {}, None)

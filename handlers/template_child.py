@@ -21,7 +21,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from handlers.helper_process import READY, read, write
-from handlers.template_terms import BROKEN, FAILED, REFUSED, RENDERED, SECONDS, TOO_MUCH, Arguments
+from handlers.template_terms import BROKEN, FAILED, REFUSED, RENDERED, TOO_MUCH, Arguments, seconds_for
 
 MEMORY = 1 << 30
 GROWTH = 4
@@ -46,7 +46,7 @@ def main() -> None:
     write(answer, READY)
     template = None
     while (asked := read(question)) is not None:
-        signal.setitimer(signal.ITIMER_REAL, 2 * SECONDS)  # should whoever asked be gone
+        signal.setitimer(signal.ITIMER_REAL, 2 * seconds_for(asked))  # should whoever asked be gone
         try:
             template = template or environment.from_string(source)
         except Exception:  # whatever a stranger's source does to the compiler

@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 SECONDS = 2.0
-"""For one chat."""
+"""For one chat of usual length."""
+_BYTES_A_SECOND = 8 << 20  # of one that is megabytes long, on a machine that has more to do
 RENDERED, REFUSED, TOO_MUCH, FAILED, BROKEN = b"r", b"n", b"m", b"f", b"b"
 """First byte of an answer; behind the first of them stands the text."""
 
@@ -22,3 +23,8 @@ class Arguments(dict[str, Any]):
 
     def __radd__(self, other: str) -> str:
         return other + str(self)
+
+
+def seconds_for(asked: bytes) -> float:
+    """How long rendering what was asked may take."""
+    return SECONDS + len(asked) / _BYTES_A_SECOND

@@ -123,7 +123,7 @@ BOMBS = {
 }
 
 
-LONG = {"loops in loops", "lists in lists", "sums of lists", "macros that call one another twice"}
+LONG = {"loops in loops", "lists in lists", "lists compared", "sums of lists", "macros that call one another twice"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in BOMBS])

@@ -134,7 +134,10 @@ def follow(matcher: Matcher, tokens: int = 40) -> float:
     return slowest
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+LONG = {"patterns that exclude one another", "2^2000 letters by rules"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in HOSTILE])
 def test_it_is_refused_or_followed_and_nobody_waits_for_it(grammars: Grammars, name: str) -> None:
     began, own = time.monotonic(), time.process_time()
     try:
