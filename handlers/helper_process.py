@@ -54,8 +54,9 @@ class HelperProcess:
 
     def start(self) -> subprocess.Popen[bytes]:
         """Raises ``RuntimeError`` where the process does not come up."""
-        if self._process is not None:
+        if self._process is not None and self._process.poll() is None:
             return self._process
+        self.close()
         pipe = subprocess.PIPE
         process = subprocess.Popen(  # noqa: S603 -- our own module
             self._command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, bufsize=0, env=self._environment

@@ -181,6 +181,16 @@ def test_no_process_stays_behind() -> None:
     assert helpers() == before
 
 
+def test_a_process_that_was_killed_while_it_waited_is_nobody_s_fault() -> None:
+    before = helpers()
+    template = ChatTemplate("{{ messages[0].content }}", {})
+    (process,) = helpers() - before
+    process.kill()
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert template.render(HELLO, {}) == "hello"
+
+
 def test_the_process_knows_no_secret_of_the_servers_and_can_open_nothing(monkeypatch) -> None:
     monkeypatch.setenv("MODEL_SECRET", "hidden")
     before = helpers()
