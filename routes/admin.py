@@ -44,7 +44,7 @@ class KeyController(Controller):
     tags = ("Keys",)
     cache_control = CacheControlHeader(no_store=True)
 
-    @get(operation_class=documented(None, KeyList))
+    @get(operation_class=documented(None, KeyList, query=KeyListQuery))
     async def list(self, request: AnyRequest, keys: NamedDependency[KeyDesk]) -> KeyList:
         """All keys that were made while a server ran, the oldest first, revoked and expired ones too."""
         return await keys.list(decode_form(_Query(fields=request.query_params.dict()), KeyListQuery))
@@ -59,7 +59,7 @@ class KeyController(Controller):
         """What a key may do, and what it has cost."""
         return await keys.get(key_id)
 
-    @patch("/{key_id:str}", operation_class=documented(UpdateKey, Key))
+    @patch("/{key_id:str}", operation_class=documented(UpdateKey, Key, refuses=(409,)))
     async def update(self, request: AnyRequest, keys: NamedDependency[KeyDesk], key_id: FromPath[str]) -> Key:
         """Change what a key may do, at once."""
         return await keys.update(key_id, decode(await _body(request), UpdateKey), _operator(request))
