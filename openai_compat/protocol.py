@@ -123,6 +123,12 @@ class Retiring(Struct, frozen=True, tag="retiring"):
     """Memory ran out: the worker answers what it has, and should then be ended and replaced."""
 
 
+class Begun(Struct, frozen=True, tag="begun"):
+    """The model works on this request from now on. Where the worker dies before, another one may be given it."""
+
+    request_id: str
+
+
 class Done(Struct, frozen=True, tag="done", omit_defaults=True):
     """Nothing of this request runs in the worker any more. The counts are tokens: what it took, whatever became of it;
     ``cached`` are those of the prompt that were known already.
@@ -142,7 +148,7 @@ class Heartbeat(Struct, frozen=True, tag="heartbeat"):
     stalled: float = 0.0
 
 
-Status = Hello | Progress | Ready | Failed | Retiring | Done | Heartbeat
+Status = Hello | Progress | Ready | Failed | Retiring | Begun | Done | Heartbeat
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Status] = msgspec.json.Decoder(Status)
 

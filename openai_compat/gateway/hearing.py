@@ -7,7 +7,7 @@ from typing import Protocol
 
 from openai_compat.gateway.budget import Budget
 from openai_compat.gateway.slot import Phase, Slot
-from openai_compat.protocol import Done, Failed, Heartbeat, Memory, Progress, Retiring, Status
+from openai_compat.protocol import Begun, Done, Failed, Heartbeat, Memory, Progress, Retiring, Status
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,9 @@ def hear(hearer: Hearer, slot: Slot, message: Status) -> None:
         case Retiring():
             slot.retiring = True
             hearer.rest(slot)
+        case Begun():
+            if lease := slot.leases.get(message.request_id):
+                lease.begun = True
         case Done():
             if lease := slot.leases.get(message.request_id):
                 lease.done(message)

@@ -147,7 +147,7 @@ class _Exchange:
             raise Failure("not_begun", self._died()) from error
         except ReplicaLost as error:
             lease.suspect()
-            raise Failure("lost", self._died()) from error
+            raise Failure("not_begun" if await lease.spared() else "lost", self._died()) from error
         self._open = opened
         if answer.status in _ELSEWHERE:
             return await _refusal(answer)

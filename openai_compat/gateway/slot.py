@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from typing import Protocol
 
@@ -23,6 +24,8 @@ from openai_compat.sizes import format_size
 logger = logging.getLogger(__name__)
 # Heartbeats without a request in them after which it is over though nobody said so: the first may have been under way already.
 _MISSES = 2
+_DEATH = 1.0  # seconds that a process takes to be gone
+_LAST_WORDS = 0.02  # seconds in which what it said before is heard
 # Seconds for which a worker may go on with what nobody waits for: more than a step of the slowest model takes.
 HUNG = 300.0
 
@@ -72,6 +75,7 @@ class Lease:
     Attributes:
         on_usage: called once, with the tokens that the worker has counted as soon as it says so, or with None where the lease
             ends without.
+        begun: whether the model has been given the request.
     """
 
     def __init__(self, slot: Slot, worker: Worker, request_id: str, keeper: Keeper) -> None:
@@ -79,6 +83,7 @@ class Lease:
         self.worker = worker
         self.request_id = request_id
         self.on_usage: OnUsage | None = None
+        self.begun = False
         self._keeper = keeper
         self._left = False
         self._left_at = 0.0
@@ -120,6 +125,13 @@ class Lease:
     def suspect(self) -> None:
         """The replica broke off an answer, as it does when it dies."""
         self._keeper.replica_suspected(self.slot)
+
+    async def spared(self) -> bool:
+        """Whether the worker that broke off is dead, and not of this request: its model had not been given it."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.worker.gone.wait(), _DEATH)
+            await asyncio.sleep(_LAST_WORDS)
+        return self.worker.gone.is_set() and not self.begun
 
     def done(self, message: Done) -> None:
         """The worker has nothing of the request any more."""

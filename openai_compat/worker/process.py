@@ -27,7 +27,7 @@ from openai_compat import logs
 from openai_compat.allocator import allocator_settings
 from openai_compat.errors import APIError, InsufficientMemory, ModelUnavailable
 from openai_compat.http.sse import StreamTiming
-from openai_compat.protocol import Failed, Heartbeat, Launch, Memory, Ready, Retiring, bind_private
+from openai_compat.protocol import Begun, Failed, Heartbeat, Launch, Memory, Ready, Retiring, bind_private
 from openai_compat.worker.memory import Gauge, measure
 from openai_compat.worker.status import ORPHANED, Ledger, ProgressReport, StatusLine
 from openai_compat.worker.track import Track
@@ -97,6 +97,7 @@ def _live(launch: Launch, line: StatusLine, create_app: AppFactory | None) -> in
     runner = Runner(
         handler,
         on_done=ledger.settle,
+        on_begun=lambda request_id: line.send(Begun(request_id)),
         on_usage=ledger.spend,
         on_exhausted=lambda: line.send(Retiring()),
         max_wait=launch.max_wait,

@@ -44,6 +44,7 @@ class Runner:
     Args:
         handler: the model; already loaded, or loaded through ``call``.
         on_done: gets the job's request id.
+        on_begun: gets it too, on the model's thread, before the model is given the job.
         on_usage: gets the job's request id and what was computed for it, before ``on_done`` is called.
         on_exhausted: called once, on the event loop, when a job ran out of memory, before that job is told: what libraries
             leave behind then is known to nobody, so the process should take nothing more and end when it has answered.
@@ -59,6 +60,7 @@ class Runner:
         handler: BaseHandler,
         *,
         on_done: Callable[[str], None] | None = None,
+        on_begun: Callable[[str], None] | None = None,
         on_usage: Callable[[str, Usage], None] | None = None,
         on_exhausted: Callable[[], None] | None = None,
         max_waiting: int = 256,
@@ -69,6 +71,7 @@ class Runner:
     ) -> None:
         self.handler = handler
         self.on_done = on_done
+        self.on_begun = on_begun
         self.on_usage = on_usage
         self.on_exhausted = on_exhausted
         self._admission = Admission(max_wait, max_waiting, retry_after)
@@ -247,6 +250,8 @@ class Runner:
 
     def _begin(self, job: Job) -> None:
         job.began = time.monotonic()
+        if self.on_begun is not None:
+            self.on_begun(job.request_id)
         try:
             outcome = self._infer(job)
         except BaseException as error:

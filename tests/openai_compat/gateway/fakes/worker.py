@@ -25,6 +25,7 @@ import msgspec
 import uvicorn
 
 from openai_compat.protocol import (
+    Begun,
     Done,
     Failed,
     Heartbeat,
@@ -117,6 +118,7 @@ class Worker:
         script = {"form": hashlib.sha256(body).hexdigest(), "length": len(body)} if is_form else json.loads(body)
         facts = RelayFacts.from_headers(headers)
         self.active.add(facts.request_id)
+        self.say(Begun(facts.request_id))
         answer = asyncio.ensure_future(self.answer(script, scope, headers, facts, send))
         gone = asyncio.ensure_future(receive())
         try:
