@@ -52,7 +52,7 @@ class KeyFile:
 
     async def look(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
         """Read; ``otherwise`` where there is no file, which then is not made."""
-        if self._database is None and not self.path.exists():
+        if self._database is None and _identity(self.path) is None:
             return otherwise
         return await (await self._opened()).look(work)
 
@@ -117,7 +117,7 @@ def has_usable_key(config: Config) -> bool:
         path = key_path(config)
     except ConfigError:
         return False
-    if not path.exists():
+    if _identity(path) is None:
         return False
     statement = "SELECT 1 FROM keys WHERE revoked IS NULL AND (expires IS NULL OR expires > ?) LIMIT 1"
     try:
@@ -132,8 +132,11 @@ def has_usable_key(config: Config) -> bool:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
+    """None where there is no file. Raises ``ConfigError`` where nobody can tell: it may be another user's."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be used: {error.strerror}") from error
     return found.st_dev, found.st_ino

@@ -18,6 +18,7 @@ from openai_compat.keys import table
 from openai_compat.keys.file import KeyFile, has_usable_key
 from openai_compat.keys.keeper import KeyKeeper
 from openai_compat.keys.ring import Ring
+from openai_compat.settings import check_exposure
 from schemas.admin import CreateKey, Limits, UpdateKey
 
 
@@ -233,6 +234,26 @@ def test_keys_in_force_stay_so_while_the_file_is_out_of_reach(bench) -> None:
         b.path.unlink()
         await asyncio.sleep(0.1)
         assert b.find(made.secret)
+
+    bench(scenario)
+
+
+def test_a_place_that_cannot_be_looked_at_closes_an_open_server_which_goes_on_looking(bench, caplog) -> None:
+    """Root's first key lies in a folder that the server's user cannot open: the system's error is another than "not there"."""
+
+    async def scenario(b) -> None:
+        loop = b.path.parent
+        loop.symlink_to(loop)
+        await b.becomes(lambda: b.ring.exist)
+        assert f"{b.path} cannot be used" in caplog.text
+        for of_the_start in (has_usable_key, check_exposure):
+            with pytest.raises(ConfigError, match="cannot be used"):
+                of_the_start(b.config)
+        with pytest.raises(ConfigError, match="cannot be used"):
+            await b.keeper.page(after=None, limit=1)
+        loop.unlink()
+        made = await b.keeper.create(CreateKey())
+        await b.becomes(lambda: b.find(made.secret))
 
     bench(scenario)
 
