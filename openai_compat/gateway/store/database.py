@@ -23,6 +23,10 @@ _PATIENCE = 5.0  # seconds that a statement waits for another process, such as a
 _MOMENT = 0.01  # seconds between two tries
 
 
+class Busy(Unavailable, sqlite3.OperationalError):
+    """Another program keeps the file to itself. For whoever is ready for SQLite's errors it is one of these."""
+
+
 class Database:
     """Runs functions of a connection, each in a transaction of its own, one after the other."""
 
@@ -47,7 +51,7 @@ class Database:
             raise
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What ``work`` returns, after its changes are written. Raises ``Unavailable`` where the disk is full."""
+        """What ``work`` returns, after its changes are written. Raises ``Unavailable``: disk full, file locked."""
         return await self._apart(lambda: self._transact(work))
 
     async def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -102,6 +106,8 @@ class Database:
                 connection.execute("ROLLBACK")
             if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
                 raise full() from error
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise Busy("The server's storage is in use by another program.", code="storage_busy", retry_after=5) from error
             raise
         return result
 

@@ -87,6 +87,23 @@ def test_a_full_disk_is_an_error_that_clients_understand(tmp_path: Path) -> None
     assert caught.value.code == "storage_full"
 
 
+def test_a_file_that_another_program_keeps_to_itself_is_an_error_that_clients_understand(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("openai_compat.gateway.store.database._PATIENCE", 0.1)
+
+    async def locked(database: Database) -> None:
+        other = sqlite3.connect(tmp_path / "a.sqlite3", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable) as caught:
+            await add("one")(database)
+        assert (caught.value.code, caught.value.retry_after) == ("storage_busy", 5)
+        other.execute("ROLLBACK")
+        other.close()
+        await add("two")(database)
+        assert await read(database) == [("two",)]
+
+    use(tmp_path / "a.sqlite3", (FIRST,), locked)
+
+
 def test_work_is_done_to_its_end_even_if_nobody_waits_any_more(tmp_path: Path) -> None:
     async def scenario(database: Database):
         task = asyncio.create_task(add("cup")(database))
