@@ -59,32 +59,46 @@ async def read_whole_form(headers: Headers, receive: Receive, limit: int, origin
 
 
 def _form_reader(headers: Headers, origins: Collection[str], *, keep_files: bool) -> tuple[dict[bytes, str], FormReader]:
-    fields = {name: value.decode("latin-1").strip() for name, value in headers}
+    fields = _texts(headers)
     _check_origin(fields, origins)
     if fields.get(b"content-encoding", "identity").lower() not in ("", "identity"):
         raise UnsupportedMediaType("A form is taken without a content encoding only.")
     return fields, FormReader(fields.get(b"content-type", ""), keep_files=keep_files)
 
 
+def _texts(headers: Headers) -> dict[bytes, str]:
+    return {name: value.decode("latin-1").strip() for name, value in headers}
+
+
 def _check_origin(fields: dict[bytes, str], origins: Collection[str]) -> None:
-    """A browser sends forms across origins unasked, but a key only after it has asked: see ``http.cors``."""
+    """A browser sends forms, and bytes without a type, across origins unasked, but a key only after it has asked: see
+    ``http.cors``.
+    """
     origin = fields.get(b"origin", "")
     if not origin or "*" in origins or origin in origins or any(name in fields for name in _KEYS):
         return
     if origin.partition("://")[2] != fields.get(b"host", ""):
-        raise PermissionRefused("Web pages of other origins may send no forms here; 'server.cors_origins' can allow it.")
+        raise PermissionRefused(
+            "Web pages of other origins may send no forms here, and nothing without a type; 'server.cors_origins' can allow it."
+        )
 
 
-async def read_json_body(headers: Headers, receive: Receive, limit: int, *, forms: bool = False) -> bytes:
+async def read_json_body(
+    headers: Headers, receive: Receive, limit: int, *, forms: bool = False, origins: Collection[str] = ()
+) -> bytes:
     """The body as plain bytes of at most ``limit``. ``forms`` tells whether forms would be taken too, for the refusal's words.
 
     Raises:
+        PermissionRefused: a web page of an origin that is not in ``origins`` sent it without a type.
         RequestTooLarge: it is longer, or would be once unpacked.
         UnsupportedMediaType: it is a form or plain text, or packed in a way that is not known here.
         Cancelled: the client left before it was complete.
     """
     fields = {name: value.decode("latin-1").strip().lower() for name, value in headers if name in _FIELDS}
-    _check_type(fields.get(b"content-type", ""), forms)
+    content_type = fields.get(b"content-type", "")
+    _check_type(content_type, forms)
+    if not content_type:
+        _check_origin(_texts(headers), origins)
     encodings = [
         name for name in fields.get(b"content-encoding", "").replace(" ", "").split(",") if name not in ("", "identity")
     ]
@@ -99,7 +113,7 @@ _FIELDS = frozenset({b"content-type", b"content-encoding", b"content-length"})
 
 
 def _check_type(content_type: str, forms: bool) -> None:
-    """Lenient, since many clients name no type; but a browser sends these three unasked across origins."""
+    """A browser sends these three unasked across origins. Many clients name no type, and are served."""
     if content_type.startswith(_FORMS):
         name = content_type.partition(";")[0].strip()
         taken = "application/json or multipart/form-data" if forms else "application/json"

@@ -100,7 +100,8 @@ class Relay:
         headers = scope["headers"]
         if spooled is not None:
             return spooled, await read_form_body(headers, receive, self._max_body, spooled, self._origins)
-        return await read_json_body(headers, receive, self._max_body, forms=endpoint.form is not None), None
+        forms = endpoint.form is not None
+        return await read_json_body(headers, receive, self._max_body, forms=forms, origins=self._origins), None
 
     async def _answer(self, arrived: _Arrived, delivery: Delivery) -> None:
         envelope = _envelope(arrived)

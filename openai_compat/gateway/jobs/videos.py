@@ -118,7 +118,7 @@ class VideoDesk:
 
     async def remix(self, id: str, scope: HTTPScope, receive: Receive) -> Video:
         """A new video as the other one was ordered, its seed and its picture too, by another prompt."""
-        body = await read_json_body(scope["headers"], receive, self._max_body)
+        body = await read_json_body(scope["headers"], receive, self._max_body, origins=self._origins)
         prompt = decode(body, RemixVideoRequest).prompt
         store, kept = await self._find(id, _owner(scope))
         source = VideoRecord.of(kept)
@@ -171,7 +171,8 @@ class VideoDesk:
         """The order, and the picture that comes with it."""
         headers = scope["headers"]
         if not brings_form(headers):
-            wire = decode(await read_json_body(headers, receive, self._max_body, forms=True), CreateVideoRequest)
+            body = await read_json_body(headers, receive, self._max_body, forms=True, origins=self._origins)
+            wire = decode(body, CreateVideoRequest)
             return wire, await asyncio.to_thread(videos.reference, wire)
         form = await read_whole_form(headers, receive, self._max_body, self._origins)
         wire = decode_form(form, CreateVideoRequest)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from openai_compat.errors import APIError, InvalidRequest, RequestTooLarge, UnsupportedMediaType
+from openai_compat.errors import APIError, InvalidRequest, PermissionRefused, RequestTooLarge, UnsupportedMediaType
 from openai_compat.gateway import body as module
 from openai_compat.gateway.body import read_json_body
 
@@ -102,3 +102,40 @@ def test_without_its_module_zstd_is_refused_and_not_a_failure(monkeypatch) -> No
     monkeypatch.setattr(module, "_ZSTD_MODULES", ("no.such.module",))
     with pytest.raises(APIError, match="zstd"):
         read(b"", "zstd")
+
+
+PAGE = [(b"host", b"127.0.0.1:8000"), (b"origin", b"https://evil.example")]
+
+
+def read_from(headers: list[tuple[bytes, bytes]], *, origins: tuple[str, ...] = ()) -> bytes:
+    async def receive() -> dict:
+        return {"type": "http.request", "body": TEXT, "more_body": False}
+
+    return asyncio.run(read_json_body(headers, receive, LIMIT, origins=origins))
+
+
+def test_a_web_page_of_another_origin_sends_nothing_without_a_type() -> None:
+    """A browser sends a Blob without a type unasked, as it does forms: every page could use a server that has no keys."""
+    with pytest.raises(PermissionRefused, match="other origins"):
+        read_from(PAGE)
+    with pytest.raises(PermissionRefused, match="other origins"):
+        read_from([*PAGE, (b"content-type", b"")], origins=("https://good.example",))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        PAGE[:1],
+        [*PAGE, (b"content-type", b"application/json")],
+        [*PAGE, (b"authorization", b"Bearer sk-one")],
+        [(b"host", b"127.0.0.1:8000"), (b"origin", b"http://127.0.0.1:8000")],
+    ],
+    ids=["no page", "no origin", "a type, before which it asks", "a key, before which it asks", "our own page"],
+)
+def test_others_need_to_name_none(headers) -> None:
+    assert read_from(headers) == TEXT
+
+
+def test_an_origin_that_is_allowed_needs_to_name_none() -> None:
+    assert read_from(PAGE, origins=("https://evil.example",)) == TEXT
