@@ -17,6 +17,8 @@ import msgspec
 from msgspec import Struct
 
 PREFIX = "x-oc-"
+SHUT = PREFIX + "shut"
+"""With a worker's 429: seconds for which it would refuse everything, so that it need not be asked."""
 ASCII = "latin-1"
 
 

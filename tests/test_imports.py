@@ -89,7 +89,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "openai_compat.logs",
         "openai_compat.worker",
     ),
-    "openai_compat.worker.track": (*BASICS, "openai_compat.http.errors", "openai_compat.worker.status"),
+    "openai_compat.worker.track": (*BASICS, "openai_compat.http.errors", "openai_compat.worker"),
     "openai_compat.gateway": (
         *BASICS,
         "schemas",

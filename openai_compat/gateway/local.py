@@ -23,6 +23,7 @@ from openai_compat.errors import (
 )
 from openai_compat.gateway.catalog import Target as Named
 from openai_compat.gateway.checks import Checks, verbs_of
+from openai_compat.gateway.doors import Doors
 from openai_compat.gateway.order import Cause, Failure, LocalTarget, Order
 from openai_compat.gateway.replica import Answer, Call, Headers, NotBegun, ReplicaLost
 from openai_compat.gateway.slot import Lease
@@ -67,6 +68,7 @@ class LocalSender:
         self.pool = pool
         self.links = links
         self.fetch = fetch
+        self.doors = Doors()
 
     def send(self, order: Order, target: LocalTarget) -> _Exchange:
         return _Exchange(self, order, target)
@@ -134,6 +136,10 @@ class _Exchange:
 
     async def _acquire(self) -> Lease:
         try:
+            self._sender.doors.check(self._target.model_id)
+        except RateLimited as error:
+            raise Failure("rate_limited", error, retry_after=error.retry_after) from error
+        try:
             return await self._sender.pool.acquire(self._target.model_id, request_id=self._order.request_id)
         except Unavailable as error:
             raise Failure("server_error", error, retry_after=error.retry_after) from error
@@ -150,7 +156,12 @@ class _Exchange:
             raise Failure("not_begun" if await lease.spared() else "lost", self._died()) from error
         self._open = opened
         if answer.status in _ELSEWHERE:
-            return await _refusal(answer)
+            try:
+                return await _refusal(answer)
+            except Failure as failure:
+                if isinstance(failure.error, RateLimited):
+                    self._sender.doors.heard(self._target.model_id, answer.headers, failure.error)
+                raise
         links, wanted = self._sender.links, self._order.endpoint.links
         if links is not None and wanted is not None and wanted(request) and _is_json(answer):
             return Whole(answer.status, answer.headers, await links.linked(await read_whole(answer), self._order.scope))

@@ -15,7 +15,14 @@ from openai_compat.errors import RateLimited
 _LATEST = 0.2  # how much the last request counts beside all before it
 _AT_LEAST = 1.0  # seconds; a shorter queue is none that stands
 _ROUNDS = 2.0  # requests' lengths after which it is no burst any more
+_SHUT = 1.0  # second for which nothing is let in at most: answers may be done sooner than they usually are
 _SHARE = 0.8  # of a request's length that others may wait then
+
+
+class Full(RateLimited):
+    """``shut`` is the seconds until something may be let in again."""
+
+    shut = 0.0
 
 
 class Turn(Protocol):
@@ -58,7 +65,7 @@ class Admission:
         """Let one more come to ``jobs``, which wait or run, in their order; it lasts ``patience`` seconds at most.
 
         Raises:
-            RateLimited: it would wait too long; ``Retry-After`` is when its turn would have come.
+            Full: it would wait too long; ``Retry-After`` is when its turn would have come.
         """
         if len(jobs) < self.slots:
             self._long_since = None
@@ -68,7 +75,9 @@ class Admission:
         first = next(islice(jobs, self.slots, None), None)
         late = first is not None and now - first.queued > longest
         if self._stands(wait, now) or wait > min(longest, patience) or late or len(jobs) - self.slots >= self._max_waiting:
-            raise RateLimited("The model has too many requests waiting.", retry_after=max(wait, self._retry_after))
+            error = Full("The model has too many requests waiting.", retry_after=max(wait, self._retry_after))
+            error.shut = min(_SHUT, wait - _SHARE * self._usual if now < self._overloaded_until else wait - longest)
+            raise error
 
     def _wait(self, jobs: Collection[Turn], now: float) -> float:
         """All take as long as usual, so its turn comes some rounds after that of one of those who have theirs."""

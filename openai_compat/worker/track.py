@@ -12,7 +12,8 @@ import msgspec
 
 from openai_compat.errors import APIError
 from openai_compat.http.errors import send_error
-from openai_compat.protocol import PREFIX, RelayFacts
+from openai_compat.protocol import PREFIX, SHUT, RelayFacts
+from openai_compat.worker.admission import Full
 from openai_compat.worker.status import Ledger
 
 App = Callable[[Any, Any, Any], Awaitable[None]]  # the servers and frameworks around each have their own types for ASGI
@@ -50,7 +51,7 @@ async def _refuse(receive: Any, send: Any, error: APIError) -> None:
     """After the body: the gateway takes a connection that closes while it writes for that of a dying worker."""
     while (message := await receive())["type"] == "http.request" and message.get("more_body"):
         pass
-    await send_error(send, error)
+    await send_error(send, error, {SHUT: f"{max(0.0, error.shut):.3f}"} if isinstance(error, Full) else None)
 
 
 def _facts(headers: Iterable[tuple[bytes, bytes]]) -> RelayFacts | None:
