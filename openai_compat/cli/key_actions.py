@@ -42,7 +42,7 @@ class Place(NamedTuple):
 
 def create(place: Place, order: CreateKey, *, as_json: bool) -> None:
     made = _run(place, lambda keys: keys.create(order))
-    _print_made(made, as_json=as_json)
+    _print_made(made, place, as_json=as_json)
 
 
 def list_keys(place: Place, *, as_json: bool) -> None:
@@ -75,7 +75,7 @@ def rotate(place: Place, id: str, grace: str, *, as_json: bool) -> None:
     if seconds is None:
         raise typer.BadParameter(f"'{grace}' is no time; write 24h, 30m or 0s", param_hint="--grace")
     made = _run(place, lambda keys: keys.rotate(id, grace=seconds))
-    _print_made(made, as_json=as_json)
+    _print_made(made, place, as_json=as_json)
     typer.echo(f"{id} goes on for {grace}", err=True)
 
 
@@ -160,8 +160,7 @@ def _seconds(text: str) -> int | None:
 
 def _run(place: Place, work: Callable[[KeyKeeper], Awaitable[T]]) -> T:
     """Raises ``ConfigError`` where there is no place for keys, or the file cannot be used."""
-    flags = {"server.port": place.port}
-    file = KeyFile(key_path(settings.load(place.config, os.environ, flags)))
+    file = KeyFile(_path(place))
 
     async def scenario() -> T:
         try:
@@ -172,15 +171,22 @@ def _run(place: Place, work: Callable[[KeyKeeper], Awaitable[T]]) -> T:
     return asyncio.run(scenario())
 
 
-def _print_made(made: Made, *, as_json: bool) -> None:
-    """The key alone on standard output, for ``KEY=$(…)``; what is to be said of it beside that."""
+def _path(place: Place) -> Path:
+    return key_path(settings.load(place.config, os.environ, {"server.port": place.port}))
+
+
+def _print_made(made: Made, place: Place, *, as_json: bool) -> None:
+    """The key alone on standard output, for ``KEY=$(…)``; what is to be said of it beside that. Where it is kept tells whoever
+    has asked for it as another user, or by another configuration, that the server will not know it.
+    """
     new = described_new(made, time.time())
     if as_json:
         print_json(new)
         return
     typer.echo(made.secret)
     until = f", until {_date(new.expires_at)}" if new.expires_at else ""
-    typer.echo(f"id {new.id}{until}; the key is not shown again. A server that runs knows it within a second.", err=True)
+    typer.echo(f"id {new.id}{until}; the key is not shown again", err=True)
+    typer.echo(f"kept in {_path(place)}; a server of this file knows it within a second", err=True)
 
 
 def _print_key(key: StoredKey, *, as_json: bool) -> None:

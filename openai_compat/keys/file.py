@@ -20,6 +20,7 @@ from openai_compat.config import Config, ConfigError
 from openai_compat.gateway.store.database import Database
 from openai_compat.gateway.store.place import DATABASE, folder_of
 from openai_compat.keys import table
+from openai_compat.keys.making import make_file
 from openai_compat.keys.record import StoredKey
 
 T = TypeVar("T")
@@ -83,7 +84,7 @@ class KeyFile:
 
     async def _open(self) -> Database:
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_file(self.path)
             database = Database(self.path)
             await database.open()
         except OSError as error:
