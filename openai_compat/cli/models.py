@@ -9,6 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from openai_compat.certificates import Certificates
 from openai_compat.cli.output import console, print_json, print_table
 from openai_compat.config import Config, Model, RouteTarget, UpstreamModel
 from openai_compat.errors import APIError, NotFound
@@ -27,9 +28,10 @@ from openai_compat.sizes import format_size
 def check(config: Config, *, hashes: bool, online: bool, as_json: bool) -> bool:
     """Whether everything that is configured can be served now: with ``online``, whether each upstream answers, too.
 
-    Raises ``ConfigError`` for an open door.
+    Raises ``ConfigError`` for an open door, and ``ListenError`` for a certificate that cannot be used.
     """
     check_exposure(config)
+    Certificates.of(config.server)
     for doubt in doubts(config):
         sys.stderr.write(f"warning: {doubt}\n")
     checked = check_models(config, hashes=hashes)

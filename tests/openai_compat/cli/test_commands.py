@@ -201,6 +201,16 @@ def test_check_is_content_with_what_can_be_served(here) -> None:
     assert json.loads(ended.stdout) == [{"id": "echo", "source": "", "present": True, "problems": []}]
 
 
+def test_check_finds_a_certificate_that_cannot_be_used(here) -> None:
+    tls = f'[server]\ntls_cert = "{here}/none.pem"\ntls_key = "{here}/none.key"\n'
+    (here / "config.toml").write_text(tls + ECHO)
+    ended = run(here, "check", "--config", "config.toml")
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        f"error: There is no certificate at '{here}/none.pem', or no key at '{here}/none.key'.\n",
+    )
+
+
 def test_check_names_each_model_that_cannot_be_served(here) -> None:
     dangerous = here / "dangerous"
     dangerous.mkdir()
