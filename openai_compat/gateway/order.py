@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Protocol
 
 from litestar.types import HTTPScope
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from openai_compat.config import Price, UpstreamModel
 from openai_compat.errors import APIError
@@ -42,6 +42,15 @@ class Envelope(Struct, frozen=True, kw_only=True):
     temperature: Any = None
     prompt_cache_key: Any = None
     user: Any = None
+    models: Raw = Raw()
+    fallbacks: Raw = Raw()
+    preset: Raw = Raw()
+
+    @property
+    def alternatives(self) -> str:
+        """The field by which an upstream of some kinds (OpenRouter, LiteLLM) may answer with another model; empty if none."""
+        fields = ("models", self.models), ("fallbacks", self.fallbacks), ("preset", self.preset)
+        return next((name for name, value in fields if value), "")
 
     @property
     def streams(self) -> bool:

@@ -17,7 +17,7 @@ from litestar.types import HTTPScope, Receive, Send
 from msgspec import Struct
 
 from openai_compat.config import Config
-from openai_compat.errors import APIError, Cancelled, DeadlineExceeded, ModelNotFound, ShuttingDown
+from openai_compat.errors import APIError, Cancelled, DeadlineExceeded, ModelNotFound, PermissionRefused, ShuttingDown
 from openai_compat.gateway.answer_cache import MISS, AnswerCache, Recorder
 from openai_compat.gateway.body import brings_form, read_form_body, read_json_body
 from openai_compat.gateway.checks import Checks, verbs_of
@@ -105,7 +105,7 @@ class Relay:
 
     async def _answer(self, arrived: _Arrived, delivery: Delivery) -> None:
         envelope = _envelope(arrived)
-        destination = await self._destination(arrived, envelope.model)
+        destination = await self._destination(arrived, envelope)
         state, only = arrived.scope["state"], destination.only
         state["model"] = destination.route if only is None else only.label
         tally = self._account(arrived, envelope, destination, delivery)
@@ -121,12 +121,15 @@ class Relay:
             state["model"] = tally.label or state["model"]  # of a route the target that was asked last
             tally.close(complete=complete, failed=failed)
 
-    async def _destination(self, arrived: _Arrived, name: str | None) -> Destination:
+    async def _destination(self, arrived: _Arrived, envelope: Envelope) -> Destination:
         """Where the request goes. One for nobody is told first what else is wrong with it."""
         grant = arrived.scope["state"].get("grant", ANYBODY)
+        name = envelope.model
         if name is None:
             request = decoded(arrived)
             name = (await self._checks.target(request, verbs_of(arrived.endpoint.plan(request)), grant)).public_name
+        if grant.models:
+            _check_alternatives(envelope)
         try:
             return self._finder.find(name, grant)
         except ModelNotFound:
@@ -212,6 +215,13 @@ def _envelope(arrived: _Arrived) -> Envelope:
         user=fields.get("user"),
         prompt_cache_key=fields.get("prompt_cache_key"),
     )
+
+
+def _check_alternatives(envelope: Envelope) -> None:
+    """Raises ``PermissionRefused``: what an upstream makes of it, and by which names, is not known here."""
+    if name := envelope.alternatives:
+        message = f"This key is for certain models, and '{name}' may name others."
+        raise PermissionRefused(message, param=name, code="model_not_allowed")
 
 
 def _passed_on(headers: Any) -> Headers:

@@ -123,3 +123,19 @@ def test_usage_of_a_hidden_model_is_as_empty_as_of_none(client_of) -> None:
     answers = [client.get("/v1/usage", params={"model": model}).json() for model in ("first", "made-up")]
     assert answers[0] == answers[1]
     assert answers[0]["data"] == []
+
+
+@pytest.mark.parametrize("field", ["models", "fallbacks", "preset"])
+@pytest.mark.parametrize("value", [["first"], "first", None, [{"second": ["first"]}]], ids=str)
+def test_a_key_for_certain_models_names_no_others_in_the_words_of_an_upstream(client_of, field, value) -> None:
+    """OpenRouter and LiteLLM answer with another model than the one that is asked for, and paid for, where these say so."""
+    answer = client_of("second").post(CHAT, json={"model": "second", **HELLO, field: value})
+    assert answer.status_code == 403
+    error = answer.json()["error"]
+    assert (error["type"], error["code"], error["param"]) == ("permission_error", "model_not_allowed", field)
+    assert client_of("second").post(CHAT, json={"model": "second", **HELLO, "metadata": {field: "first"}}).status_code == 200
+
+
+def test_a_key_for_all_models_may(client_of) -> None:
+    answer = client_of().post(CHAT, json={"model": "second", **HELLO, "models": ["first"]})
+    assert "model_not_allowed" not in answer.text
