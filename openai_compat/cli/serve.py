@@ -29,6 +29,7 @@ from openai_compat.gateway.inspect_upstreams import check_upstreams
 from openai_compat.gateway.offers import Offers
 from openai_compat.gateway.order import LocalTarget
 from openai_compat.http import descriptors
+from openai_compat.http.crowd import Crowd
 from openai_compat.http.gate import Gate
 from openai_compat.http.hangup import Hangup
 from openai_compat.http.listening import base_url, clear_away, listen, listen_at
@@ -38,6 +39,7 @@ from openai_compat.reload import Prepare, Read
 from openai_compat.settings import ConfigError, check_exposure
 from openai_compat.settings_relay import doubts
 
+_OPERATORS = 64  # connections; ``http.descriptors`` has room for them
 _logger = logging.getLogger("openai_compat.serve")
 
 
@@ -86,8 +88,13 @@ def _serve(config: Config, hangup: Hangup, *, pull: bool, read: Read | None) -> 
 
 
 def _operators(app: ASGIApp, listener: socket.socket, tls: ssl.SSLContext | None) -> Door:
-    """A Unix socket needs no encryption."""
-    return Door(app=app, listener=listener, tls=None if listener.family is socket.AF_UNIX else tls)
+    """A Unix socket, which nobody else can open, needs no encryption and no limit: strangers who connect over TCP would take
+    all descriptors, and with them the clients' door.
+    """
+    if listener.family is socket.AF_UNIX:
+        return Door(app=app, listener=listener)
+    crowd = Crowd(connections=_OPERATORS, in_flight=_OPERATORS, setting="admin.listen")
+    return Door(app=app, listener=listener, tls=tls, gate=Gate(crowd, app))
 
 
 def _log_level(config: Config) -> Callable[[], None]:

@@ -28,15 +28,19 @@ class Crowd:
         connections: so many may be connected.
         in_flight: so many requests may be under way that bring a body.
         arrival: seconds that a connection may take to come about, with its TLS handshake.
+        setting: whose number of connections it is, for the log.
     """
 
-    def __init__(self, *, connections: int, in_flight: int, arrival: float = 5.0) -> None:
+    def __init__(
+        self, *, connections: int, in_flight: int, arrival: float = 5.0, setting: str = "server.max_connections"
+    ) -> None:
         self._in_flight = in_flight
         self.connected = 0
         self.running = 0
         self.refused = 0
         self._connections = connections
         self._arrival = arrival
+        self._setting = setting
         self._arriving: deque[float] = deque()
         self._rows = _Rows()
         self._told = float("-inf")
@@ -49,7 +53,7 @@ class Crowd:
         while self._arriving and self._arriving[0] < now - self._arrival:
             self._arriving.popleft()  # its handshake came to nothing
         if self.connected + len(self._arriving) >= self._connections:
-            self.refuse(f"{self._connections} clients are connected (server.max_connections)")
+            self.refuse(f"{self._connections} clients are connected ({self._setting})")
             return True
         self._arriving.append(now)
         return False

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,25 @@ def test_files_that_are_no_certificate_keep_the_one_in_force(secured: Secured) -
     with connected(secured) as connection:
         assert name(connection) == "good"
     (secured.folder / "key.pem").write_text(good)
+
+
+def test_strangers_at_the_operators_door_take_a_bounded_number_of_connections(secured: Secured) -> None:
+    """Each takes a file descriptor of the one process that serves clients, too."""
+    url = httpx2.URL(secured.operators)
+    blind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
+
+    def arrive() -> socket.socket:
+        return blind.wrap_socket(socket.create_connection((url.host, url.port), timeout=30))
+
+    with ExitStack() as strangers:
+        for _ in range(64):
+            strangers.enter_context(arrive())
+        with arrive() as one_too_many:
+            assert b" 503 " in one_too_many.recv(4096)
+        with httpx2.Client(base_url=secured.server.origin, verify=False, timeout=30) as client:
+            assert client.get("/health/live").status_code == 200
+    deadline = time.monotonic() + 30
+    while (status := secured.reload(secured.admin_key).status_code) == 503 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert status == 200
