@@ -16,9 +16,11 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from jinja2 import Template, TemplateError, nodes
+from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 
 from handlers.helper_process import READY, read, write
 from handlers.template_terms import BROKEN, FAILED, REFUSED, RENDERED, TOO_MUCH, Arguments, seconds_for
@@ -101,7 +103,7 @@ def _warm(environment: ImmutableSandboxedEnvironment) -> None:
 
 def _confine() -> None:
     """No more memory, no file and no connection, no core file. Not every system has each of these limits."""
-    for name, most in (("RLIMIT_AS", MEMORY), ("RLIMIT_NOFILE", 3), ("RLIMIT_CORE", 0)):
+    for name, most in (("RLIMIT_AS", MEMORY), ("RLIMIT_NOFILE", 0), ("RLIMIT_CORE", 0)):
         with contextlib.suppress(AttributeError, ValueError, OSError):
             resource.setrlimit(getattr(resource, name), (most, most))
 
@@ -111,7 +113,39 @@ def _environment() -> ImmutableSandboxedEnvironment:
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = _now
+    environment.globals["dict"] = _Dictionaries()
+    environment.globals["namespace"] = _Namespace
     return environment
+
+
+class _Dictionaries:
+    """What templates call ``dict`` for. The class itself would change what is immutable: ``dict.update(messages[0], …)``."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        return dict(*args, **kwargs)
+
+    def fromkeys(self, *args: Any) -> dict[Any, Any]:
+        return dict.fromkeys(*args)
+
+
+class _Namespace(Namespace):
+    """Without names by which Python and Jinja find what they call, past the sandbox: ``__html__``, ``__call__``."""
+
+    def __init__(*args: Any, **kwargs: Any) -> None:  # as Jinja's own: a value may be called "self"
+        self, *further = args
+        values = dict(*further, **kwargs)
+        for name in values:
+            _check_name(name)
+        Namespace.__init__(self, values)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _check_name(name)
+        super().__setitem__(name, value)
+
+
+def _check_name(name: object) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise SecurityError("no name of a namespace begins with a line")
 
 
 class _Generation(Extension):

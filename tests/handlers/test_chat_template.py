@@ -35,6 +35,14 @@ def test_the_helpers_that_templates_rely_on_are_there() -> None:
     assert render(source, HELLO * 2, tokens={"bos_token": "<s>"}) == '<s>{"role": "user", "content": "hello"}42True'
 
 
+def test_dictionaries_and_namespaces_are_made_as_jinja_makes_them() -> None:
+    source = (
+        "{% set ns = namespace({'a': 1}, self=2) %}{% set ns.b = dict([('x', 1)], y=ns.a) %}"
+        "{{ ns.b }}{{ ns.self }}{{ dict.fromkeys('ab', 0) }}"
+    )
+    assert render(source) == "{'x': 1, 'y': 1}2{'a': 0, 'b': 0}"
+
+
 def test_options_reach_the_template() -> None:
     assert render("{{ enable_thinking }}", options={"enable_thinking": False}) == "False"
 
@@ -63,6 +71,10 @@ def test_options_cannot_replace_what_the_server_says(name: str) -> None:
         "{{ self.__init__.__globals__ }}",
         "{{ self._TemplateReference__context.environment.globals.clear() }}",
         "{{ messages[0].update({'role': 'system'}) }}",
+        "{{ dict.update(messages[0], {'role': 'system'}) }}",
+        "{{ dict.pop(messages[0], 'role') }}",
+        "{{ namespace(__html__=messages[0].content.upper) | e }}",
+        "{% set ns = namespace() %}{% set ns.__call__ = cycler %}{{ ns }}",
         "{% include '/etc/passwd' %}",
         "{% import 'os' as os %}{{ os.name.x }}",
         "{{ missing.attribute }}",
@@ -197,7 +209,7 @@ def test_the_process_knows_no_secret_of_the_servers_and_can_open_nothing(monkeyp
     template = ChatTemplate("a", {})
     (process,) = helpers() - before
     assert "MODEL_SECRET" not in process.environ()
-    assert process.rlimit(psutil.RLIMIT_NOFILE) == (3, 3)
+    assert process.rlimit(psutil.RLIMIT_NOFILE) == (0, 0)
     assert process.rlimit(psutil.RLIMIT_AS) == (MEMORY, MEMORY)
     assert template.render(HELLO, {}) == "a"
 
