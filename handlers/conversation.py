@@ -105,7 +105,7 @@ def _entry(message: Message) -> dict[str, Any]:
     if message.tool_call_id:
         entry["tool_call_id"] = message.tool_call_id
     if message.reasoning:
-        entry["reasoning_content"] = message.reasoning
+        entry |= {"reasoning_content": message.reasoning, "thinking": message.reasoning}  # both names are in use
     if message.tool_calls:
         entry["tool_calls"] = [_call(call) for call in message.tool_calls]
     return entry
