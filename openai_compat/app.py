@@ -146,7 +146,8 @@ def _layered(app: Litestar, metrics: Metrics, keys: Ring, edition: Edition) -> A
     """What every request passes before the application, from the last to the first."""
     server = edition.config.server
     limited = BodyLimit(WholeAllow(app, app), max_body=parse_size(server.max_body))  # the relay has its own
-    guarded = Authentication(Front(app, edition.relay.serve, limited), keys)
+    front = Front(app, edition.relay.serve, limited)
+    guarded = Authentication(front, keys, behind_proxies=bool(server.trusted_proxies))
     watched = Telemetry(HeadAsGet(CrossOrigin(guarded, origins=server.cors_origins)), metrics=metrics)
     return TrustedProxies(watched, proxies=server.trusted_proxies) if server.trusted_proxies else watched
 

@@ -43,6 +43,8 @@ _READING = frozenset({"GET", "HEAD"})
 _LONGEST_KEY = 4096  # bytes; a longer one is wrong before anything is computed of it
 _WEBSOCKET_REFUSED = 1008
 _KEY = re.compile(r"sha256:[0-9a-f]{64}")
+_PASSED_ON = frozenset({b"x-forwarded-for", b"x-real-ip"})
+_HOPS = 16
 _PORT = re.compile(r":\d{0,5}")
 _SLASHES = re.compile("/{2,}")
 _logger = logging.getLogger("openai_compat.auth")
@@ -117,12 +119,19 @@ class Authentication(_Gate):
     """For clients. Refuses whoever has no key, or one that is not for the path, on every path that is not public.
 
     Without keys only this machine is served, and the ``Host`` header must name it: a web page that points its own name at
-    127.0.0.1 must not read the answers.
+    127.0.0.1 must not read the answers. What a tunnel or a proxy passes on is another machine's, unless ``behind_proxies`` says
+    that it is known.
     """
+
+    def __init__(self, app: ASGIApp, grants: Grants, *, behind_proxies: bool = False) -> None:
+        super().__init__(app, grants)
+        self._behind_proxies = behind_proxies
 
     def _admitted(self, scope: HTTPScope) -> Grant:
         if not self._grants.exist:
             _check_host(scope)
+            if not self._behind_proxies:
+                _check_passed_on(scope)
             return ANYBODY
         path = scope["path"]
         if (path in PUBLIC_PATHS or PUBLIC_FILES.fullmatch(path)) and scope["method"] in _READING:
@@ -186,6 +195,18 @@ def _check_host(scope: HTTPScope) -> None:
         "To serve other names, make an API key.",
         code="host_not_allowed",
     )
+
+
+def _check_passed_on(scope: HTTPScope) -> None:
+    """A proxy may write this machine's name into ``Host``; most say whose request it is. Raises ``PermissionRefused``."""
+    for name, value in scope["headers"]:
+        if name in _PASSED_ON and not all(is_loopback(hop.strip()) for hop in value.decode("latin-1").split(",", _HOPS)):
+            _logger.warning("refused a request that a proxy has passed on for another machine")
+            raise PermissionRefused(
+                "This server has no API keys and answers only this machine, and a proxy has passed on another's request. "
+                "To serve others, make an API key; if the proxy decides who may ask, name it in 'server.trusted_proxies'.",
+                code="host_not_allowed",
+            )
 
 
 @lru_cache(maxsize=256)

@@ -239,7 +239,34 @@ def test_without_keys_a_rebound_name_is_refused(keyless, host) -> None:
     assert response.json()["error"]["code"] == "host_not_allowed"
 
 
+PASSED_ON = [
+    {"x-forwarded-for": "203.0.113.9"},
+    {"x-forwarded-for": "127.0.0.1, 203.0.113.9"},
+    {"x-forwarded-for": "203.0.113.9, 127.0.0.1"},
+    {"x-forwarded-for": "unknown"},
+    {"x-real-ip": "2001:db8::1"},
+    {"x-forwarded-for": ",".join(["127.0.0.1"] * 100)},
+]
+
+
+@pytest.mark.parametrize("headers", PASSED_ON, ids=str)
+def test_without_keys_what_a_tunnel_passes_on_is_refused_also_under_this_machines_name(keyless, headers) -> None:
+    """``ngrok http 8000 --host-header=localhost`` would show a server without keys to everybody."""
+    response = keyless.get("/v1/models", headers={"host": "localhost:8000", **headers})
+    assert response.status_code == 403
+    assert response.json()["error"]["code"] == "host_not_allowed"
+    assert "trusted_proxies" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "headers", [{"x-forwarded-for": "127.0.0.1"}, {"x-real-ip": "::1"}, {"x-forwarded-for": "::1, 127.0.0.1"}]
+)
+def test_without_keys_this_machine_may_ask_through_a_proxy_of_its_own(keyless, headers) -> None:
+    assert keyless.get("/v1/models", headers={"host": "localhost:8000", **headers}).status_code == 200
+
+
 def test_with_keys_any_host_name_is_served(closed) -> None:
+    assert closed.get("/v1/models", headers={"x-api-key": "sk-one", **PASSED_ON[0]}).status_code == 200
     assert closed.get("/v1/models", headers={"host": "models.example", "x-api-key": "sk-one"}).status_code == 200
 
 
