@@ -76,8 +76,7 @@ class Ledger:
         Raises:
             RateLimited: with what it may use at most, the key would use more than it may.
         """
-        if grant.spent and grant.key_id not in self.spent:
-            self.spent[grant.key_id] = grant.spent
+        self._know(grant)
         guess = partial(_guess, path, body, envelope.stream is True)
         limited = self._limited or not grant.unlimited
         hold = self._hold(grant, path, body, envelope, choices) if limited else None
@@ -124,6 +123,7 @@ class Ledger:
         """How the key stands with each of its limits."""
         if not self._limited and grant.unlimited:
             return ()
+        self._know(grant)
         return tuple(self.allowance(grant).standing(self._steady()))
 
     def used(self) -> Iterator[Used]:
@@ -141,6 +141,11 @@ class Ledger:
         hold, tally.hold = tally.hold, None
         if hold is not None:
             hold.settle(self._steady(), tokens=tally.used_tokens, cost=tally.used_cost)
+
+    def _know(self, grant: Grant) -> None:
+        """What a key had cost when it was made, which is more than nothing where it goes on for another one."""
+        if grant.spent and grant.key_id not in self.spent:
+            self.spent[grant.key_id] = grant.spent
 
     def _hold(self, grant: Grant, path: str, body: bytes | Body, envelope: Envelope, choices: Iterable[Choice]) -> Hold:
         prompt = _prompt(path, body)

@@ -173,6 +173,12 @@ def test_a_key_that_takes_the_place_of_another_goes_on_where_that_one_was(desk) 
         d.open("new", price=A_EURO)
 
 
+def test_a_key_that_goes_on_for_another_is_told_what_that_one_spent_before_it_asks(desk) -> None:
+    d = desk()
+    (budget,) = d.ledger.standing(Grant(key_id="new", spent=units(2.0), limits=KeyLimits(budget=3.0)))
+    assert (budget.name, budget.most, budget.used) == ("budget", units(3.0), units(2.0))
+
+
 def test_work_that_was_admitted_before_is_spent_too(desk) -> None:
     d = desk()
     d.allow(budget=2.0)
