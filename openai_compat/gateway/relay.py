@@ -24,6 +24,7 @@ from openai_compat.gateway.checks import Checks, verbs_of
 from openai_compat.gateway.delivery import ClientWatch, Deadline, Delivery
 from openai_compat.gateway.local import decoded
 from openai_compat.gateway.metering.ledger import Ledger
+from openai_compat.gateway.metering.limits import Arrival
 from openai_compat.gateway.metering.tally import Tally
 from openai_compat.gateway.order import Destination, Dispatcher, Envelope, Order
 from openai_compat.gateway.replica import Answer, Headers
@@ -76,12 +77,13 @@ class Relay:
         began = time.monotonic()
         delivery = Delivery(send, scope["state"], began)
         watch = ClientWatch(receive, scope["state"], delivery)
+        arrival = self._ledger.arrive(scope["state"].get("grant", ANYBODY))
         spooled = Spooled(self._spool) if endpoint.form is not None and brings_form(scope["headers"]) else None
         try:
             with Deadline(self._timeout):
                 body, form = await self._read(scope, receive, endpoint, spooled)
                 async with watch:
-                    await self._answer(_Arrived(scope, endpoint, body, form, began + self._timeout), delivery)
+                    await self._answer(_Arrived(scope, endpoint, body, form, began + self._timeout, arrival), delivery)
         except TimeoutError:
             await delivery.fail(DeadlineExceeded(f"The request took longer than {self._timeout:g} seconds.", retry=False))
         except asyncio.CancelledError:  # the server ends, and the time that it gave to running requests is over
@@ -90,6 +92,7 @@ class Relay:
             if not watch.client_gone:
                 raise
         finally:
+            arrival.close()
             if spooled is not None:
                 spooled.close()
 
@@ -140,6 +143,7 @@ class Relay:
         """Raises ``RateLimited`` where the key may use no more."""
         state, path = arrived.scope["state"], arrived.scope["path_template"]
         grant = state.get("grant", ANYBODY)
+        arrived.arrival.close()
         tally = self._ledger.open(grant, path=path, body=arrived.body, envelope=envelope, choices=destination.choices)
         if (hold := tally.hold) is not None:
             state["headers"] = hold.headers
@@ -182,6 +186,7 @@ class _Arrived(Struct, frozen=True):
     body: bytes | Body
     form: Form | None
     deadline: float
+    arrival: Arrival
 
 
 def _order(arrived: _Arrived, envelope: Envelope, public_name: str, tally: Tally) -> Order:

@@ -8,10 +8,12 @@ import json
 import os
 import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -257,6 +259,22 @@ def test_clients_that_leave_give_their_places_back(place: Place, model: str, man
             for stream in streams:
                 stream.close()
             place.until(key, "concurrent_requests", 0)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/videos"])
+def test_bodies_that_are_still_to_come_have_places_too(place: Place, path: str) -> None:
+    """Else a key for two requests at once could take all of ``server.max_in_flight`` with slow uploads."""
+    key = place.key(concurrent_requests=2)
+    place.client(key).close()
+    url = httpx2.URL(place.server.origin)
+    fields = f"Host: {url.host}\r\nx-api-key: {key}\r\ncontent-type: application/json\r\ncontent-length: 100"
+    with ExitStack() as slow:
+        uploads = [slow.enter_context(socket.create_connection((url.host, url.port), timeout=PATIENCE)) for _ in range(3)]
+        for number, upload in enumerate(uploads):
+            upload.sendall(f"POST {path} HTTP/1.1\r\n{fields}\r\n\r\n{{".encode())
+            place.until(key, "concurrent_requests", min(number + 1, 2))
+        assert b" 429 " in uploads[2].recv(1000)
+    place.until(key, "concurrent_requests", 0)
 
 
 def test_two_that_are_asked_for_one_answer_hold_one_place(place: Place) -> None:

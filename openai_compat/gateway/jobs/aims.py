@@ -11,8 +11,10 @@ from openai_compat.gateway.catalog import Target as Named
 from openai_compat.gateway.checks import Checks, verbs_of
 from openai_compat.gateway.jobs.record import VideoRecord
 from openai_compat.gateway.metering.ledger import Ledger
+from openai_compat.gateway.metering.limits import Arrival
 from openai_compat.gateway.offers import Offers
 from openai_compat.gateway.order import Choice, Envelope, LocalTarget, Tally, Target, UpstreamTarget
+from openai_compat.grants import ANYBODY
 from openai_compat.translate import videos
 from schemas.videos import CreateVideoRequest
 
@@ -32,6 +34,10 @@ class Aims:
         """Aim by another configuration from now on; prices of models that are gone stay known, for the jobs that they have."""
         self._models = {**self._models, **config.models}
         self._checks, self._offers = checks, offers
+
+    def arrive(self, scope: HTTPScope) -> Arrival:
+        """A place for an order whose body is still to come. Raises ``RateLimited``."""
+        return self._ledger.arrive(scope["state"].get("grant", ANYBODY))
 
     async def checked(self, request: CreateVideoRequest, scope: HTTPScope) -> VideoRecord:
         """The order, once its model is found and can do it, and the key may use more."""

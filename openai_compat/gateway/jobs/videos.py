@@ -11,6 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from functools import partial
 
 from litestar.types import HTTPScope, Receive
@@ -108,7 +109,8 @@ class VideoDesk:
 
     async def create(self, scope: HTTPScope, receive: Receive) -> Video:
         """Every check that needs no model, then the order is kept."""
-        wire, picture = await self._read(scope, receive)
+        with closing(self._aims.arrive(scope)):
+            wire, picture = await self._read(scope, receive)
         far = picture is not None and picture.url
         request = wire if far else replace(wire, input_reference=None)
         record = await self._aims.checked(request, scope)
@@ -118,7 +120,8 @@ class VideoDesk:
 
     async def remix(self, id: str, scope: HTTPScope, receive: Receive) -> Video:
         """A new video as the other one was ordered, its seed and its picture too, by another prompt."""
-        body = await read_json_body(scope["headers"], receive, self._max_body, origins=self._origins)
+        with closing(self._aims.arrive(scope)):
+            body = await read_json_body(scope["headers"], receive, self._max_body, origins=self._origins)
         prompt = decode(body, RemixVideoRequest).prompt
         store, kept = await self._find(id, _owner(scope))
         source = VideoRecord.of(kept)

@@ -11,7 +11,7 @@ from openai_compat.config import Metering, Price
 from openai_compat.gateway.metering import estimate
 from openai_compat.gateway.metering.cost import Counts, amount, rates_of
 from openai_compat.gateway.metering.counters import HOUR, Counters, Sums, Table
-from openai_compat.gateway.metering.limits import Allowance, Hold
+from openai_compat.gateway.metering.limits import Allowance, Arrival, Hold
 from openai_compat.gateway.metering.past import Past
 from openai_compat.gateway.metering.quota import DAY, Standing, Use
 from openai_compat.gateway.metering.standing import Pairs
@@ -81,6 +81,16 @@ class Ledger:
         limited = self._limited or not grant.unlimited
         hold = self._hold(grant, path, body, envelope, choices) if limited else None
         return Tally(self, grant.key_id, guess, hold)
+
+    def arrive(self, grant: Grant) -> Arrival:
+        """A place for a request whose body is still to come, which must be left before ``open``.
+
+        Raises:
+            RateLimited: as many requests of the key run and arrive as may.
+        """
+        if not self._limited and grant.unlimited:
+            return Arrival()
+        return self.allowance(grant).arrive(self._steady())
 
     def account(self, key_id: str, price: Price = _FREE) -> Tally:
         """The account of work that was admitted before, and waited: it counts for every limit, but only the budget can still

@@ -13,6 +13,21 @@ from openai_compat.gateway.metering.windows import Step, Window
 from openai_compat.grants import Grant
 
 
+class Arrival:
+    """The place of a request whose body is still to come; nobody's where its key has no limit for them."""
+
+    __slots__ = ("_allowance",)
+
+    def __init__(self, allowance: Allowance | None = None) -> None:
+        self._allowance = allowance
+
+    def close(self) -> None:
+        """It has come, or comes no more. A second time changes nothing."""
+        if self._allowance is not None:
+            self._allowance.arriving -= 1
+            self._allowance = None
+
+
 class Hold:
     """What is reserved for one request, and its place among those that run at once."""
 
@@ -46,13 +61,15 @@ class Allowance:
 
     Attributes:
         running: requests that run at once.
+        arriving: those whose bodies are still to come; they count among them.
     """
 
     __slots__ = ("_bounds", "_defaults", "_held", "_key_id", "_limits", "_own", "_past", "_spent", "_told", "_unsettled",
-                 "_windows", "grant", "running")  # fmt: skip
+                 "_windows", "arriving", "grant", "running")  # fmt: skip
 
     def __init__(self, grant: Grant, defaults: Metering, spent: dict[str, int], past: Iterable[Use] = ()) -> None:
         self.running = 0
+        self.arriving = 0
         self._key_id = grant.key_id
         self._spent = spent
         self._past = tuple(past)
@@ -82,6 +99,14 @@ class Allowance:
     def bounded(self) -> bool:
         return self._bounds.exist
 
+    def arrive(self, now: float) -> Arrival:
+        """Raises ``RateLimited``: bodies that come slowly would take the places of other keys' requests."""
+        if self._bounds.concurrent_requests is None:
+            return Arrival()
+        self._check_running(now)
+        self.arriving += 1
+        return Arrival(self)
+
     def reserve(self, now: float, *, tokens: int, cost: int) -> Hold:
         """Raises ``RateLimited`` where it is more than is left; then nothing is reserved and nothing counted."""
         bounds = self._bounds
@@ -91,8 +116,7 @@ class Allowance:
         for limit in self._limits:
             if limit.window.total(now) + amounts[limit.of] > limit.most:
                 raise self._refused(now, limit.refusal(now, amounts[limit.of]))
-        if bounds.concurrent_requests is not None and self.running >= bounds.concurrent_requests:
-            raise self._refused(now, too_many(bounds.concurrent_requests, self.running))
+        self._check_running(now)
         steps = [(limit, limit.window.add(now, amounts[limit.of])) for limit in self._limits]
         self._held += cost
         self._unsettled += 1
@@ -133,13 +157,20 @@ class Allowance:
         for limit in self._limits:
             yield Standing(limit.name, limit.most, limit.window.total(now))
         if self._bounds.concurrent_requests is not None:
-            yield Standing("concurrent_requests", self._bounds.concurrent_requests, self.running)
+            yield Standing("concurrent_requests", self._bounds.concurrent_requests, self.running + self.arriving)
         if self._bounds.budget is not None:
             yield Standing("budget", self._bounds.budget, self._spent.get(self._key_id, 0) + self._held)
 
     def idle(self, now: float) -> bool:
         """Whether one that is made anew would say the same."""
-        return not self._unsettled and not any(limit.window.total(now) for limit in self._windows.values())
+        return (
+            not self._unsettled and not self.arriving and not any(limit.window.total(now) for limit in self._windows.values())
+        )
+
+    def _check_running(self, now: float) -> None:
+        most, there = self._bounds.concurrent_requests, self.running + self.arriving
+        if most is not None and there >= most:
+            raise self._refused(now, too_many(most, there))
 
     def _bound(self, bounds: Bounds) -> Iterator[Limit]:
         """The windows in force; what is told of a refusal is the one that holds the longest."""
