@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -138,10 +139,19 @@ def _take_defaults(model: Any, tokenizer: Any) -> Defaults:
     wishes = model.generation_config
     ends = wishes.eos_token_id if isinstance(wishes.eos_token_id, list) else [wishes.eos_token_id]
     names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-    found = {name: getattr(wishes, name, None) for name in names}
+    found: dict[str, Any] = {name: getattr(wishes, name, None) for name in names}
     model.generation_config = GenerationConfig()
     eos = frozenset(number for number in [*ends, tokenizer.eos_token_id] if number is not None)
-    return Defaults(eos_ids=eos, **{name: value for name, value in found.items() if value is not None})
+    return Defaults(eos_ids=eos, **{name: value for name, value in found.items() if _is_sensible(name, value)})
+
+
+def _is_sensible(name: str, value: Any) -> bool:
+    """Whether an operator could set it, too: what else a file says would fail each request that leaves it open."""
+    try:
+        told = getattr(msgspec.convert({name: value}, SamplingOptions), name)
+    except msgspec.ValidationError:
+        return False
+    return told is not None and math.isfinite(told)
 
 
 def _configured(spec: t.ModelSpec, wishes: Defaults) -> Defaults:

@@ -436,6 +436,22 @@ def test_the_models_own_wishes_hold_where_the_client_says_nothing(snapshot, tmp_
     assert config.stop_ids == {0, 2}
 
 
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        {"temperature": "warm", "top_p": 7, "top_k": 0.5},
+        {"temperature": float("nan"), "top_p": -1, "repetition_penalty": 0},
+        {"temperature": -1.0, "min_p": 5, "repetition_penalty": float("inf")},
+        {"temperature": [1], "top_k": -1},
+    ],
+)
+def test_wishes_that_make_no_sense_are_not_followed(snapshot, tmp_path, loader, wishes) -> None:
+    copy = Path(shutil.copytree(snapshot, tmp_path / "copy"))
+    (copy / "generation_config.json").write_text(json.dumps(wishes))
+    config = loader(copy).get_generation_config(t.TextRequest(prompts=("x",)))
+    assert (config.temperature, config.top_p, config.top_k, config.min_p, config.repetition_penalty) == (1.0, 1.0, 0, 0.0, 1.0)
+
+
 def test_a_checkpoint_of_another_architecture_has_no_capability(tmp_path) -> None:
     from handlers.transformer import TransformerHandler
 
