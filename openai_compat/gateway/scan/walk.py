@@ -37,6 +37,8 @@ MAGICS = {
     b"\x89HDF": "an HDF5 file",
     **{b"\x80" + bytes([protocol]): "a pickle" for protocol in range(2, 6)},
 }
+# transformers loads the model that this names, from wherever it is, instead of the one beside it
+ADAPTER = "adapter_config.json"
 
 CHECKS: dict[str, Callable[[Path], object]] = {
     ".safetensors": read_safetensors,
@@ -99,6 +101,8 @@ def _placement(path: Path, root: Path) -> str | None:
 
 def _format(path: Path, root: Path) -> str | None:
     suffix = path.suffix.lower()
+    if path.name == ADAPTER:
+        return "an adapter brings along a model that was not looked at; merge it into its model first"
     if suffix in CHECKS:
         CHECKS[suffix](path)
     elif suffix == ".onnx":

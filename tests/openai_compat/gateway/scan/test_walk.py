@@ -51,6 +51,13 @@ def test_code_and_unknown_formats_are_refused(model: Path, name: str) -> None:
     assert [problem.partition(": ")[0] for problem in scan(model)] == [name]
 
 
+@pytest.mark.parametrize("name", ["adapter_config.json", "text_encoder/adapter_config.json"])
+def test_an_adapter_that_names_a_model_elsewhere_is_refused(model: Path, name: str) -> None:
+    (model / name).parent.mkdir(parents=True, exist_ok=True)
+    (model / name).write_text('{"peft_type": "LORA", "base_model_name_or_path": "/srv/other"}')
+    assert [problem.partition(": ")[0] for problem in scan(model)] == [name]
+
+
 def test_a_pickle_under_another_name_is_refused(model: Path) -> None:
     (model / "model.bin").write_bytes(pickle.dumps({"w": [1.0]}))
     (model / "vocab.txt").write_bytes(pickle.dumps({"w": [1.0]}))
