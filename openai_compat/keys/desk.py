@@ -12,6 +12,7 @@ from openai_compat.config import ConfigError
 from openai_compat.errors import Unavailable
 from openai_compat.keys.audit import audit
 from openai_compat.keys.keeper import KeyKeeper, described, described_new
+from openai_compat.keys.record import StoredKey
 from openai_compat.keys.ring import Ring
 from schemas.admin import CreateKey, Key, KeyDeleted, KeyList, KeyListQuery, NewKey, UpdateKey
 
@@ -35,7 +36,7 @@ class Desk:
 
     async def create(self, order: CreateKey, by: str) -> NewKey:
         made = await _had(self._keeper.create(order))
-        await self._done("created", made.key.id, by)
+        await self._done("created", made.key, by)
         return described_new(made, time.time())
 
     async def get(self, id: str) -> Key:
@@ -43,12 +44,12 @@ class Desk:
 
     async def update(self, id: str, change: UpdateKey, by: str) -> Key:
         key = await _had(self._keeper.update(id, change))
-        await self._done("updated", key.id, by)
+        await self._done("updated", key, by)
         return described(key, time.time())
 
     async def revoke(self, id: str, by: str) -> KeyDeleted:
         key = await _had(self._keeper.revoke(id))
-        await self._done("revoked", key.id, by)
+        await self._done("revoked", key, by)
         return KeyDeleted(id=key.id)
 
     @property
@@ -59,10 +60,14 @@ class Desk:
         except ConfigError as error:
             raise _unavailable(error) from error
 
-    async def _done(self, what: str, id: str, by: str) -> None:
-        """Put it in force, and on record: ids only."""
-        await self._ring.refresh(known=id)
-        audit(what, id, by or "the socket's owner")
+    async def _done(self, what: str, key: StoredKey, by: str) -> None:
+        """Put it on record, ids only, and in force, also where the rest of the file cannot be read."""
+        audit(what, key.id, by or "the socket's owner")
+        try:
+            await self._ring.refresh(known=key.id)
+        except (ConfigError, sqlite3.Error) as error:
+            _logger.error("changes of API keys cannot be read: %s", error)
+            self._ring.adopt(key)
 
 
 async def _had(work: Awaitable[T]) -> T:

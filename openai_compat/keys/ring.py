@@ -127,6 +127,11 @@ class Ring:
                 self._take(key)
             self._join()
 
+    def adopt(self, key: StoredKey) -> None:
+        """Take over one key as it was just written, where the file cannot be read again."""
+        self._take(key)
+        self._join()
+
     def _what(self, key: StoredKey) -> str:
         """What has become of it; empty where nothing has."""
         before = self._kept.get(key.digest[:ID_BYTES])

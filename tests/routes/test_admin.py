@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
+import sqlite3
 import time
 
 import pytest
@@ -66,6 +68,19 @@ def admin(tmp_path_factory):
 def models(public: TestClient, key: str) -> int | list[str]:
     answer = public.get("/v1/models", headers={"x-api-key": key})
     return [model["id"] for model in answer.json()["data"]] if answer.status_code == 200 else answer.status_code
+
+
+def test_changes_are_in_force_also_where_another_key_s_row_is_damaged(clients, tmp_path, caplog) -> None:
+    public, admin = clients
+    damaged = admin.post(KEYS, json={}).json()
+    with contextlib.closing(sqlite3.connect(key_path(config(tmp_path)))) as connection, connection:
+        connection.execute("UPDATE keys SET scopes = 'nonsense', version = version + 1000 WHERE id = ?", (damaged["id"],))
+    with caplog.at_level(logging.INFO, logger="openai_compat.audit"):
+        made = admin.post(KEYS, json={"models": ["echo"]}).json()
+        assert models(public, made["value"]) == ["echo"]
+        assert admin.delete(f"{KEYS}/{made['id']}").status_code == 200
+        assert models(public, made["value"]) == 401
+    assert f"key {made['id']} revoked" in caplog.text
 
 
 def test_a_key_is_in_force_when_the_answer_comes_and_so_is_each_change_of_it(clients) -> None:
