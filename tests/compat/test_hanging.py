@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
@@ -78,12 +80,23 @@ def test_a_step_that_never_ends_ends_the_process_and_the_next_request_is_served(
     assert worker_of(server) != before
 
 
-def test_a_process_that_is_stopped_is_ended_and_its_clients_are_told(server: Any, client: openai.OpenAI) -> None:
+def test_what_a_stopped_process_has_not_begun_is_answered_by_the_next_one(server: Any, client: openai.OpenAI) -> None:
     assert say(client, "Hi") == "Hi"
     before = worker_of(server)
     os.kill(before, signal.SIGSTOP)
-    with pytest.raises(openai.InternalServerError) as caught:
-        say(client, "Hi")
+    assert say(client, "Hi again") == "Hi again"
+    assert not psutil.pid_exists(before)
+
+
+def test_a_process_that_is_stopped_in_a_request_is_ended_and_its_client_told(server: Any, client: openai.OpenAI) -> None:
+    assert say(client, "Hi") == "Hi"
+    before = worker_of(server)
+    with ThreadPoolExecutor() as threads:
+        answer = threads.submit(say, client, "go slowly")
+        time.sleep(1.0)
+        os.kill(before, signal.SIGSTOP)
+        with pytest.raises(openai.InternalServerError) as caught:
+            answer.result()
     assert caught.value.code == "worker_died"
     assert say(client, "Hi again") == "Hi again"
     assert not psutil.pid_exists(before)
