@@ -19,6 +19,7 @@ from openai_compat.http.raw import raw_answer
 from openai_compat.http.request_id import new_request_id
 from openai_compat.http.small import Pipeline, SmallEvent, SmallFlow
 from openai_compat.http.strict import StrictProtocol
+from openai_compat.http.unframed import unframe
 
 _logger = logging.getLogger("openai_compat.http")
 
@@ -164,6 +165,8 @@ class GuardedProtocol(StrictProtocol):
         # Before anybody waits at the event or has written anything.
         self.cycle.message_event = SmallEvent()
         self.cycle.transport = self._corked  # type: ignore[assignment]
+        if self.scope["http_version"] == "1.0":
+            unframe(self.cycle)
         if not self.pipeline:
             self._running = self.cycle
 

@@ -44,6 +44,18 @@ async def late(request: Request) -> dict:
     return {"length": len(await request.body())}
 
 
+@get("/pieces")
+async def in_pieces() -> Stream:
+    """Without a length."""
+
+    async def pieces():
+        yield b"one "
+        await asyncio.sleep(0.01)
+        yield b"two"
+
+    return Stream(pieces())
+
+
 class Flood:
     """Sends without end until the client has gone."""
 
@@ -79,7 +91,7 @@ def metrics() -> Metrics:
 @pytest.fixture(scope="module")
 def server(flood, metrics):
     app = Litestar(
-        [length, slow, late, flood.route()],
+        [length, slow, late, in_pieces, flood.route()],
         exception_handlers=exception_handlers,
         logging_config=None,
         request_max_body_size=None,
@@ -209,6 +221,24 @@ def test_a_kept_connection_is_closed_when_nothing_was_asked_for_a_while_after_th
             assert read_answer(connection)[0] == 201
         assert connection.recv(1) == b""
         assert 1.9 <= time.monotonic() - asked < 10
+
+
+@pytest.mark.parametrize(("version", "body"), [("1.0", b"one two"), ("1.1", b"4\r\none \r\n3\r\ntwo\r\n0\r\n\r\n")])
+def test_an_old_client_is_sent_no_chunks(connection, version, body) -> None:
+    """A proxy of HTTP/1.0 would pass on what stands between them as a part of the answer."""
+    connection.sendall(f"GET /pieces HTTP/{version}\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode())
+    with connection.makefile("rb") as reader:
+        head, _, seen = reader.read().partition(b"\r\n\r\n")
+    assert (b"chunked" in head.lower(), b"connection: close" in head.lower(), seen) == (version == "1.1", True, body)
+
+
+def test_an_old_client_reads_an_answer_with_a_length_and_its_head_alone(server) -> None:
+    for method, body in (("GET", b"done"), ("HEAD", b"")):
+        with socket.create_connection(server, timeout=20) as connection, connection.makefile("rb") as reader:
+            connection.sendall(f"{method} /slow HTTP/1.0\r\n\r\n".encode())
+            head, _, seen = reader.read().partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 2" if method == "GET" else b"HTTP/1.1 ")
+            assert seen == body
 
 
 def test_a_connection_is_kept_while_an_answer_takes_longer_than_it_may_rest() -> None:
