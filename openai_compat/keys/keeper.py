@@ -21,7 +21,7 @@ from openai_compat.keys.secret import digest_of, id_of, new_secret
 from schemas.admin import CreateKey, Key, Limits, NewKey, UpdateKey
 
 MOST_KEYS = 10_000
-"""Revoked ones among them: all are held in memory, and read when a server starts."""
+"""Ended ones among them: all are held in memory, and read when a server starts."""
 Clock = Callable[[], float]
 
 
@@ -142,9 +142,10 @@ def _chance() -> tuple[str, bytes]:
 
 
 def _add(connection: sqlite3.Connection, key: StoredKey) -> None:
-    if table.count(connection) >= MOST_KEYS:
-        raise Conflict(f"There are {MOST_KEYS} keys already, which is the most.", code="too_many_keys")
+    """In the place of the key that ended first, where there are too many. That goes afterwards: versions never go back."""
     table.add(connection, key)
+    if table.count(connection) > MOST_KEYS and not table.forget(connection, key.created):
+        raise Conflict(f"There are {MOST_KEYS} keys already, which is the most.", code="too_many_keys")
 
 
 def _found(connection: sqlite3.Connection, id: str) -> StoredKey:

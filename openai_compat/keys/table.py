@@ -19,6 +19,7 @@ T = TypeVar("T")
 _COLUMNS = (
     "id, digest, name, scopes, models, limits, created, expires, revoked, last_used, spent, spent_rest, version"  # of ``_key``
 )
+_NEVER = 1 << 60
 _NEXT = "(SELECT coalesce(max(version), 0) + 1 FROM keys)"
 
 
@@ -51,6 +52,13 @@ def page(connection: sqlite3.Connection, *, after: str | None, limit: int) -> li
 def count(connection: sqlite3.Connection) -> int:
     (number,) = connection.execute("SELECT count(*) FROM keys").fetchone()
     return int(number)
+
+
+def forget(connection: sqlite3.Connection, now: int) -> bool:
+    """Drop the key that was revoked, or has expired, the longest ago; whether there was one."""
+    ended = f"min(coalesce(revoked, {_NEVER}), coalesce(expires, {_NEVER}))"
+    first = f"SELECT id FROM keys WHERE {ended} <= ? ORDER BY {ended}, number LIMIT 1"  # noqa: S608
+    return connection.execute(f"DELETE FROM keys WHERE id = ({first})", (now,)).rowcount > 0  # noqa: S608
 
 
 def version(connection: sqlite3.Connection) -> int:

@@ -143,6 +143,29 @@ def test_there_is_an_end_to_how_many_keys_there_may_be(bench, monkeypatch) -> No
     bench(scenario)
 
 
+def test_the_key_that_ended_first_makes_room(bench, monkeypatch) -> None:
+    """Else whoever rotates keys every day could make none any more some day."""
+    monkeypatch.setattr(module, "MOST_KEYS", 3)
+
+    async def scenario(b) -> None:
+        now = int(b.clock())
+        keeps, revoked, expires = [await b.keeper.create(CreateKey(expires_at=end)) for end in (None, None, now + 50)]
+        b.clock.now += 10
+        await b.keeper.revoke(revoked.key.id)
+        b.clock.now += 100
+        await b.becomes(lambda: b.find(keeps.secret))
+        for gone in (revoked, expires):
+            made = await b.keeper.create(CreateKey())
+            with pytest.raises(NotFound):
+                await b.keeper.get(gone.key.id)
+            await b.becomes(lambda secret=made.secret: b.find(secret))  # by a server that has read what is gone
+        with pytest.raises(Conflict):
+            await b.keeper.create(CreateKey())
+        assert [bool(b.find(key.secret)) for key in (keeps, revoked, expires)] == [True, False, False]
+
+    bench(scenario)
+
+
 def test_what_was_spent_adds_up_exactly(bench) -> None:
     async def scenario(b) -> None:
         id = (await b.keeper.create(CreateKey())).key.id
