@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -41,10 +42,15 @@ class HelperProcess:
     def ask(self, question: bytes, seconds: float) -> bytes | None:
         """None where there was no answer in time, or the process died of the question; it is gone then.
 
+        One that somebody else killed, as a system short of memory does, is no answer: the next process is asked once more.
+
         Raises ``RuntimeError`` where the process does not come up.
         """
+        deadline = time.monotonic() + seconds
         try:
             answer = _asked(self.start(), question, seconds)
+            if answer is None and self._was_killed(deadline):
+                answer = _asked(self.start(), question, seconds)
         except BaseException:
             self.close()  # an answer that nobody took would be the next question's
             raise
@@ -67,6 +73,16 @@ class HelperProcess:
             raise RuntimeError("a helper process did not start")
         self._process = process
         return process
+
+    def _was_killed(self, deadline: float) -> bool:
+        """Not by itself, which ends by other signals, nor for want of time, since then it still runs."""
+        left = deadline - time.monotonic()
+        if self._process is None or left <= 0:
+            return False
+        try:
+            return self._process.wait(left) == -signal.SIGKILL
+        except subprocess.TimeoutExpired:
+            return False
 
     def close(self) -> None:
         self._process = None

@@ -203,6 +203,19 @@ def test_a_process_that_was_killed_while_it_waited_is_nobody_s_fault() -> None:
     assert template.render(HELLO, {}) == "hello"
 
 
+def test_a_process_that_was_killed_at_its_work_is_nobody_s_fault_either() -> None:
+    before = helpers()
+    template = ChatTemplate("{% for i in range(messages[0].content | length) %}{{ messages[0].content[i] }}{% endfor %}", {})
+    (process,) = helpers() - before
+    text = "abc" * 30_000
+    with ThreadPoolExecutor(1) as pool:
+        process.suspend()
+        rendered = pool.submit(template.render, [{"role": "user", "content": text}], {})
+        time.sleep(0.1)
+        process.kill()
+        assert rendered.result() == text
+
+
 def test_the_process_knows_no_secret_of_the_servers_and_can_open_nothing(monkeypatch) -> None:
     monkeypatch.setenv("MODEL_SECRET", "hidden")
     before = helpers()
