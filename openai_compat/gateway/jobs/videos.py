@@ -18,12 +18,13 @@ from litestar.types import HTTPScope, Receive
 from msgspec.structs import replace
 
 from openai_compat.config import Config
-from openai_compat.errors import APIError, Conflict, InvalidRequest, NotFound, Unavailable, error_body
+from openai_compat.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from openai_compat.gateway.body import brings_form, read_json_body, read_whole_form
 from openai_compat.gateway.checks import Checks
 from openai_compat.gateway.fetching import fetch_rules
 from openai_compat.gateway.jobs.aims import Aims
-from openai_compat.gateway.jobs.making import Leases, Made, Maker, Refused
+from openai_compat.gateway.jobs.failures import INTERNAL, RESTARTED, error_of
+from openai_compat.gateway.jobs.making import Leases, Made, Maker
 from openai_compat.gateway.jobs.queue import JobQueue
 from openai_compat.gateway.jobs.record import COMPLETED, FAILED, KIND, QUEUED, RUNNING, VideoRecord, shown
 from openai_compat.gateway.jobs.remote import RemoteMaker
@@ -54,8 +55,6 @@ _ID = 16  # bytes of chance in an id
 _SEEDS = 2**31
 _FAR_AT_ONCE = 16  # videos that one upstream makes for us at once
 _NO_ROOM_PAUSE = 5.0  # seconds between two looks for room on the disk
-_RESTARTED = VideoError(code="server_restarted", message="The server was restarted while it made the video.")
-_FAILED = "The server had an error while it made the video."
 
 
 class VideoDesk:
@@ -221,7 +220,7 @@ class VideoDesk:
         try:
             record, made = await self._made(store, kept, record)
         except Exception as error:
-            await _insist(partial(self._fail, store, kept, _error_of(error)), kept.id)
+            await _insist(partial(self._fail, store, kept, error_of(error)), kept.id)
             return
         finally:
             self._progress.pop(kept.id, None)
@@ -249,7 +248,7 @@ class VideoDesk:
     async def _cut_off(self, store: Store, kept: Kept) -> None:
         """For what the end of a server broke off. Where the disk is full the next one tries again."""
         try:
-            await self._fail(store, kept, _RESTARTED)
+            await self._fail(store, kept, RESTARTED)
         except Unavailable as error:
             logger.warning("the video %s could not be marked as failed: %s", kept.id, error.message)
 
@@ -294,7 +293,7 @@ async def _insist(write: Callable[[], Awaitable[None]], id: str) -> None:
 
 def _check_made(kept: Kept, record: VideoRecord) -> None:
     if kept.status == FAILED:
-        reason = record.error.message if record.error else _FAILED
+        reason = record.error.message if record.error else INTERNAL.message
         raise Conflict(f"The video '{kept.id}' was not made: {reason}", code="video_failed", retry=False)
     if kept.status != COMPLETED:
         raise Conflict(f"The video '{kept.id}' is not made yet.", code="video_not_ready", retry=False)
@@ -308,15 +307,3 @@ async def _bytes(store: Store, name: str | None) -> bytes | None:
         return await file.read()
     finally:
         file.close()
-
-
-def _error_of(error: Exception) -> VideoError:
-    """What a client may know of it."""
-    if isinstance(error, Refused):
-        detail = error.detail
-        return VideoError(code=detail.code or detail.type, message=detail.message, param=videos.wire_name(detail.param))
-    if isinstance(error, APIError):
-        body = error_body(error)["error"]
-        return VideoError(code=body["code"] or body["type"], message=error.message, param=error.param)
-    logger.error("a video failed", exc_info=error)
-    return VideoError(code="internal_error", message=_FAILED)
