@@ -16,7 +16,7 @@ _LATEST = 0.2  # how much the last request counts beside all before it
 _AT_LEAST = 1.0  # seconds; a shorter queue is none that stands
 _ROUNDS = 2.0  # requests' lengths after which it is no burst any more
 _SHUT = 1.0  # second for which nothing is let in at most: answers may be done sooner than they usually are
-_SHARE = 0.8  # of a request's length that others may wait then
+_SHARE = 0.5  # of a request's length that others may wait then; refusing takes time from the model, too
 
 
 class Full(RateLimited):
@@ -37,8 +37,8 @@ class Turn(Protocol):
 class Admission:
     """Bounds the wait of requests for a model that works on ``slots`` of them at a time.
 
-    A burst may wait for ``max_wait`` seconds. Where whoever came for as long as two requests take had to wait for nearly as
-    long as one takes, or longer, it is no burst: more comes than can be done. Then nobody waits longer than that, until nobody
+    A burst may wait for ``max_wait`` seconds. Where whoever came for as long as two requests take had to wait for more than
+    half as long as one takes, it is no burst: more comes than can be done. Then nobody waits longer than that, until nobody
     had to be refused for a while. So what is accepted takes less than twice as long as by a model that is just busy, whatever
     comes. Whatever ``max_wait`` is, a wait of one request's length is no reason to refuse a burst.
 
