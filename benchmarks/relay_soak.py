@@ -48,7 +48,7 @@ policy = "round_robin"
 """
 NAMES = ("mock", "long", "idle", "flapping", *BROKEN)
 EVERY = 10.0  # seconds between two looks
-REST = 90.0  # the longest that idle connections to upstreams are kept, and some
+REST = 130.0  # seconds: idle connections are kept for up to 90, and looked for now and then
 DESCRIPTORS = TASKS = 2
 MEMORY = 5.0  # MB more than at the base line, for what the allocator keeps
 GROWTH = 1.0  # MB an hour, after the first third
