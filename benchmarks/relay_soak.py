@@ -17,6 +17,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -124,16 +125,22 @@ class Soak:
             now = await self.look()
             at = time.monotonic() - began
             self.looks.append((at, now))
-            for worker in whole_server.workers(self._pid) if self._options.whole else ():
-                self.workers.setdefault(worker.pid, []).append((at, own_of(worker)))
-            show(f"{at:6.0f} s", now)
+            show(f"{at:6.0f} s", now, self._look_at_workers(at))
             await asyncio.sleep(EVERY)
 
+    def _look_at_workers(self, at: float) -> list[float]:
+        """What each worker has of its own now, in MB."""
+        found = [(worker.pid, own_of(worker)) for worker in whole_server.workers(self._pid)] if self._options.whole else []
+        for pid, own in found:
+            self.workers.setdefault(pid, []).append((at, own))
+        return [own for _, own in found]
 
-def show(when: str, now: Look) -> None:
+
+def show(when: str, now: Look, workers: Iterable[float] = ()) -> None:
     print(
         f"{when:<10} resident {now.resident:6.1f} MB, own {now.own:6.1f} MB, descriptors {now.descriptors:4}, "
-        f"threads {now.threads:2}, tasks {now.tasks:3}, in flight {now.in_flight:3}",
+        f"threads {now.threads:2}, tasks {now.tasks:3}, in flight {now.in_flight:3}"
+        + "".join(f", {own:.1f}" for own in workers),
         flush=True,
     )
 
