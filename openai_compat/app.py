@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
 
@@ -16,7 +16,9 @@ from openai_compat.auth import Authentication, OperatorAuthentication
 from openai_compat.config import Config
 from openai_compat.directory import GatewayHappenings, GatewayReadiness, GatewayResidents
 from openai_compat.edition import Edition, Editions, Lasting, Latest, timing_of
+from openai_compat.gateway.asking import Asking
 from openai_compat.gateway.catalog import Catalog
+from openai_compat.gateway.chats import Chats
 from openai_compat.gateway.engines.launcher import EngineLauncher
 from openai_compat.gateway.jobs.aims import Aims
 from openai_compat.gateway.jobs.videos import VideoDesk
@@ -29,7 +31,7 @@ from openai_compat.gateway.supervisor import Supervisor
 from openai_compat.http.cors import CrossOrigin
 from openai_compat.http.crowd import Crowd
 from openai_compat.http.errors import exception_handlers
-from openai_compat.http.front import Front
+from openai_compat.http.front import Front, endpoints_of
 from openai_compat.http.head import HeadAsGet
 from openai_compat.http.listening import UNIX
 from openai_compat.http.openapi import openapi_config
@@ -116,6 +118,7 @@ def create_gateway(config: Config, *, read: Read | None = None) -> Gateway:
     reload = Reload(read, lambda: editions.now.config, Renewal(editions, lasting, videos))
     reload.also(lambda config: partial(crowd.allow, config.server.max_in_flight))
     readiness = GatewayReadiness(pool)
+    asking = Asking(editions.relaying, cache(lambda: dict(endpoints_of(app))))
     app = Litestar(
         route_handlers=[*MODEL_ROUTES, *GATEWAY_ROUTES],
         dependencies={
@@ -128,6 +131,7 @@ def create_gateway(config: Config, *, read: Read | None = None) -> Gateway:
             "links": latest(lambda: editions.now.links),
             "usage_reader": latest(lambda: editions.now.usage_reader),
             "videos": given(videos),
+            "chats": given(Chats(asking)),
         },
         exception_handlers=exception_handlers,
         openapi_config=openapi_config(version("openai-compat")),

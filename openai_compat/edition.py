@@ -129,6 +129,12 @@ class Editions:
         finally:
             self._done(edition)
 
+    @asynccontextmanager
+    async def relaying(self) -> AsyncIterator[Relay]:
+        """The relay in force."""
+        async with self.using() as edition:
+            yield edition.relay
+
     def change(self, edition: Edition) -> None:
         """From now on ``edition`` is in force; the one before is closed when its last request is done."""
         before, self.now = self.now, edition

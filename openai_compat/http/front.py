@@ -31,7 +31,7 @@ class Front:
     def __init__(self, app: Litestar, serve: Serve, others: ASGIApp | None = None) -> None:
         self._others = others or app
         self._serve = serve
-        self._endpoints = dict(_endpoints(app))
+        self._endpoints = dict(endpoints_of(app))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP or scope["method"] != "POST" or (found := self._find(scope)) is None:
@@ -54,7 +54,8 @@ class Front:
         return endpoint
 
 
-def _endpoints(app: Litestar) -> Iterator[tuple[str, Endpoint]]:
+def endpoints_of(app: Litestar) -> Iterator[tuple[str, Endpoint]]:
+    """The relayed routes, by their paths."""
     for route in app.routes:
         for handler in route.route_handlers if isinstance(route, HTTPRoute) else ():
             endpoint = handler.opt.get("endpoint")
