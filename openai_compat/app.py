@@ -19,6 +19,7 @@ from openai_compat.edition import Edition, Editions, Lasting, Latest, timing_of
 from openai_compat.gateway.asking import Asking
 from openai_compat.gateway.catalog import Catalog
 from openai_compat.gateway.chats import Chats
+from openai_compat.gateway.counting import Counter
 from openai_compat.gateway.engines.launcher import EngineLauncher
 from openai_compat.gateway.jobs.aims import Aims
 from openai_compat.gateway.jobs.videos import VideoDesk
@@ -132,6 +133,7 @@ def create_gateway(config: Config, *, read: Read | None = None) -> Gateway:
             "usage_reader": latest(lambda: editions.now.usage_reader),
             "videos": given(videos),
             "chats": given(Chats(asking)),
+            "counter": given(Counter(asking)),
         },
         exception_handlers=exception_handlers,
         openapi_config=openapi_config(version("openai-compat")),
