@@ -20,17 +20,19 @@ logger = logging.getLogger(__name__)
 # Every setting is in exactly one of these: a whole section, or one of its fields.
 FIXED = frozenset(
     {
-        "admin", "jobs", "server.cache_dir", "server.drain_delay", "server.host", "server.inline", "server.log_format",
-        "server.max_connections", "server.port", "server.shutdown_grace", "server.tls_cert", "server.tls_key", "storage",
-        "workers",
+        "admin", "jobs", "responses.background_at_once", "server.cache_dir", "server.drain_delay", "server.host",
+        "server.inline", "server.log_format", "server.max_connections", "server.port", "server.shutdown_grace",
+        "server.tls_cert", "server.tls_key", "storage", "workers",
     }
 )  # fmt: skip
 """What a process keeps from its start to its end. The files that ``server.tls_cert`` and ``tls_key`` name are read again."""
 RENEWABLE = frozenset(
     {
-        "aliases", "auth", "cache", "media", "memory", "metering", "models", "routes", "server.cors_origins",
-        "server.first_byte_timeout", "server.log_level", "server.max_body", "server.max_in_flight", "server.ping_interval",
-        "server.public_url", "server.request_timeout", "server.spool_quota", "server.trusted_proxies", "upstreams",
+        "aliases", "auth", "cache", "media", "memory", "metering", "models", "responses.background_waiting",
+        "responses.expiry", "responses.max_per_key", "responses.quota_per_key", "responses.store", "routes",
+        "server.cors_origins", "server.first_byte_timeout", "server.log_level", "server.max_body", "server.max_in_flight",
+        "server.ping_interval", "server.public_url", "server.request_timeout", "server.spool_quota",
+        "server.trusted_proxies", "upstreams",
     }
 )  # fmt: skip
 

@@ -220,6 +220,7 @@ def _sizes(config: Config) -> list[tuple[tuple[str, ...], int | str, bool]]:
         (("server", "max_body"), config.server.max_body, False),
         (("server", "spool_quota"), config.server.spool_quota, False),
         (("storage", "quota"), config.storage.quota, False),
+        (("responses", "quota_per_key"), config.responses.quota_per_key, False),
         (("cache", "size"), config.cache.size, False),
         (("media", "max_bytes"), config.media.max_bytes, False),
         (("memory", "host"), memory.host, True),

@@ -40,6 +40,7 @@ __all__ = [
     "Model",
     "Part",
     "Price",
+    "Responses",
     "Route",
     "RouteTarget",
     "Seconds",
@@ -118,6 +119,20 @@ class Jobs(Section, frozen=True, kw_only=True):
     timeout: SomeSeconds = 3600.0
 
 
+class Responses(Section, frozen=True, kw_only=True):
+    """`/v1/responses` and `/v1/conversations`: whether anything of them may be kept, for how long, and how much of one key's.
+
+    ``background_at_once`` of a key's responses without a client run side by side, and ``background_waiting`` wait.
+    """
+
+    store: bool = True
+    expiry: SomeSeconds = 2_592_000.0
+    max_per_key: Count = 10_000
+    quota_per_key: Size = "256MiB"
+    background_at_once: Count = 4
+    background_waiting: Count = 32
+
+
 class Part(Section, frozen=True, kw_only=True):
     """One piece of a file that is put together: its path in ``source`` (the model's own where empty) and its sha256."""
 
@@ -187,6 +202,7 @@ class Config(Section, frozen=True, kw_only=True):
     workers: Workers = Workers()
     storage: Storage = Storage()
     jobs: Jobs = Jobs()
+    responses: Responses = Responses()
     metering: Metering = Metering()
     cache: AnswerCache = AnswerCache()
     upstreams: dict[str, Upstream] = field(default_factory=dict)

@@ -5,6 +5,10 @@ defaults only, so that old rows can be read), ``number`` the order in which they
 of the folder. Times are Unix seconds; without ``expires`` a row stays. ``usage`` has a row for each key, model and hour (of the
 epoch) in which something was used: tokens, and a cost in whole units of the currency with the rest in its 10¹²th parts.
 
+``items`` has a row for each item of a response (its ``part`` is ``input`` or ``output``) and of a conversation (``said``);
+``body`` is the item as JSON, ``number`` their order. ``objects.previous`` is the response that one goes on from,
+``objects.size`` the bytes of one with its items, where those are counted.
+
 ``keys`` has a row for each API key that was ever made, its SHA-256 and never the key; ``id`` is the beginning of that, as
 ``usage.key_id`` has it. ``scopes``, ``models`` and ``limits`` are JSON. ``version`` grows with each change of what a key may
 do, over all keys, so that a server finds the changed ones; ``spent`` and ``last_used`` change without it.
@@ -80,5 +84,22 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
         "CREATE INDEX keys_by_version ON keys (version)",
+    ),
+    (
+        "ALTER TABLE objects ADD COLUMN previous TEXT",
+        "ALTER TABLE objects ADD COLUMN size INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX objects_by_size ON objects (owner, kind, number, size)",
+        """
+        CREATE TABLE items (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL,
+            object TEXT NOT NULL REFERENCES objects (id) ON DELETE CASCADE,
+            owner TEXT NOT NULL,
+            part TEXT NOT NULL,
+            body BLOB NOT NULL
+        )
+        """,
+        "CREATE INDEX items_of_object ON items (object, number)",
+        "CREATE INDEX items_by_id ON items (owner, id)",
     ),
 )
