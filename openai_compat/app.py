@@ -23,6 +23,7 @@ from openai_compat.gateway.counting import Counter
 from openai_compat.gateway.engines.launcher import EngineLauncher
 from openai_compat.gateway.jobs.aims import Aims
 from openai_compat.gateway.jobs.videos import VideoDesk
+from openai_compat.gateway.loads import Loads
 from openai_compat.gateway.metering.keeper import UsageKeeper
 from openai_compat.gateway.metering.ledger import Ledger
 from openai_compat.gateway.pool import Pool
@@ -58,6 +59,7 @@ from routes.embeddings import EmbeddingController
 from routes.events import EventController
 from routes.health import HealthController
 from routes.images import ImageController
+from routes.loading import LoadingController
 from routes.media import MediaController
 from routes.metrics import MetricsController
 from routes.models import ModelController
@@ -87,6 +89,7 @@ GATEWAY_ROUTES: tuple[ControllerRouterHandler, ...] = (
     EventController,
     HealthController,
     MetricsController,
+    LoadingController,
     MediaController,
     VideoController,
     UsageController,
@@ -129,6 +132,7 @@ def create_gateway(config: Config, *, read: Read | None = None) -> Gateway:
             "readiness": given(readiness),
             "happenings": given(GatewayHappenings(pool)),
             "metrics_registry": given(metrics.registry),
+            "loads": given(Loads(lambda: editions.now, pool)),
             "links": latest(lambda: editions.now.links),
             "usage_reader": latest(lambda: editions.now.usage_reader),
             "videos": given(videos),

@@ -39,6 +39,9 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("metrics", ""): "metrics",
 }
 """What a key needs for the paths that begin so. All other paths are for keys with every scope of ``CLIENTS``."""
+    ("models", ""): "models",
+    ("models", "load"): "load",
+    ("models", "unload"): "load",
 _READING = frozenset({"GET", "HEAD"})
 _LONGEST_KEY = 4096  # bytes; a longer one is wrong before anything is computed of it
 _WEBSOCKET_REFUSED = 1008

@@ -10,9 +10,11 @@ from msgspec import Struct
 from openai_compat.config.base import Amount, Section
 from openai_compat.patterns import STAR, star_of
 
-Scope = Literal["chat", "embeddings", "images", "audio", "videos", "vision", "models", "usage", "events", "metrics", "admin"]
+Scope = Literal[
+    "chat", "embeddings", "images", "audio", "videos", "vision", "models", "usage", "events", "load", "metrics", "admin"
+]
 SCOPES: frozenset[Scope] = frozenset(get_args(Scope))
-OPERATORS: frozenset[Scope] = frozenset({"events", "metrics", "admin"})
+OPERATORS: frozenset[Scope] = frozenset({"events", "load", "metrics", "admin"})
 """What a key may do only where it was said when it was made: these show what others do, or change it."""
 CLIENTS = SCOPES - OPERATORS
 

@@ -8,12 +8,14 @@ from typing import Any, Protocol, runtime_checkable
 from litestar import Controller, Request, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
+from msgspec import UNSET
 
 from openai_compat.grants import Grant
 from openai_compat.http.openapi import documented
 from schemas.models import Model, ModelList
 
 AnyRequest = Request[Any, Any, Any]
+_CODEX = "client_version"  # a parameter that it sends, and nobody else
 
 
 @runtime_checkable
@@ -36,7 +38,8 @@ class ModelController(Controller):
     @get(operation_class=documented(None, ModelList), sync_to_thread=True)
     def list(self, request: AnyRequest, directory: NamedDependency[Directory]) -> ModelList:
         """List the models that this key may use."""
-        return ModelList(data=tuple(directory.list(request.scope["state"]["grant"])))
+        listed = tuple(directory.list(request.scope["state"]["grant"]))
+        return ModelList(data=listed, models=() if _CODEX in request.query_params else UNSET)
 
     @get("/{model_id:path}", operation_class=documented(None, Model), sync_to_thread=True)
     def retrieve(self, request: AnyRequest, directory: NamedDependency[Directory], model_id: FromPath[Path]) -> Model:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 
 class Model(Struct, frozen=True, kw_only=True):
@@ -25,8 +25,13 @@ class Model(Struct, frozen=True, kw_only=True):
 
 
 class ModelList(Struct, frozen=True, kw_only=True):
+    """``models`` is for Codex, which asks with its version and reads a catalogue of its own kind there: an empty one leaves it with
+    its own.
+    """
+
     data: tuple[Model, ...]
     object: Literal["list"] = "list"
+    models: tuple[str, ...] | UnsetType = UNSET
 
 
 class LoadProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -96,6 +96,18 @@ class Pool:
         self._residents.want(slot)
         return await self._wait(slot, waiter, slot.settings.load_timeout if wait is None else wait)
 
+    def load(self, model_id: str) -> None:
+        """Begin to load a model for whoever comes. Raises ``ModelNotFound``, ``ModelUnavailable`` and ``ShuttingDown``."""
+        slot = self._residents.slots.get(model_id)
+        if slot is None:
+            raise ModelNotFound(model_id)
+        if self._closing:
+            raise _shutting_down()
+        if not slot.serves:
+            _check_backoff(slot)
+            self._residents.want(slot)
+            asyncio.get_running_loop().call_later(_PATIENCE, self._forget, model_id)
+
     def unload(self, model_id: str) -> ModelState:
         """End an idle model, pinned or not. Raises ``ModelNotFound``, and ``Conflict`` for one that is at work."""
         slot = self._residents.slots.get(model_id)
@@ -150,6 +162,11 @@ class Pool:
         if waiter in slot.waiters:
             slot.waiters.remove(waiter)
         asyncio.get_running_loop().call_later(patience, self._residents.forget, slot)
+
+    def _forget(self, model_id: str) -> None:
+        """Drop a load that found no room in time; the slot may be another one since."""
+        if (slot := self._residents.slots.get(model_id)) is not None:
+            self._residents.forget(slot)
 
     def _state(self, slot: Slot) -> ModelState:
         return slot.state(dict(self._residents.budget.held(slot.owner)))

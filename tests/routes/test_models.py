@@ -76,6 +76,12 @@ def test_a_model_has_what_openai_says_and_what_we_add(client):
     }
 
 
+def test_codex_is_given_a_catalogue_that_leaves_it_with_its_own(client):
+    """It looks for ``models``, with fields that only its makers can fill, and asks with its version."""
+    assert client.get("/v1/models?client_version=0.169.0").json()["models"] == []
+    assert "models" not in client.get("/v1/models").json()
+
+
 def test_a_key_sees_only_the_models_that_it_may_use():
     with TestClient(app(Shelf(), grant=Grant(models=("org/*",)))) as client:
         assert [model["id"] for model in client.get("/v1/models").json()["data"]] == IDS[1:]

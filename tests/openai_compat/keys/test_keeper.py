@@ -18,7 +18,7 @@ def test_a_key_may_do_what_clients_do_and_nothing_of_operators_unless_it_is_said
     async def scenario(b) -> None:
         key = (await b.keeper.create(CreateKey())).key
         assert (key.scopes, key.models, key.limits, key.expires) == (CLIENTS, (), KeyLimits(), None)
-        assert not key.scopes & {"admin", "metrics", "events"}
+        assert not key.scopes & {"admin", "metrics", "events", "load"}
 
     bench(scenario)
 
