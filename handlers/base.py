@@ -174,5 +174,9 @@ class BaseHandler(ABC):
         """The relevance of each document to the query."""
         raise self._unsupported("rank_text")
 
+    def tokenize_text(self, request: t.TokenRequest, ctx: t.RunContext) -> t.TokenResult:
+        """A chat or a text as the model's tokens, or tokens as text; done at once, whatever else the model is doing."""
+        raise self._unsupported("tokenize_text")
+
     def _unsupported(self, verb: t.Verb) -> UnsupportedCapability:
         return UnsupportedCapability(f"The model '{self.spec.id}' does not support {verb.replace('_', ' ')}.", param="model")

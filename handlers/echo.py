@@ -20,6 +20,7 @@ import hashlib
 import math
 import struct
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -188,6 +189,18 @@ class EchoHandler(BaseHandler):
         wanted, *documents = (set(text.lower().split()) for text in inputs.texts)
         scores = tuple(len(wanted & words) / max(1, len(wanted)) for words in documents)
         return self.postprocess_outputs(t.RankResult(scores=scores, usage=_usage(inputs)), request)
+
+    def tokenize_text(self, request: t.TokenRequest, ctx: t.RunContext) -> t.TokenResult:
+        """A token is a word, its number made from its letters; so no text can be had back, only the numbers in words."""
+        ctx.check()
+        inputs = self.prepare_inputs(request)
+        pieces = tuple(WORD.findall(inputs.texts[0]))
+        pieces += ("",) * (inputs.counts[0] - len(pieces))  # a prompt's directives count, and say nothing
+        ids = tuple(zlib.crc32(piece.strip().encode(errors="replace")) >> 1 for piece in pieces)
+        raw = t.TokenResult(
+            ids=ids, text=inputs.texts[0], pieces=pieces if request.spelled else None, context_length=self.spec.context_length
+        )
+        return self.postprocess_outputs(raw, request)
 
     # ------------------------------------------------------------ the "model"
 

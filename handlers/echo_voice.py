@@ -143,6 +143,8 @@ def texts_of(request: t.Request) -> tuple[str, ...]:
             return (_name("picture", request.picture.pixels),)
         case t.AudioTaskRequest():
             return (f"{request.prompt or ''} {_name('recording', request.audio.pcm)}".strip(),)
+        case t.TokenRequest():
+            return (_token_text(request),)
         case t.RankRequest():
             return (request.query, *request.documents)
         case _:
@@ -154,9 +156,17 @@ def texts_of(request: t.Request) -> tuple[str, ...]:
 
 def contexts_of(request: t.Request, raw: tuple[str, ...]) -> tuple[str, ...]:
     """What counts as the prompt: all messages and the system prompt of a chat."""
+    if isinstance(request, t.TokenRequest) and request.chat is not None:
+        return contexts_of(request.chat, raw)
     if not isinstance(request, t.TextRequest) or request.messages is None:
         return raw
     return (" ".join([request.system_prompt or "", *(message.text for message in request.messages)]),)
+
+
+def _token_text(request: t.TokenRequest) -> str:
+    if request.chat is not None:
+        return contexts_of(request.chat, ())[0]
+    return " ".join(map(str, request.ids)) if request.text is None else request.text
 
 
 def _last_text(messages: tuple[t.Message, ...]) -> str:

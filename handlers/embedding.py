@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -16,6 +16,9 @@ from handlers.encoding.layout import Layout, read_layout
 from handlers.encoding.options import EmbeddingOptions
 from handlers.loading import options_of
 from openai_compat.errors import InvalidRequest, ModelUnavailable, UnsupportedCapability
+
+if TYPE_CHECKING:
+    from handlers.encoding.texts import Tokenizer
 
 
 class EmbeddingHandler(BaseHandler):
@@ -79,6 +82,10 @@ class EmbeddingHandler(BaseHandler):
         self._batcher = Batcher(self._model.run, budget=self._model.budget)
 
     def validate_inputs(self, request: t.Request) -> None:
+        if isinstance(request, t.TokenRequest):
+            if request.chat is not None:
+                raise UnsupportedCapability(f"The model '{self.spec.id}' reads texts, no chats.", param="messages")
+            self._reader().check_ids(request.ids, "tokens")
         if isinstance(request, t.EmbedRequest) and request.dimensions is not None:
             _check_dimensions(request.dimensions, self._model.dimensions, self._model.layout)
         if isinstance(request, t.EmbedRequest) and not request.texts and request.prompt_name is not None:
@@ -89,6 +96,8 @@ class EmbeddingHandler(BaseHandler):
         from handlers.encoding.texts import pair_items
 
         model = self._model
+        if isinstance(request, t.TokenRequest):
+            return request.ids if request.text is None else self._reader().plain(request.text, start=request.start)
         if isinstance(request, t.RankRequest) and model.tokenizer is not None:
             return pair_items(model.tokenizer, request)
         if isinstance(request, t.EmbedRequest):
@@ -104,6 +113,8 @@ class EmbeddingHandler(BaseHandler):
         """Scores become a ranking, vectors the bytes of the answer."""
         from handlers.encoding.vectors import to_bytes
 
+        if isinstance(request, t.TokenRequest):
+            return self._reader().told(tuple(raw), request)
         outputs, tokens, dimensions = raw
         usage = t.Usage(prompt_tokens=tokens)
         if isinstance(request, t.RankRequest):
@@ -124,6 +135,16 @@ class EmbeddingHandler(BaseHandler):
 
     def rank_text(self, request: t.RankRequest, ctx: t.RunContext) -> Deferred[t.RankResult]:
         return self._submit("rank_text", request, ctx)
+
+    def tokenize_text(self, request: t.TokenRequest, ctx: t.RunContext) -> t.TokenResult:
+        ctx.check()
+        result: t.TokenResult = self.postprocess_outputs(self.prepare_inputs(request), request)
+        return result
+
+    def _reader(self) -> Tokenizer:
+        if self._model.tokenizer is None:
+            raise self._unsupported("tokenize_text")
+        return self._model.tokenizer
 
     def _submit(self, verb: t.Verb, request: t.EmbedRequest | t.RankRequest, ctx: t.RunContext) -> Deferred[Any]:
         if verb not in self._verbs:

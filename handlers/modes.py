@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from msgspec.structs import replace
 
@@ -37,6 +37,9 @@ MAX_OPTION = 1024
 
 def apply_mode(handler: BaseHandler, request: RequestT) -> RequestT:
     """Fill what the client left open. Raises ``UnsupportedMode``, and ``InvalidRequest`` for options and missing input."""
+    if isinstance(request, t.TokenRequest):
+        counted: Any = request if request.chat is None else replace(request, chat=apply_mode(handler, request.chat))
+        return cast(RequestT, counted)
     name = request.mode or ("auto" if "auto" in handler.modes else None)
     if name is None:
         return request

@@ -39,7 +39,7 @@ class MultimodalHandler(TransformerHandler):
     @classmethod
     def get_model_capabilities(cls, spec: t.ModelSpec) -> frozenset[t.Verb]:
         known = architecture_of(spec.path) in MEDIA
-        return frozenset({"generate_text", "process_multimodal"}) if known else frozenset()
+        return frozenset({"generate_text", "process_multimodal", "tokenize_text"}) if known else frozenset()
 
     @classmethod
     def analyze(cls, spec: t.ModelSpec) -> t.Analysis:

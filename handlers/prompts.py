@@ -62,6 +62,15 @@ class PromptBuilder:
             return (self._chat(request.messages, request),)
         return tuple(self._chat((_as_message(prompt),), request) for prompt in request.prompts or ())
 
+    def tokenized(self, request: t.TokenRequest) -> Prompt:
+        """A chat's prompt, or a text as it is; or the text of ids, which ``limit`` says nothing of. Raises as ``build``."""
+        if request.chat is not None:
+            return self.build(request.chat)[0]
+        if request.text is None:
+            return Prompt(ids=request.ids, text=self._tokenizer.decode(list(request.ids)), limit=0)
+        self._check_size(request.text, t.TextRequest(prompts=(), counted=True))
+        return Prompt(ids=tuple(self._encode(request.text, start=request.start)), text=request.text, limit=0)
+
     def extra_stops(self, request: t.TextRequest) -> tuple[str, ...]:
         """Where a chat without a template ends an answer."""
         return PLAIN_STOPS if self._template is None and not is_raw(request) else ()
@@ -126,18 +135,24 @@ class PromptBuilder:
     def _fit(self, count: int, request: t.TextRequest) -> int:
         """How many tokens an answer may have: what was asked for, else what the context has left."""
         asked = request.sampling.max_tokens
-        needed = 1 if asked is None else asked
-        if count + needed > self._context_length:
-            raise ContextLengthExceeded(
-                prompt_tokens=count, max_tokens=needed, context_length=self._context_length, param=request.prompt_param
-            )
+        if count + (1 if asked is None else asked) > self._context_length and not request.counted:
+            raise self._too_long(count, request)
         return self._context_length - count if asked is None else asked
 
     def _check_size(self, text: str, request: t.TextRequest) -> None:
         """Refuse what cannot fit by its bytes alone, before the tokenizer spends seconds on it."""
         least = len(text.encode(errors="replace")) // self._vocabulary.longest
         if least > self._context_length:
-            self._fit(least, request)
+            raise self._too_long(least, request)
+
+    def _too_long(self, count: int, request: t.TextRequest) -> ContextLengthExceeded:
+        asked = request.sampling.max_tokens
+        return ContextLengthExceeded(
+            prompt_tokens=count,
+            max_tokens=1 if asked is None else asked,
+            context_length=self._context_length,
+            param=request.prompt_param,
+        )
 
     def _encode(self, text: str, *, start: bool = False) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=start)) if text or start else []

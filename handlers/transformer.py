@@ -86,6 +86,11 @@ class TransformerHandler(BaseHandler):
         return self._lm.template is not None
 
     def validate_inputs(self, request: t.Request) -> None:
+        if isinstance(request, t.TokenRequest):
+            self._check_ids(request.ids, "tokens", each=True)
+            if request.chat is not None:
+                self.validate_inputs(request.chat)
+            return
         if not isinstance(request, t.TextRequest):
             raise UnsupportedCapability(f"The model '{self.spec.id}' answers texts only.", param="model")
         for i, message in enumerate(request.messages or ()):
@@ -99,6 +104,8 @@ class TransformerHandler(BaseHandler):
             raise InvalidRequest("'best_of' above 'n' cannot be streamed.", param="best_of")
 
     def prepare_inputs(self, request: t.Request) -> tuple[Prompt, ...]:
+        if isinstance(request, t.TokenRequest):
+            return (self._prompts.tokenized(request),)
         if not isinstance(request, t.TextRequest):
             raise UnsupportedCapability(f"The model '{self.spec.id}' answers texts only.", param="model")
         return self._prompts.build(request)
@@ -110,6 +117,8 @@ class TransformerHandler(BaseHandler):
 
     def postprocess_outputs(self, raw: Any, request: t.Request) -> Any:
         """A piece of an answer becomes a delta; a ``Generation`` with the choices that were read in it becomes the result."""
+        if isinstance(request, t.TokenRequest):
+            return self._tokens(raw, request)
         if isinstance(raw, t.TextDelta):
             return raw
         if isinstance(raw, Piece):
@@ -121,6 +130,21 @@ class TransformerHandler(BaseHandler):
 
     def generate_text(self, request: t.TextRequest, ctx: t.RunContext) -> Deferred[t.TextResult]:
         return self._answer(request, ctx)
+
+    def tokenize_text(self, request: t.TokenRequest, ctx: t.RunContext) -> t.TokenResult:
+        ctx.check()
+        (prompt,) = self.prepare_inputs(request)
+        result: t.TokenResult = self.postprocess_outputs(prompt, request)
+        return result
+
+    def _tokens(self, prompt: Prompt, request: t.TokenRequest) -> t.TokenResult:
+        spelled = self._lm.vocabulary.tokenizer.convert_ids_to_tokens(list(prompt.ids)) if request.spelled else None
+        return t.TokenResult(
+            ids=prompt.ids,
+            text=prompt.text,
+            pieces=None if spelled is None else tuple(piece or "" for piece in spelled),
+            context_length=self._lm.context_length,
+        )
 
     def _answer(self, request: t.TextRequest, ctx: t.RunContext) -> Deferred[t.TextResult]:
         prompts = self.prepare_inputs(request)
@@ -159,11 +183,13 @@ class TransformerHandler(BaseHandler):
         if any(not isinstance(part, t.TextPart) for part in message.parts):
             raise UnsupportedCapability(f"The model '{self.spec.id}' reads text only.", param=param)
 
-    def _check_ids(self, ids: Any, param: str) -> None:
+    def _check_ids(self, ids: Any, param: str, *, each: bool = False) -> None:
+        """``each``: the error names the place in the list, too."""
         size = self._lm.vocab_size
-        wrong = next((number for number in ids if not 0 <= number < size), None)
+        wrong = next(((i, number) for i, number in enumerate(ids) if not 0 <= number < size), None)
         if wrong is not None:
-            raise InvalidRequest(f"There is no token {wrong}; this model's ids are 0 to {size - 1}.", param=param)
+            place = f"{param}[{wrong[0]}]" if each else param
+            raise InvalidRequest(f"There is no token {wrong[1]}; this model's ids are 0 to {size - 1}.", param=place)
 
 
 def _plain(index: int, answer: Answer) -> t.TextChoice:

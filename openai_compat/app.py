@@ -67,6 +67,7 @@ from routes.reload import ReloadController
 from routes.rerank import RerankController
 from routes.residents import ResidentController
 from routes.speech import SpeechController
+from routes.tokenize import TokenizeController
 from routes.transcriptions import TranscriptionController
 from routes.usage import UsageController
 from routes.video_worker import VideoWorkerController
@@ -81,6 +82,7 @@ MODEL_ROUTES: tuple[ControllerRouterHandler, ...] = (
     ImageController,
     RerankController,
     SpeechController,
+    TokenizeController,
     TranscriptionController,
     VisionController,
 )

@@ -26,6 +26,10 @@ PUBLIC_FILES = re.compile(r"/v1/media/[A-Za-z0-9_-]+\.[a-z]+")
 PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("v1", "chat"): "chat",
     ("v1", "completions"): "chat",
+    ("tokenize", ""): "chat",
+    ("detokenize", ""): "chat",
+    ("v1", "tokenize"): "chat",
+    ("v1", "detokenize"): "chat",
     ("v1", "embeddings"): "embeddings",
     ("v1", "rerank"): "embeddings",
     ("v2", "rerank"): "embeddings",

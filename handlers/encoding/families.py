@@ -12,10 +12,10 @@ from handlers.types import Verb
 
 Role: TypeAlias = Literal["text", "rank", "towers", "text_tower", "image_tower"]
 VERBS: Mapping[Role, frozenset[Verb]] = {
-    "text": frozenset({"embed_text"}),
-    "rank": frozenset({"rank_text"}),
-    "towers": frozenset({"embed_text", "embed_image", "embed_multimodal"}),
-    "text_tower": frozenset({"embed_text"}),
+    "text": frozenset({"embed_text", "tokenize_text"}),
+    "rank": frozenset({"rank_text", "tokenize_text"}),
+    "towers": frozenset({"embed_text", "embed_image", "embed_multimodal", "tokenize_text"}),
+    "text_tower": frozenset({"embed_text", "tokenize_text"}),
     "image_tower": frozenset({"embed_image"}),
 }
 TOWERS: Mapping[str, Role] = {

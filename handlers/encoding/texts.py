@@ -10,7 +10,7 @@ from handlers.encoding.cl100k import Cl100k
 from handlers.encoding.layout import Layout
 from handlers.encoding.options import EmbeddingOptions
 from handlers.encoding.prompts import prompt_for
-from handlers.types import EmbedRequest, Prompt, RankRequest
+from handlers.types import EmbedRequest, Prompt, RankRequest, TokenRequest, TokenResult
 from openai_compat.errors import InvalidRequest
 
 LANE = "text"
@@ -63,6 +63,28 @@ class Tokenizer:
             if len(ids) > self.limit and not cut:
                 raise _too_long(i, len(ids), self.limit, param)
         return [ids[: self.limit] for ids in found]
+
+    def plain(self, text: str, *, start: bool) -> list[int]:
+        """The ids of a text of any length; ``start``: with what goes before and behind one."""
+        found = self._tokenizer(text, add_special_tokens=start, return_attention_mask=False, verbose=False)
+        return list(found["input_ids"]) + (self._append if start else [])
+
+    def told(self, ids: tuple[int, ...], request: TokenRequest) -> TokenResult:
+        """What is said of ids, from wherever they come."""
+        spelled = self._tokenizer.convert_ids_to_tokens(list(ids)) if request.spelled else None
+        return TokenResult(
+            ids=ids,
+            text=self._tokenizer.decode(list(ids)) if request.text is None else request.text,
+            pieces=None if spelled is None else tuple(piece or "" for piece in spelled),
+            context_length=self.limit,
+        )
+
+    def check_ids(self, ids: Sequence[int], param: str) -> None:
+        """Raises ``InvalidRequest`` naming the first place that holds no token."""
+        for i, number in enumerate(ids):
+            if not 0 <= number < self.vocab_size:
+                message = f"There is no token {number}; this model's ids are 0 to {self.vocab_size - 1}."
+                raise InvalidRequest(message, param=f"{param}[{i}]")
 
     def _call(self, texts: list[str], pairs: list[str] | None, cut: bool) -> Any:
         return self._tokenizer(

@@ -91,6 +91,8 @@ class MediaPromptBuilder(PromptBuilder):
         inputs = self._read(hidden(text, self._marked), media)
         ids = inputs["input_ids"][0].tolist()
         prompt = self._prompt(ids, self._marked.sub(r"\1", text), request)
+        if request.counted:
+            return prompt
         placed = self._placed(inputs)
         if self._reader is None:
             return replace(prompt, inputs=placed)

@@ -61,6 +61,7 @@ from handlers.types.text import (
     ToolChoice,
     TopLogprob,
 )
+from handlers.types.tokens import TokenRequest, TokenResult
 from handlers.types.vectors import EmbedRequest, EmbedResult, RankRequest, RankResult
 
 __all__ = [
@@ -111,6 +112,8 @@ __all__ = [
     "TextRequest",
     "TextResult",
     "TokenLogprob",
+    "TokenRequest",
+    "TokenResult",
     "Tool",
     "ToolCall",
     "ToolCallDelta",
@@ -128,7 +131,15 @@ __all__ = [
 ]
 
 Request: TypeAlias = (
-    TextRequest | ImageRequest | SpeechRequest | VideoRequest | ImageTaskRequest | AudioTaskRequest | EmbedRequest | RankRequest
+    TextRequest
+    | ImageRequest
+    | SpeechRequest
+    | VideoRequest
+    | ImageTaskRequest
+    | AudioTaskRequest
+    | EmbedRequest
+    | RankRequest
+    | TokenRequest
 )
 Delta: TypeAlias = TextDelta | SegmentDelta | SoundDelta | PictureDelta | FrameDelta | ProgressDelta
 Result: TypeAlias = (
@@ -142,6 +153,7 @@ Result: TypeAlias = (
     | TranscriptResult
     | EmbedResult
     | RankResult
+    | TokenResult
 )
 
 

@@ -113,6 +113,8 @@ class TextRequest(Struct, frozen=True, kw_only=True):
     """A chat (``messages``) or plain prompts (``prompts``: text or token ids); exactly one of them is given.
 
     Choices are numbered ``prompt_index * n + sample_index``. ``prompt_param`` is the client's field name, for error messages.
+
+    ``counted``: only the prompt is wanted, however long it is.
     """
 
     messages: tuple[Message, ...] | None = None
@@ -129,6 +131,7 @@ class TextRequest(Struct, frozen=True, kw_only=True):
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool = True
+    counted: bool = False
 
     @property
     def prompt_param(self) -> str:

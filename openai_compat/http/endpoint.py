@@ -17,6 +17,7 @@ class Endpoint(Struct, frozen=True):
     raises ``InvalidRequest``, and returns the verb (``handlers.types.Verb``) that the request needs, or several, any of which
     will do. ``form`` makes the same Struct of a ``multipart/form-data`` body; without it such a body is refused.
     ``remote`` says of a request which field, the first one, has its picture or sound on another server, if any does.
+    ``local``: upstreams have no such route, so their models are not asked.
     ``links`` says of a request whether it asks for links in the place of pictures: then the gateway keeps each ``b64_json`` of
     the model's JSON answer, and puts a ``url`` there.
     """
@@ -26,3 +27,4 @@ class Endpoint(Struct, frozen=True):
     form: Callable[[Form], Struct] | None = None
     links: Callable[[Any], bool] | None = None
     remote: Callable[[Any], str | None] | None = None
+    local: bool = False

@@ -14,6 +14,8 @@ def media_bytes(request: t.Request) -> int:
 
 def _media_of(request: t.Request) -> Iterator[t.Picture | t.Sound | None]:
     match request:
+        case t.TokenRequest(chat=t.TextRequest() as chat):
+            yield from _media_of(chat)
         case t.TextRequest():
             for message in request.messages or ():
                 for part in message.parts:

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import cached_property, partial
@@ -25,6 +24,7 @@ from openai_compat.worker.foreign import foreign
 from openai_compat.worker.held import media_bytes
 from openai_compat.worker.job import Bridge, Job
 from openai_compat.worker.leftovers import Leftovers
+from openai_compat.worker.waiting import BESIDE, Item, Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -78,11 +78,9 @@ class Runner:
         self._max_media = max_media
         self._max_running = self._at_once = max_running
         self._retry_after = retry_after
-        self._queue: deque[Job | Callable[[], None]] = deque()
+        self._waiting = Waiting()
         self._running: list[Pending] = []
         self._leftovers = Leftovers()
-        self._turn = threading.Condition()
-        self._ending = False
         self._closing = False
         self._jobs: dict[Job, asyncio.TimerHandle] = {}
         self._moved: float | None = None
@@ -135,7 +133,7 @@ class Runner:
         job = Job(verb, request, request_id, self._bridge, self._abandon)
         late = DeadlineExceeded(f"The request took longer than {deadline:g} seconds.")
         self._jobs[job] = loop.call_later(max(0.0, deadline), job.cancel, late)
-        self._put(job)
+        self._waiting.put(job)
         return job
 
     def cancel(self, request_id: str, reason: APIError | None = None) -> None:
@@ -150,9 +148,7 @@ class Runner:
             for job in list(self._jobs):
                 job.cancel(ShuttingDown("The model was stopped before the answer was complete."))
             await self._wait_idle(JOIN_SECONDS)
-        with self._turn:
-            self._ending = True
-            self._turn.notify()
+        self._waiting.end()
         await asyncio.to_thread(self._thread.join, JOIN_SECONDS)
         if self._thread.is_alive():
             logger.error("the model's thread does not end: %s", ", ".join(self.active))
@@ -174,11 +170,8 @@ class Runner:
 
     def _abandon(self, job: Job) -> None:
         """A cancelled job that still waits never runs; one that runs reports by itself."""
-        with self._turn:
-            if job not in self._queue:
-                return
-            self._queue.remove(job)
-        self._retire(job)
+        if self._waiting.drop(job):
+            self._retire(job)
 
     def _exhausted(self) -> None:
         tell, self.on_exhausted = self.on_exhausted, None
@@ -197,7 +190,8 @@ class Runner:
     def _finish(self, job: Job, outcome: Result | APIError) -> None:
         job.settle(outcome)
         if not isinstance(outcome, APIError):
-            self._admission.ended(time.monotonic() - job.began)
+            if job.verb not in BESIDE:
+                self._admission.ended(time.monotonic() - job.began)
             job.spent = getattr(outcome, "usage", job.spent)  # findings in pictures have none
         self._retire(job)
 
@@ -206,13 +200,8 @@ class Runner:
     def call(self, function: Callable[[], T]) -> Future[T]:
         """Run ``function`` on the model's thread (loading, self-test), in turn with the jobs."""
         future: Future[T] = Future()
-        self._put(partial(_fulfil, future, function))
+        self._waiting.put(partial(_fulfil, future, function))
         return future
-
-    def _put(self, item: Job | Callable[[], None]) -> None:
-        with self._turn:
-            self._queue.append(item)
-            self._turn.notify()
 
     # ------------------------------------------------------------ the model's thread
 
@@ -222,6 +211,8 @@ class Runner:
 
     def _admit(self) -> bool:
         """Take what is queued, as far as there is room; waits only while nothing runs. False: the end."""
+        if self._running and isinstance(aside := self._waiting.take_beside(), Job):
+            self._begin(aside)
         while len(self._running) < self._at_once:
             item = self._next()
             if item is None:
@@ -237,16 +228,15 @@ class Runner:
 
     def _rest(self) -> None:
         """Between jobs, with nobody waiting, there is time to clear up."""
-        if not self._running and not self._queue:
+        if not (self._running or self._waiting):
             self._leftovers.look()
 
-    def _next(self) -> Job | Callable[[], None] | None:
-        with self._turn:
-            while not self._queue and not self._running and not self._ending:
-                self._moved = None
-                self._turn.wait()
-            self._moved = time.monotonic()
-            return self._queue.popleft() if self._queue else None
+    def _next(self) -> Item | None:
+        if not (self._running or self._waiting):
+            self._moved = None
+        item = self._waiting.take(wait=not self._running)
+        self._moved = time.monotonic()
+        return item
 
     def _begin(self, job: Job) -> None:
         job.began = time.monotonic()

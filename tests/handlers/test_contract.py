@@ -46,6 +46,7 @@ REQUESTS: dict[str, t.Request] = {
     "embed_image": t.EmbedRequest(images=(SQUARE,)),
     "embed_multimodal": t.EmbedRequest(texts=("x",), images=(SQUARE,)),
     "rank_text": t.RankRequest(query="x", documents=("x", "y")),
+    "tokenize_text": t.TokenRequest(text="x"),
 }
 STREAMING = {"generate_text", "generate_image", "generate_audio", "generate_video", "process_audio", "process_multimodal"}
 AT_ONCE = ("vision", "process_multimodal")

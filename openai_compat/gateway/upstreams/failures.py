@@ -11,7 +11,7 @@ import logging
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from openai_compat.errors import RateLimited, Unavailable, UpstreamError, UpstreamTimeout
+from openai_compat.errors import RateLimited, Unavailable, UnsupportedCapability, UpstreamError, UpstreamTimeout
 from openai_compat.gateway.order import Failure
 from openai_compat.gateway.upstreams.keys import KeyUnavailable
 
@@ -33,6 +33,12 @@ def full(upstream: str, model: str) -> Failure:
     logger.info("upstream '%s': max_in_flight is reached", upstream)
     error = RateLimited(f"The upstream of the model '{model}' is given no more requests at once.", retry_after=1)
     return Failure("rate_limited", error)  # it was not the upstream that asked for a pause
+
+
+def not_there(model: str) -> Failure:
+    """The route is none that upstreams share."""
+    message = f"The model '{model}' does not support this: it is served by an upstream, which cannot be asked for it."
+    return Failure("refused", UnsupportedCapability(message, param="model"))
 
 
 def redirected(upstream: str, model: str) -> Failure:

@@ -17,7 +17,7 @@ from openai_compat.gateway.order import Failure, Order, UpstreamTarget
 from openai_compat.gateway.replica import Answer
 from openai_compat.gateway.spool import Body
 from openai_compat.gateway.upstreams.answer import begin
-from openai_compat.gateway.upstreams.failures import failure_of, full, redirected, unreadable
+from openai_compat.gateway.upstreams.failures import failure_of, full, not_there, redirected, unreadable
 from openai_compat.gateway.upstreams.flow import abandon, in_time
 from openai_compat.gateway.upstreams.forms import rewritten_form, typed
 from openai_compat.gateway.upstreams.headers import HeadersFor
@@ -79,6 +79,8 @@ class Exchange:
 
     async def __aenter__(self) -> Answer:
         lane, order, target = self._lane, self._order, self._target
+        if order.endpoint.local:
+            raise not_there(order.public_name)
         order.tally.aim(target.label, target.price)
         lane.enter(order)
         try:
