@@ -24,6 +24,8 @@ ON_GPUS = re.compile(r"(nvidia|cuda)-|triton$")
 """What torch of the public index brings along on Linux, some gigabytes; the CPU build of the same version does not."""
 OTHER_WHEELS = HERE / "other-wheels.txt"
 PACKAGE = re.compile(r"^(?P<name>[a-z0-9][a-z0-9._-]*)==(?P<version>\S+)", re.MULTILINE)
+CONFORMANCE = HERE / "conformance"
+"""The clients that the conformance suite runs, in environments of their own: they hold back one another."""
 HEAD = "# Written by `make lock`: what {what}, by version and sha256.\n--only-binary :all:\n"
 WHAT = {
     "server": "the server is installed from",
@@ -32,12 +34,18 @@ WHAT = {
     "torch-cpu": "torch is installed from where an index has its CPU build",
 }
 
+FOR_CLIENTS = (
+    "# Written by `make lock`: what the suite's environment `{name}` is made of, by version and sha256.\n--only-binary :all:\n"
+)
+
 Blocks = dict[str, str]
 """The lines of each package, by its name."""
 
 
 def main() -> None:
     pins = None if "--upgrade" in sys.argv[1:] else CONSTRAINTS
+    for wanted in sorted(CONFORMANCE.glob("*.in")):
+        clients(wanted, keep=pins is not None)
     everything = resolve(pins, *EXTRAS)
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder, "found.txt")
@@ -53,16 +61,29 @@ def main() -> None:
             write(extra, {name: lines for name, lines in resolve(found, extra).items() if name not in {*server, "torch"}})
 
 
+def clients(wanted: Path, *, keep: bool) -> None:
+    lock = wanted.with_suffix(".txt")
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as before:
+        before.write(constraints(blocks(lock.read_text())) if keep else "")
+        before.flush()
+        found = compiled([str(wanted)], Path(before.name))
+    lock.write_text(FOR_CLIENTS.format(name=wanted.stem) + "".join(blocks(found).values()))
+
+
 def resolve(pins: Path | None, *extras: str) -> Blocks:
     """The whole closure of the project, of what it is built with, and of ``extras``."""
-    uv = str(Path(sys.executable).with_name("uv"))
     chosen = [word for extra in extras for word in ("--extra", extra)]
-    command = [uv, "pip", "compile", "pyproject.toml", "-", *chosen, "--universal", "--generate-hashes", "--quiet"]
+    built = "\n".join(tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"])
+    return blocks(compiled(["pyproject.toml", "-", *chosen], pins, said=built))
+
+
+def compiled(words: list[str], pins: Path | None, *, said: str = "") -> str:
+    uv = str(Path(sys.executable).with_name("uv"))
+    command = [uv, "pip", "compile", *words, "--universal", "--generate-hashes", "--quiet"]
     command += ["--python-version", "3.11", "--only-binary", ":all:", "--default-index", INDEX, "--no-header", "--no-annotate"]
     command += [] if pins is None else ["--constraint", str(pins)]
-    built = "\n".join(tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"])
-    done = subprocess.run(command, cwd=ROOT, input=built, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 -- our own words
-    return blocks(done.stdout)
+    done = subprocess.run(command, cwd=ROOT, input=said, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 -- our own words
+    return done.stdout
 
 
 def blocks(text: str) -> Blocks:

@@ -1,0 +1,57 @@
+"""What the checks found, one JSON object a line: first all that are to run, then each as it ends.
+
+So what a check that hangs or a suite that is ended leaves behind is known: what is planned and has no outcome has failed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+REASON = 400
+"""Characters of a reason that are kept."""
+
+
+class Log:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.write_text("")
+
+    def add(self, kind: str, **values: Any) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps({"kind": kind, **values}) + "\n")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def merged(lines: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Checks by id with their outcomes, and the schema's verdict of each kind of answer."""
+    lines = list(lines)
+    ended = {line["id"]: line for line in lines if line["kind"] == "outcome"}
+    unended = {"status": "fail", "reason": "did not end", "seconds": None}
+    checks = [
+        {key: value for key, value in {**line, **ended.get(line["id"], unended)}.items() if key != "kind"}
+        for line in lines
+        if line["kind"] == "planned"
+    ]
+    return {"checks": sorted(checks, key=lambda check: (check["client"], check["id"])), "schema": _schema(lines)}
+
+
+def _schema(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    kinds: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        if line["kind"] == "exchange":
+            row = kinds.setdefault(line["of"], {"of": line["of"], "exchanges": 0, "wrong": {}})
+            row["exchanges"] += 1
+            for wrong in line["wrong"]:
+                row["wrong"].setdefault(wrong, line["check"])
+    return [kinds[name] for name in sorted(kinds)]
+
+
+def short(reason: str) -> str:
+    words = " ".join(reason.split())
+    return words if len(words) <= REASON else words[: REASON - 1] + "…"

@@ -1,0 +1,111 @@
+"""OpenAI's published schema, made a JSON Schema.
+
+`schema/openai.json` keeps the words of the OpenAPI document. ``nullable`` becomes a second type, a ``oneOf`` with a discriminator
+chooses by it (so that an error names what is wrong with that variant), one without takes any that fits: OpenAI's own variants
+overlap. What the document says and its API does not do is in `schema/amendments.json`, with why.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+FOLDER = Path(__file__).parent.parent / "schema"
+PREFIX = "#/components/schemas/"
+LONGEST = 300
+"""Characters of a violation that are kept."""
+
+
+def violations(name: str, value: Any) -> list[str]:
+    """What is wrong with ``value`` as the schema ``name`` of the document; where, and what."""
+    errors = validator(name).iter_errors(value)
+    return sorted({_told(name, error) for error in errors})
+
+
+def _told(name: str, error: Any) -> str:
+    deepest = best_match([error]) or error
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in deepest.absolute_path)
+    return f"{name}{where}: {deepest.message}"[:LONGEST]
+
+
+@cache
+def validator(name: str) -> Draft202012Validator:
+    schemas = document()
+    if name not in schemas:
+        raise KeyError(f"the schema has no {name}")
+    return Draft202012Validator({"$ref": PREFIX + name, "components": {"schemas": schemas}})
+
+
+@cache
+def document() -> dict[str, Any]:
+    schemas = json.loads((FOLDER / "openai.json").read_text())["components"]["schemas"]
+    for amendment in json.loads((FOLDER / "amendments.json").read_text()):
+        _amend(schemas, amendment)
+    return {name: _translated(schema, schemas) for name, schema in schemas.items()}
+
+
+def _amend(schemas: dict[str, Any], amendment: dict[str, Any]) -> None:
+    """Sets what lies at a path of the document; fails where a newer document has no such place."""
+    *steps, last = amendment["at"]
+    place: Any = schemas
+    for step in steps:
+        place = place[step]
+    if isinstance(last, str) and last not in place and not amendment.get("new"):
+        raise KeyError(f"{amendment['at']} is not in the document any more")
+    place[last] = amendment["is"]
+
+
+def _translated(schema: Any, schemas: dict[str, Any]) -> Any:
+    if isinstance(schema, list):
+        return [_translated(part, schemas) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {
+        key: _translated(value, schemas) for key, value in schema.items() if key not in {"nullable", "discriminator", "oneOf"}
+    }
+    if "oneOf" in schema:
+        found |= _chosen(schema, schemas)
+    return {"anyOf": [found, {"type": "null"}]} if schema.get("nullable") is True else found
+
+
+def _chosen(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    variants = [_translated(part, schemas) for part in schema["oneOf"]]
+    by = schema.get("discriminator", {}).get("propertyName")
+    values = [_values(part, by, schemas) if by else None for part in schema["oneOf"]]
+    if not by or None in values:
+        return {"anyOf": variants}
+    every = sorted({value for some in values for value in some or ()})
+    rules: list[Any] = [{"type": "object", "required": [by], "properties": {by: {"enum": every}}}]
+    for variant, some in zip(_merged(variants, values), values, strict=True):
+        rules.append({"if": {"required": [by], "properties": {by: {"enum": some}}}, "then": variant})
+    return {"allOf": rules}
+
+
+def _merged(variants: list[Any], values: list[list[str] | None]) -> list[Any]:
+    """Variants that share a value of the discriminator (messages of a role and items) are each allowed where any is."""
+    return [
+        {"anyOf": [other for other, theirs in zip(variants, values, strict=True) if set(theirs or ()) & set(some or ())]}
+        for some in values
+    ]
+
+
+def _values(schema: Any, by: str, schemas: dict[str, Any]) -> list[str] | None:
+    """The values of the discriminator that a variant knows; None where that cannot be told."""
+    if "$ref" in schema:
+        return _values(schemas[schema["$ref"].removeprefix(PREFIX)], by, schemas)
+    for key in ("oneOf", "anyOf"):
+        if key in schema:
+            parts = [_values(part, by, schemas) for part in schema[key]]
+            return None if None in parts else sorted({value for part in parts for value in part or ()})
+    for part in schema.get("allOf", ()):
+        if (found := _values(part, by, schemas)) is not None:
+            return found
+    named = schema.get("properties", {}).get(by, {})
+    if "$ref" in named:
+        named = schemas[named["$ref"].removeprefix(PREFIX)]
+    return named.get("enum") or ([named["const"]] if "const" in named else None)

@@ -1,0 +1,6 @@
+// node run.mjs MODULE SCENARIO OPTIONS: runs one function of a module, and prints what it returned as JSON.
+const [module, scenario, options] = process.argv.slice(2);
+const scenarios = await import(module);
+if (typeof scenarios[scenario] !== "function") throw new Error(`${module} has no ${scenario}`);
+const seen = await scenarios[scenario](JSON.parse(options));
+process.stdout.write(JSON.stringify(seen ?? null), () => process.exit(0));

@@ -1,0 +1,118 @@
+"""Checks a server that speaks OpenAI's API with the clients that people use, and writes what was found as JSON and as a table.
+
+    python tests/compat/suite/run.py --base-url http://127.0.0.1:8000/v1 [--model M] [--api-key K] [--name NAME] …
+
+Nothing of this project is imported: the server may be any. The first run makes environments in `.conformance/`, some minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import environments
+import page
+from kit.results import merged, read
+
+HERE = Path(__file__).parent
+RUNS = {"current": ("checks", "ecosystem/current"), "held": ("ecosystem/held",)}
+MODELS = ("model", "embedding_model", "speech_model", "voice", "transcription_model", "image_model", "vision_model")
+PATIENCE = 540.0
+"""Seconds that all checks of an environment may take; what has not ended then has failed."""
+
+
+def main() -> int:
+    asked = parsed()
+    folder = asked.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    told = {"base_url": asked.base_url.rstrip("/"), "api_key": asked.api_key, "headers": "\n".join(asked.header)}
+    told |= {name: getattr(asked, name) or "" for name in MODELS}
+    told["model"] = asked.model or first_model(told)
+    began = time.monotonic()
+    lines = [
+        line for name, places in RUNS.items() if name in asked.environment for line in run(name, places, told, folder, asked)
+    ]
+    found = {**about(asked, told), "seconds": round(time.monotonic() - began), **merged(lines)}
+    output = asked.output or folder / "results" / f"{asked.name}.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(found, indent=1) + "\n")
+    print(page.summary(found))
+    print(f"written: {output}")
+    return page.counted(found)["fail"] > 0
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base-url", required=True, help="where the API is, with its /v1")
+    parser.add_argument("--api-key", default="none")
+    parser.add_argument("--name", default="server", help="what the table calls the server")
+    parser.add_argument("--version", default="", help="the server's version, for the table")
+    parser.add_argument("--note", default="", help="what readers of the table should know: how it was started")
+    parser.add_argument("--header", action="append", default=[], help="`name: value`, sent with every request")
+    for name in MODELS:
+        parser.add_argument(f"--{name.replace('_', '-')}", help="the first of /models" if name == "model" else None)
+    parser.add_argument("--output", type=Path, help="where the results go, as JSON")
+    parser.add_argument("--folder", type=Path, default=environments.ROOT / ".conformance", help="where environments are kept")
+    parser.add_argument("--environment", action="append", choices=sorted(RUNS), help="only this one's checks")
+    parser.add_argument("--select", default="", help="only checks whose name matches, as pytest's -k")
+    asked = parser.parse_args()
+    asked.environment = asked.environment or sorted(RUNS)
+    return asked
+
+
+def first_model(told: dict[str, str]) -> str:
+    headers = {"authorization": f"Bearer {told['api_key']}"}
+    with urlopen(Request(told["base_url"] + "/models", headers=headers), timeout=30) as answer:
+        return str(json.load(answer)["data"][0]["id"])
+
+
+def run(
+    name: str, places: tuple[str, ...], told: dict[str, str], folder: Path, asked: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """The results of the checks of one environment."""
+    python, node = environments.python(name, folder), environments.node(folder)
+    results = folder / f"{asked.name}-{name}.jsonl"
+    results.unlink(missing_ok=True)
+    settings = {f"CONFORMANCE_{key.upper()}": value for key, value in told.items()}
+    settings |= {"CONFORMANCE_RESULTS": str(results), "CONFORMANCE_NODE": str(node or "")}
+    command = [python, "-m", "pytest", "-p", "kit.plugin", "-q", "--tb=line", *(["-k", asked.select] if asked.select else ())]
+    here = [place for place in places if any((HERE / place).rglob("check_*.py"))]
+    if not here:
+        return []
+    try:
+        subprocess.run([*command, *here], cwd=HERE, env=environments.environ(**settings), timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        print(f"the checks of {name} did not end in {PATIENCE:g} s", file=sys.stderr)
+    lines = read(results)
+    if not lines:
+        raise SystemExit(f"the checks of {name} did not begin")
+    return [*lines, {"kind": "packages", "of": name, "versions": versions(python)}]
+
+
+def versions(python: Path) -> dict[str, str]:
+    """What is installed there, by name."""
+    told = subprocess.run([python, "-m", "pip", "list", "--format=json"], check=True, capture_output=True, text=True)
+    return {package["name"]: package["version"] for package in json.loads(told.stdout)}
+
+
+def about(asked: argparse.Namespace, told: dict[str, str]) -> dict[str, Any]:
+    return {
+        "server": asked.name,
+        "version": asked.version,
+        "note": asked.note,
+        "model": told["model"],
+        "date": datetime.now(UTC).date().isoformat(),
+        "python": platform.python_version(),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
