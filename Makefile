@@ -9,7 +9,7 @@ LOCKED := $(BIN)/python locks/install.py
 EXTRA := $(shell command -v c++ g++ clang++ >/dev/null || ! grep -qs avx512_vnni /proc/cpuinfo || echo compiler)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install dev test test-slow check image-lint unit-lint audit fuzz bench lock sbom release clean
+.PHONY: help serve install dev test test-slow conformance check image-lint unit-lint audit fuzz bench lock sbom release clean
 SECONDS ?= 60
 
 help: ## List what can be made
@@ -28,6 +28,11 @@ test: dev ## Run the tests, on two processors
 
 test-slow: dev ## Run the tests that take longer than ten seconds
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m slow $(ARGS)
+
+conformance: ## Check a server with many clients: BASE_URL=http://host:port/v1 [API_KEY= MODEL= EMBEDDING_MODEL= NAME=]
+	@$(PYTHON) tests/compat/suite/run.py --base-url "$(BASE_URL)" $(if $(API_KEY),--api-key "$(API_KEY)") \
+		$(if $(MODEL),--model "$(MODEL)") $(if $(EMBEDDING_MODEL),--embedding-model "$(EMBEDDING_MODEL)") \
+		$(if $(NAME),--name "$(NAME)") $(ARGS)
 
 check: dev image-lint unit-lint audit ## Check style, types, the Dockerfile, the systemd unit and known weaknesses
 	$(BIN)/ruff check .

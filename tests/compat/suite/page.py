@@ -12,7 +12,7 @@ Results = dict[str, Any]
 
 
 def counted(found: Results) -> Counter[str]:
-    """How many checks ended how; those that only we ask for are counted apart. A kind of answer that breaks the schema fails."""
+    """How many checks ended how; those that only we ask for are counted apart. Each kind of answer is one more."""
     counts: Counter[str] = Counter()
     for check in found["checks"]:
         counts[("ours " if check["promise"] == "ours" else "") + check["status"]] += 1
@@ -22,17 +22,13 @@ def counted(found: Results) -> Counter[str]:
 
 
 def summary(found: Results) -> str:
-    counts = counted(found)
-    lines = [
-        f"{check['status']:4} {check['id']} ({check['client']}): {check['reason']}"
-        for check in found["checks"]
-        if check["status"] != "pass"
-    ]
+    """What did not pass, and how much did."""
+    others = [check for check in found["checks"] if check["status"] != "pass"]
+    lines = [f"{check['status']} {check['id']} ({check['client']}): {check['reason']}" for check in others]
     for row in found["schema"]:
-        lines += [
-            f"schema {row['of']}, {row['exchanges']} answers: {wrong} (in {where})" for wrong, where in row["wrong"].items()
-        ]
-    lines.append(", ".join(f"{count} {name}" for name, count in sorted(counts.items())))
+        wrong = [f"{what} (in {where})" for what, where in row["wrong"].items()]
+        lines += [f"schema {row['of']}, {row['exchanges']} answers: {line}" for line in wrong]
+    lines.append(", ".join(f"{count} {name}" for name, count in sorted(counted(found).items())))
     return "\n".join(lines)
 
 

@@ -21,10 +21,10 @@ from urllib.request import Request, urlopen
 import environments
 import page
 from kit.results import merged, read
+from kit.server import MODELS, PREFIX
 
 HERE = Path(__file__).parent
 RUNS = {"current": ("checks", "ecosystem/current"), "held": ("ecosystem/held",)}
-MODELS = ("model", "embedding_model", "speech_model", "voice", "transcription_model", "image_model", "vision_model")
 PATIENCE = 540.0
 """Seconds that all checks of an environment may take; what has not ended then has failed."""
 
@@ -37,9 +37,7 @@ def main() -> int:
     told |= {name: getattr(asked, name) or "" for name in MODELS}
     told["model"] = asked.model or first_model(told)
     began = time.monotonic()
-    lines = [
-        line for name, places in RUNS.items() if name in asked.environment for line in run(name, places, told, folder, asked)
-    ]
+    lines = [line for name in asked.environment for line in run(name, told, folder, asked)]
     found = {**about(asked, told), "seconds": round(time.monotonic() - began), **merged(lines)}
     output = asked.output or folder / "results" / f"{asked.name}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -74,17 +72,15 @@ def first_model(told: dict[str, str]) -> str:
         return str(json.load(answer)["data"][0]["id"])
 
 
-def run(
-    name: str, places: tuple[str, ...], told: dict[str, str], folder: Path, asked: argparse.Namespace
-) -> list[dict[str, Any]]:
+def run(name: str, told: dict[str, str], folder: Path, asked: argparse.Namespace) -> list[dict[str, Any]]:
     """The results of the checks of one environment."""
     python, node = environments.python(name, folder), environments.node(folder)
     results = folder / f"{asked.name}-{name}.jsonl"
     results.unlink(missing_ok=True)
-    settings = {f"CONFORMANCE_{key.upper()}": value for key, value in told.items()}
-    settings |= {"CONFORMANCE_RESULTS": str(results), "CONFORMANCE_NODE": str(node or "")}
+    settings = {PREFIX + key.upper(): value for key, value in told.items()}
+    settings |= {PREFIX + "RESULTS": str(results), PREFIX + "NODE": str(node or "")}
     command = [python, "-m", "pytest", "-p", "kit.plugin", "-q", "--tb=line", *(["-k", asked.select] if asked.select else ())]
-    here = [place for place in places if any((HERE / place).rglob("check_*.py"))]
+    here = [place for place in RUNS[name] if any((HERE / place).rglob("check_*.py"))]
     if not here:
         return []
     try:

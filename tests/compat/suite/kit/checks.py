@@ -5,8 +5,8 @@
     @check("chat.stream.finish-once", "Each choice of a stream has exactly one finish_reason.")
     def check_finish(server: Server, openai_client: OpenAI) -> None: ...
 
-A class of tests that somebody else wrote is declared as one: ``@check("langchain.standard", "LangChain's own tests")``; the id of
-each of its tests is ``langchain.standard.<its name>``.
+A class of tests that somebody else wrote is declared as one: ``@check("langchain.standard", "LangChain's own tests")``; the id
+of each of its tests is ``langchain.standard.<its name>``.
 """
 
 from __future__ import annotations

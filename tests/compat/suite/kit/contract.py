@@ -79,9 +79,9 @@ def _whole(asked: Message, path: str, answer: Message) -> str | None:
     if path.startswith("/responses/") and asked.method != "DELETE":
         return "ResponseItemList" if path.endswith("/input_items") else "Response"
     if path.startswith("/audio/") and answer.content_type == "application/json":
-        verbose = "Verbose" if "segments" in answer.text() else ""
+        verbose = "Verbose" if b'"segments"' in answer.body else ""
         kind = {"/audio/transcriptions": "Transcription", "/audio/translations": "Translation"}.get(path)
-        return kind and f"Create{kind}Response{verbose or ''}Json".replace("VerboseJson", "VerboseJson")
+        return kind and f"Create{kind}Response{verbose}Json"
     return None
 
 

@@ -1,7 +1,7 @@
 """OpenAI's published schema, made a JSON Schema.
 
-`schema/openai.json` keeps the words of the OpenAPI document. ``nullable`` becomes a second type, a ``oneOf`` with a discriminator
-chooses by it (so that an error names what is wrong with that variant), one without takes any that fits: OpenAI's own variants
+`schema/openai.json` keeps the words of the OpenAPI document. ``nullable`` becomes a second type, a ``oneOf`` with a
+discriminator chooses by it (so that an error names what is wrong with that variant), one without takes any that fits: OpenAI's own variants
 overlap. What the document says and its API does not do is in `schema/amendments.json`, with why.
 """
 
@@ -17,6 +17,8 @@ from jsonschema.exceptions import best_match
 
 FOLDER = Path(__file__).parent.parent / "schema"
 PREFIX = "#/components/schemas/"
+OPENAPI = frozenset({"nullable", "discriminator", "oneOf"})
+"""What is said in another way here."""
 LONGEST = 300
 """Characters of a violation that are kept."""
 
@@ -65,9 +67,7 @@ def _translated(schema: Any, schemas: dict[str, Any]) -> Any:
         return [_translated(part, schemas) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {
-        key: _translated(value, schemas) for key, value in schema.items() if key not in {"nullable", "discriminator", "oneOf"}
-    }
+    found = {key: _translated(value, schemas) for key, value in schema.items() if key not in OPENAPI}
     if "oneOf" in schema:
         found |= _chosen(schema, schemas)
     return {"anyOf": [found, {"type": "null"}]} if schema.get("nullable") is True else found

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 PREFIX = "CONFORMANCE_"
+MODELS = ("model", "embedding_model", "speech_model", "voice", "transcription_model", "image_model", "vision_model")
 SECONDS = 50.0
 """A client's patience: less than a check has, so that it fails by its own error."""
 
@@ -41,17 +42,7 @@ def from_environment(base_url: str | None = None) -> Server:
     """What `run.py` was told, with ``base_url`` of the recorder."""
     told = {name.removeprefix(PREFIX).lower(): value for name, value in os.environ.items() if name.startswith(PREFIX)}
     target = told["base_url"].rstrip("/")
-    names = (
-        "api_key",
-        "model",
-        "embedding_model",
-        "speech_model",
-        "voice",
-        "transcription_model",
-        "image_model",
-        "vision_model",
-    )
-    given = {name: told[name] for name in names if told.get(name)}
+    given = {name: told[name] for name in ("api_key", *MODELS) if told.get(name)}
     pairs = (line.partition(":") for line in told.get("headers", "").splitlines())
     headers = {name.strip(): value.strip() for name, _, value in pairs if name.strip()}
     return Server(target=target, base_url=base_url or target, headers=headers, **given)  # type: ignore[arg-type]
