@@ -5,6 +5,7 @@ model's ``options`` and from directives in the last user text, which win and are
 
     [[tokens=50]]       answer with this many tokens, the input's words over and over
     [[answer=Hello]]    answer with this text
+    [[then=Done]]       and with this one where the chat ends with what a tool gave back
     [[delay=0.1]]       seconds before each token; [[first_delay=2]] before the first
     [[fail_after=3]]    raise an error after so many tokens
     [[finish=length]]   the finish reason of an answer that is complete

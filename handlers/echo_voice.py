@@ -29,6 +29,7 @@ class Script(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     tokens: int | None = None
     answer: str | None = None
+    then: str | None = None
     delay: float = 0.0
     first_delay: float = 0.0
     fail_after: int | None = None
@@ -69,7 +70,7 @@ class Voice:
         self.spoken = 0
         self.finish: t.FinishReason | None = None
         self._script = inputs.script
-        self._words = self._all_words(inputs.texts[index // sampling.n], inputs.script)
+        self._words = self._all_words(inputs.texts[index // sampling.n], _in_turn(inputs.script, request))
         self._limit = len(self._words) if sampling.max_tokens is None else sampling.max_tokens
         self._logprobs = sampling.logprobs
         self._stops = StopMatcher(sampling.stop)
@@ -126,6 +127,14 @@ class Voice:
         top = tuple(t.TopLogprob(token=name, logprob=0.0 - i, token_bytes=name.encode()) for i, name in enumerate(names))
         offset = sum(map(len, self._said)) + len(self._echo)
         return (t.TokenLogprob(token=word, logprob=0.0, token_bytes=word.encode(), top=top, text_offset=offset),)
+
+
+def _in_turn(script: Script, request: t.Request) -> Script:
+    """With its ``then`` for an answer where the chat ends with what a tool gave back."""
+    messages = request.messages if isinstance(request, t.TextRequest) else None
+    if script.then is None or not messages or messages[-1].role != "tool":
+        return script
+    return msgspec.structs.replace(script, answer=script.then)
 
 
 def texts_of(request: t.Request) -> tuple[str, ...]:

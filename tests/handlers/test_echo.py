@@ -247,3 +247,13 @@ def test_with_tools_it_reads_its_own_answer_as_a_model_of_the_dialect(collector)
 def test_an_unknown_parser_is_a_script_that_cannot_be_followed(collector) -> None:
     with pytest.raises(InvalidRequest):
         echo().generate_text(say("[[tool_parser=klingon]]x"), collector())
+
+
+def test_it_answers_otherwise_once_a_tool_has_given_something_back(collector) -> None:
+    asked = say("[[answer=call it]] [[then=it said 42]] please")
+    result = t.Message(role="tool", tool_call_id="c", parts=(t.TextPart(text="42"),))
+    assert echo().generate_text(asked, collector()).choices[0].text == "call it"
+    again = replace(asked, messages=(*asked.messages, result))
+    assert echo().generate_text(again, collector()).choices[0].text == "it said 42"
+    over = replace(asked, messages=(*again.messages, t.Message(role="assistant"), *asked.messages))
+    assert echo().generate_text(over, collector()).choices[0].text == "call it"
