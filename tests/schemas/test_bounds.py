@@ -38,6 +38,7 @@ PICTURE = "a picture as a data URL: the body's limit bounds it, and what is deco
 REFUSED = "whatever stands there is refused by name"
 IGNORED = "never looked into; the body's limit bounds it"
 SCHEMA = "translate.schema_bounds bounds its bytes, depth and nodes"
+ITEMS = "translate.responses bounds ids, names, depth and how much there is; the body's limit bounds words and pictures"
 REASONS = {
     "ChatMessage.content": CONTEXT,
     "ChatMessage.reasoning": CONTEXT,
@@ -68,6 +69,19 @@ REASONS = {
     "ChatCompletionRequest.metadata{}": IGNORED,
     "ChatCompletionRequest.prompt_cache_options{}": IGNORED,
     "CustomDefinition.format{}": REFUSED,
+    "TurnFields.input": CONTEXT,
+    "TurnFields.input[]": ITEMS,
+    "TurnFields.instructions": CONTEXT,
+    "TurnFields.tools[]{}": ITEMS,
+    "TurnFields.tool_choice{}": ITEMS,
+    "TextOptions.format{}": ITEMS,
+    "ResponsePrompt.id": REFUSED,
+    "CreateResponseRequest.access_programs{}": IGNORED,
+    "CreateResponseRequest.background_options{}": IGNORED,
+    "CreateResponseRequest.context_management[]{}": IGNORED,
+    "CreateResponseRequest.image{}": IGNORED,
+    "CreateResponseRequest.moderation{}": IGNORED,
+    "CreateResponseRequest.prompt_cache_options{}": IGNORED,
     "_PaintingFields.svg{}": REFUSED,
     "RerankRequest.max_tokens_per_doc": REFUSED,
     "RerankRequest.max_chunks_per_doc": REFUSED,
@@ -76,6 +90,30 @@ REASONS = {
     "ImageContent.prompt_cache_breakpoint{}": IGNORED,
     "AudioContent.prompt_cache_breakpoint{}": IGNORED,
     "FileContent.prompt_cache_breakpoint{}": IGNORED,
+    "TextBlock.text": CONTEXT,
+    "TextSource.data": CONTEXT,
+    "ContentSource.content": CONTEXT,
+    "ThinkingBlock.thinking": CONTEXT,
+    "ThinkingBlock.signature": CONTEXT,
+    "ToolUseBlock.input{}": CONTEXT,
+    "ToolResultBlock.content": CONTEXT,
+    "CompactionBlock.content": CONTEXT,
+    "InputMessage.content": CONTEXT,
+    "_PromptFields.system": CONTEXT,
+    "AnthropicTool.input_schema{}": SCHEMA,
+    "JsonOutputFormat.schema{}": SCHEMA,
+    "OutputConfig.task_budget": IGNORED,
+    "_PromptFields.cache_control": IGNORED,
+    "_PromptFields.context_management": IGNORED,
+    "_PromptFields.mcp_servers": IGNORED,
+    "_PromptFields.compaction": IGNORED,
+    "_PromptFields.thread": REFUSED,
+    "CreateMessageRequest.metadata{}": IGNORED,
+    "CreateMessageRequest.container": IGNORED,
+    "CreateMessageRequest.diagnostics": IGNORED,
+    "CreateMessageRequest.billing_policy": IGNORED,
+    "CreateMessageRequest.fallbacks": IGNORED,
+    "CreateMessageRequest.fallback_credit_token": IGNORED,
 }
 
 
