@@ -193,3 +193,23 @@ def test_every_status_below_500_becomes_an_error_with_a_body() -> None:
 @pytest.mark.parametrize(("wait", "told"), [(0.0, "1"), (1.2, "2"), (120.0, "120"), (3600.0, "120")])
 def test_nobody_is_told_to_wait_longer_than_the_sdks_bear(wait, told) -> None:
     assert errors.error_headers(errors.Unavailable("x", retry_after=wait)) == {"retry-after": told}
+
+
+def test_statuses_types_and_codes_are_those_that_the_sdks_know() -> None:
+    invalid = "invalid_request_error"
+    wire = {
+        errors.InvalidRequest("x"): (400, invalid, None),
+        errors.AuthenticationFailed("x"): (401, "authentication_error", "invalid_api_key"),
+        errors.PermissionRefused("x"): (403, "permission_error", "permission_denied"),
+        errors.ModelNotFound("m"): (404, invalid, "model_not_found"),
+        errors.Conflict("x"): (409, invalid, "conflict"),
+        errors.RequestTooLarge("x"): (413, invalid, "request_too_large"),
+        errors.RateLimited("x"): (429, "rate_limit_error", "rate_limit_exceeded"),
+        errors.APIError("x"): (500, "server_error", None),
+        errors.ModelLoading("x"): (503, "server_error", "model_loading"),
+    }
+    for error, expected in wire.items():
+        body = errors.error_body(error)["error"]
+        assert (errors.kind_of(error).status, body["type"], body["code"]) == expected
+    assert 422 not in {kind.status for kind in errors.KINDS.values()}
+    assert all(kind.code is None or isinstance(kind.code, str) for kind in errors.KINDS.values())
