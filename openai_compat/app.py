@@ -16,6 +16,7 @@ from openai_compat.auth import Authentication, OperatorAuthentication
 from openai_compat.config import Config
 from openai_compat.directory import GatewayHappenings, GatewayReadiness, GatewayResidents
 from openai_compat.edition import Edition, Editions, Lasting, Latest, timing_of
+from openai_compat.gateway.anthropic import MessageDesk
 from openai_compat.gateway.asking import Asking
 from openai_compat.gateway.catalog import Catalog
 from openai_compat.gateway.chats import Chats
@@ -30,6 +31,7 @@ from openai_compat.gateway.pool import Pool
 from openai_compat.gateway.routing.metrics import TargetCollector
 from openai_compat.gateway.store.storage import Storage
 from openai_compat.gateway.supervisor import Supervisor
+from openai_compat.http.anthropic import AnthropicShape
 from openai_compat.http.cors import CrossOrigin
 from openai_compat.http.crowd import Crowd
 from openai_compat.http.errors import exception_handlers
@@ -61,6 +63,7 @@ from routes.health import HealthController
 from routes.images import ImageController
 from routes.loading import LoadingController
 from routes.media import MediaController
+from routes.messages import MessageController
 from routes.metrics import MetricsController
 from routes.models import ModelController
 from routes.reload import ReloadController
@@ -89,10 +92,11 @@ MODEL_ROUTES: tuple[ControllerRouterHandler, ...] = (
 GATEWAY_ROUTES: tuple[ControllerRouterHandler, ...] = (
     ModelController,
     EventController,
+    LoadingController,
     HealthController,
     MetricsController,
-    LoadingController,
     MediaController,
+    MessageController,
     VideoController,
     UsageController,
 )
@@ -132,14 +136,15 @@ def create_gateway(config: Config, *, read: Read | None = None) -> Gateway:
             "timing": latest(lambda: editions.now.timing),
             "directory": latest(lambda: editions.now.directory),
             "readiness": given(readiness),
+            "loads": given(Loads(lambda: editions.now, pool)),
             "happenings": given(GatewayHappenings(pool)),
             "metrics_registry": given(metrics.registry),
-            "loads": given(Loads(lambda: editions.now, pool)),
             "links": latest(lambda: editions.now.links),
             "usage_reader": latest(lambda: editions.now.usage_reader),
             "videos": given(videos),
             "chats": given(Chats(asking)),
             "counter": given(Counter(asking)),
+            "messages": given(MessageDesk(Chats(asking), Counter(asking), lambda: editions.now.config)),
         },
         exception_handlers=exception_handlers,
         openapi_config=openapi_config(version("openai-compat")),
@@ -160,7 +165,7 @@ def _layered(app: Litestar, metrics: Metrics, keys: Ring, edition: Edition) -> A
     limited = BodyLimit(WholeAllow(app, app), max_body=parse_size(server.max_body))  # the relay has its own
     front = Front(app, edition.relay.serve, limited)
     guarded = Authentication(front, keys, behind_proxies=bool(server.trusted_proxies))
-    watched = Telemetry(HeadAsGet(CrossOrigin(guarded, origins=server.cors_origins)), metrics=metrics)
+    watched = AnthropicShape(Telemetry(HeadAsGet(CrossOrigin(guarded, origins=server.cors_origins)), metrics=metrics))
     return TrustedProxies(watched, proxies=server.trusted_proxies) if server.trusted_proxies else watched
 
 

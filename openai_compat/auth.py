@@ -26,6 +26,7 @@ PUBLIC_FILES = re.compile(r"/v1/media/[A-Za-z0-9_-]+\.[a-z]+")
 PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("v1", "chat"): "chat",
     ("v1", "completions"): "chat",
+    ("v1", "messages"): "chat",
     ("tokenize", ""): "chat",
     ("detokenize", ""): "chat",
     ("v1", "tokenize"): "chat",
@@ -39,13 +40,13 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("v1", "vision"): "vision",
     ("v1", "models"): "models",
     ("v1", "usage"): "usage",
+    ("models", ""): "models",
+    ("models", "load"): "load",
+    ("models", "unload"): "load",
     ("models", "sse"): "events",
     ("metrics", ""): "metrics",
 }
 """What a key needs for the paths that begin so. All other paths are for keys with every scope of ``CLIENTS``."""
-    ("models", ""): "models",
-    ("models", "load"): "load",
-    ("models", "unload"): "load",
 _READING = frozenset({"GET", "HEAD"})
 _LONGEST_KEY = 4096  # bytes; a longer one is wrong before anything is computed of it
 _WEBSOCKET_REFUSED = 1008

@@ -44,13 +44,16 @@ class ReadLogprobs(Struct, frozen=True, kw_only=True):
 
 
 class ReadChoice(Struct, frozen=True, kw_only=True):
-    """``message`` of a whole answer, ``delta`` of a chunk."""
+    """``message`` of a whole answer, ``delta`` of a chunk. ``stop_reason`` is the stop string that ended it, or a token's id;
+    few servers tell.
+    """
 
     index: int = 0
     message: ReadMessage | None = None
     delta: ReadMessage | None = None
     logprobs: ReadLogprobs | None = None
     finish_reason: str | None = None
+    stop_reason: str | int | None = None
 
     @property
     def said(self) -> ReadMessage:

@@ -1,0 +1,1 @@
+"""Anthropic's messages ⇄ chats: pure functions and one state machine."""
