@@ -76,7 +76,7 @@ class Response(Struct, frozen=True, kw_only=True):
     frequency_penalty: float = 0.0
     truncation: Literal["auto", "disabled"] = "disabled"
     usage: ResponseUsage | None = None
-    user: str | None = None
+    user: str | UnsetType = UNSET
     metadata: dict[str, str] = {}
 
 

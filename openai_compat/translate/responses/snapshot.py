@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import UNSET
+
 from openai_compat.errors import APIError, InvalidRequest, RateLimited
 from schemas.answers import ReadUsage
 from schemas.responses import ConversationReference, CreateResponseRequest, ReasoningOptions, TextOptions
@@ -69,7 +71,7 @@ def snapshot(request: CreateResponseRequest, *, id: str, created: int, conversat
         presence_penalty=request.presence_penalty or 0.0,
         frequency_penalty=request.frequency_penalty or 0.0,
         truncation=request.truncation or "disabled",
-        user=request.user,
+        user=UNSET if request.user is None else request.user,
         metadata=request.metadata or {},
     )
 
