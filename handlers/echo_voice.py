@@ -109,7 +109,8 @@ class Voice:
 
     def choice(self) -> t.TextChoice:
         logprobs = None if self._logprobs is None else tuple(self._tokens)
-        return t.TextChoice(index=self.index, text="".join(self._said), finish_reason=self.finish or "stop", logprobs=logprobs)
+        text, finish = "".join(self._said), self.finish or "stop"
+        return t.TextChoice(index=self.index, text=text, finish_reason=finish, logprobs=logprobs, stop=self._stops.hit)
 
     def _delta(self, text: str, logprobs: tuple[t.TokenLogprob, ...]) -> t.TextDelta | None:
         text, self._echo = self._echo + text, ""

@@ -193,7 +193,9 @@ class TransformerHandler(BaseHandler):
 
 
 def _plain(index: int, answer: Answer) -> t.TextChoice:
-    return t.TextChoice(index=index, text=answer.text, finish_reason=answer.finish_reason, logprobs=answer.logprobs)
+    return t.TextChoice(
+        index=index, text=answer.text, finish_reason=answer.finish_reason, logprobs=answer.logprobs, stop=answer.stop
+    )
 
 
 def _best(answers: tuple[Answer, ...], keep: int) -> list[Answer]:

@@ -7,23 +7,24 @@ class StopMatcher:
     """Passes text on, up to the first stop string, and never any part of one.
 
     Attributes:
-        hit: a stop string was found; nothing may be fed any more.
+        hit: the stop string that was found, the first of several; nothing may be fed any more.
     """
 
     def __init__(self, stops: tuple[str, ...]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
-        self.hit = False
+        self.hit: str | None = None
 
     def feed(self, text: str) -> str:
         """The text that is safe to show now."""
         if not self._stops:
             return text
         text = self._held + text
-        found = [where for where in map(text.find, self._stops) if where >= 0]
+        found = [(where, stop) for stop in self._stops if (where := text.find(stop)) >= 0]
         if found:
-            self.hit, self._held = True, ""
-            return text[: min(found)]
+            where, self.hit = min(found)
+            self._held = ""
+            return text[:where]
         cut = min(self._beginning(text, stop) for stop in self._stops)
         self._held = text[cut:]
         return text[:cut]

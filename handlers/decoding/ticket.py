@@ -122,4 +122,5 @@ def echoed(transcript: Transcript, echo: Piece | None) -> Answer:
         finish_reason=answer.finish_reason,
         logprobs=logprobs,
         mean_logprob=answer.mean_logprob,
+        stop=answer.stop,
     )

@@ -23,7 +23,9 @@ class Piece(Struct, frozen=True, kw_only=True):
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """The raw output of one finished choice. ``tokens`` holds every generated id, the one that ended the answer too."""
+    """The raw output of one finished choice. ``tokens`` holds every generated id, the one that ended the answer too; ``stop``
+    is the stop string that did.
+    """
 
     index: int
     text: str
@@ -31,6 +33,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     finish_reason: t.FinishReason
     logprobs: tuple[t.TokenLogprob, ...] | None = None
     mean_logprob: float = 0.0
+    stop: str | None = None
 
 
 class Transcript:
@@ -86,6 +89,7 @@ class Transcript:
             finish_reason=self.finish_reason or "length",
             logprobs=None if self._config.logprobs is None else tuple(self._logprobs),
             mean_logprob=self._score / max(1, len(self.tokens)),
+            stop=self._stops.hit,
         )
 
     def _text_of(self, token: int, scored: Scored | None) -> str:

@@ -184,12 +184,15 @@ class TextDelta(Struct, frozen=True, kw_only=True):
 
 
 class TextChoice(Struct, frozen=True, kw_only=True):
+    """``stop`` is the stop string that ended it."""
+
     index: int
     text: str
     finish_reason: FinishReason
     logprobs: tuple[TokenLogprob, ...] | None = None
     reasoning: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    stop: str | None = None
 
 
 class TextResult(Struct, frozen=True, kw_only=True):

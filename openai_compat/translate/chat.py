@@ -149,6 +149,7 @@ def _to_choice(choice: TextChoice) -> ChatChoice:
         message=_to_message(choice),
         logprobs=None if choice.logprobs is None else to_chat_logprobs(choice.logprobs),
         finish_reason=choice.finish_reason,
+        stop_reason=UNSET if choice.stop is None else choice.stop,
     )
 
 
@@ -199,4 +200,6 @@ class ChatStream(TextStream):
 
     def _end(self, choice: TextChoice) -> bytes:
         reason = encode(choice.finish_reason)
+        if choice.stop is not None:
+            reason += b',"stop_reason":' + encode(choice.stop)
         return self._open + b'%d,"delta":{},"logprobs":null,"finish_reason":' % choice.index + reason + self._tail

@@ -43,3 +43,10 @@ def test_what_was_held_back_comes_out_at_the_end() -> None:
 
 def test_without_stops_text_passes_unchanged() -> None:
     assert run((), ["a", "b"]) == ("ab", False)
+
+
+def test_the_first_stop_in_the_text_is_the_one_that_is_told() -> None:
+    matcher = StopMatcher(("END", "STOP"))
+    assert matcher.hit is None
+    assert matcher.feed("go ST") + matcher.feed("OP and END") == "go "
+    assert matcher.hit == "STOP"

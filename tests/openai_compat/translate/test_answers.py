@@ -42,6 +42,7 @@ RESULTS = {
     "reasoning, words and calls": result(
         TextChoice(index=0, text="Let me see.", finish_reason="tool_calls", reasoning="Hm.", tool_calls=CALLS[:1])
     ),
+    "a stop string": result(TextChoice(index=0, text="x", finish_reason="stop", stop="END")),
     "no tokens": result(TextChoice(index=0, text="", finish_reason="stop", logprobs=())),
 }
 
@@ -155,3 +156,15 @@ def test_reasoning_has_both_of_its_names(meta):
     ]
     assert (message["content"], message["reasoning_content"], message["reasoning"]) == ("Let me see.", "Hm.", "Hm.")
     assert len(message["tool_calls"]) == 1
+
+
+def test_the_stop_string_that_ended_a_chat_is_told_whole_and_streamed_and_only_then(meta):
+    stopped = RESULTS["a stop string"]
+    [choice] = json.loads(msgspec.json.encode(chat.to_response(stopped, meta)))["choices"]
+    assert (choice["finish_reason"], choice["stop_reason"]) == ("stop", "END")
+    events = chat.ChatStream(meta, include_usage=False).finish(stopped).split(b"\n\n")
+    ends = [event for event in map(bytes.decode, events) if '"finish_reason":"stop"' in event]
+    assert [json.loads(end[6:])["choices"][0]["stop_reason"] for end in ends] == ["END"]
+    plain = RESULTS["one choice"]
+    assert b"stop_reason" not in msgspec.json.encode(chat.to_response(plain, meta))
+    assert b"stop_reason" not in chat.ChatStream(meta, include_usage=False).finish(plain)
