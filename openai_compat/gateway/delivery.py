@@ -12,6 +12,7 @@ from typing import Any
 from litestar.types import Receive, Send
 
 from openai_compat.errors import APIError, Cancelled, error_event
+from openai_compat.gateway.delays import Delay
 from openai_compat.gateway.replica import Headers
 from openai_compat.http.departure import DEPARTURE, Departure
 
@@ -32,10 +33,11 @@ class Delivery:
     have read that.
 
     ``on_last`` is called when the last byte is about to leave: whoever has it may ask again before this task goes on.
+    ``streams`` says, once it has started, whether it is one.
     ``ttfb``, the seconds from ``began`` (monotonic) to the first byte of the body, is left in ``state``.
     """
 
-    __slots__ = ("_began", "_events", "_left", "_part", "_send", "_state", "_unfinished", "ended", "on_last", "started")
+    __slots__ = ("_began", "_left", "_part", "_send", "_state", "_unfinished", "ended", "on_last", "started", "streams")
 
     def __init__(self, send: Send, state: dict[str, Any], began: float) -> None:
         self._send = send
@@ -43,7 +45,7 @@ class Delivery:
         self._began = began
         self.on_last: Callable[[], None] | None = None
         self.started = False
-        self._events = False
+        self.streams = False
         self._part = b""
         self._left = -1  # bytes still to come of an answer that announced its length
         self.ended = False
@@ -56,20 +58,20 @@ class Delivery:
             if lower not in _DROPPED and not lower.startswith(_PRIVATE):
                 kept.append((lower, value))
                 if lower == b"content-type":
-                    self._events = value.startswith(b"text/event-stream")
+                    self.streams = value.startswith(b"text/event-stream")
                 elif lower == b"content-length" and value.isdigit():
                     self._left = int(value)
         self.started = True
         await self._send({"type": "http.response.start", "status": status, "headers": kept})
 
     async def pass_on(self, chunk: bytes) -> None:
-        if self._events and (self._part or self._unfinished or not chunk.endswith(_ENDS)):
+        if self.streams and (self._part or self._unfinished or not chunk.endswith(_ENDS)):
             chunk = self._whole_events(chunk)
         if chunk and not self.ended:
             if "ttfb" not in self._state:
                 self._state["ttfb"] = time.monotonic() - self._began
             self._left -= len(chunk)
-            last = self._left == 0 or (self._events and chunk.endswith(_LAST))
+            last = self._left == 0 or (self.streams and chunk.endswith(_LAST))
             if last and self.on_last is not None:
                 self.on_last()
             await self._send({"type": "http.response.body", "body": chunk, "more_body": not last})
@@ -88,7 +90,7 @@ class Delivery:
             raise error
         if self.ended:
             return
-        if not self._events:
+        if not self.streams:
             # Returning without the end of the body makes the server close the connection, which is what the client must see.
             logger.warning("an answer was broken off: %s", error.message)
             return
@@ -158,31 +160,30 @@ class ClientWatch:
 
 
 class Deadline:
-    """Cancels the task that entered it when ``seconds`` are over, and turns that into ``TimeoutError``.
+    """Cancels the task that entered it when ``delay`` is over, and turns that into ``TimeoutError``.
 
     As ``asyncio.timeout``, for one task and one use: that takes as much of a request's time as reading its body.
     """
 
-    __slots__ = ("_cancelling", "_over", "_seconds", "_task", "_timer")
+    __slots__ = ("_cancelling", "_delay", "_over", "_task")
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, delay: Delay) -> None:
+        self._delay = delay
         self._over = False
 
     def __enter__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._task: asyncio.Task[Any] | None = asyncio.current_task(loop)
+        self._task: asyncio.Task[Any] | None = asyncio.current_task()
         self._cancelling = 0 if self._task is None else self._task.cancelling()
-        self._timer = loop.call_later(self._seconds, self._end)
+        self._delay.begin(self)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._timer.cancel()
+        self._delay.end(self)
         if self._over and self._task is not None:
             alone = self._task.uncancel() <= self._cancelling
             if alone and kind is asyncio.CancelledError:
                 raise TimeoutError from error
 
-    def _end(self) -> None:
+    def over(self) -> None:
         self._over = True
         if self._task is not None:
             self._task.cancel()

@@ -142,6 +142,9 @@ class Tally(Protocol):
     def spent(self, label: str, price: Price) -> None:
         """A target was let go while it may have worked, beside the one that answers: what it took is estimated, marked so."""
 
+    def forget(self) -> None:
+        """The body of the request, of which an estimate needs only the size."""
+
     def passed(self, size: int) -> None:
         """Bytes of an answer went to the client, for an estimate where nobody counts."""
 
@@ -151,7 +154,7 @@ class Tally(Protocol):
         """
 
 
-class Order(Struct, frozen=True, kw_only=True):
+class Order(Struct, kw_only=True):
     """A request for one or several targets. ``path`` begins with ``/v1``; ``headers`` are the client's, without those of one
     hop and without its secrets; ``deadline`` is on the monotonic clock.
 
@@ -173,6 +176,12 @@ class Order(Struct, frozen=True, kw_only=True):
     form: Form | None = None
     endpoint: Endpoint
     scope: HTTPScope
+
+    def forget(self) -> None:
+        """What was asked, once an answer has begun: nobody will be asked again, and a stream may last for hours."""
+        self.headers, self.body = [], b""
+        self.scope["headers"] = []
+        self.tally.forget()
 
 
 class Failure(Exception):

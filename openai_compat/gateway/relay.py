@@ -21,6 +21,7 @@ from openai_compat.errors import APIError, Cancelled, DeadlineExceeded, ModelNot
 from openai_compat.gateway.answer_cache import MISS, AnswerCache, Recorder
 from openai_compat.gateway.body import brings_form, read_form_body, read_json_body
 from openai_compat.gateway.checks import Checks, verbs_of
+from openai_compat.gateway.delays import Delay
 from openai_compat.gateway.delivery import ClientWatch, Deadline, Delivery
 from openai_compat.gateway.local import decoded
 from openai_compat.gateway.metering.ledger import Ledger
@@ -67,7 +68,7 @@ class Relay:
         self._dispatcher = dispatcher
         self._ledger = ledger
         self._cache = cache
-        self._timeout = config.server.request_timeout
+        self._timeout = Delay(config.server.request_timeout)
         self._max_body = parse_size(config.server.max_body)
         self._origins = config.server.cors_origins
         self._spool = Spool(parse_size(config.server.spool_quota))
@@ -79,13 +80,15 @@ class Relay:
         watch = ClientWatch(receive, scope["state"], delivery)
         arrival = self._ledger.arrive(scope["state"].get("grant", ANYBODY))
         spooled = Spooled(self._spool) if endpoint.form is not None and brings_form(scope["headers"]) else None
+        arrived = _Arrived(scope, endpoint, began + self._timeout.seconds, arrival)
         try:
             with Deadline(self._timeout):
-                body, form = await self._read(scope, receive, endpoint, spooled)
+                await self._read(arrived, receive, spooled)
                 async with watch:
-                    await self._answer(_Arrived(scope, endpoint, body, form, began + self._timeout, arrival), delivery)
+                    await self._answer(arrived, delivery)
         except TimeoutError:
-            await delivery.fail(DeadlineExceeded(f"The request took longer than {self._timeout:g} seconds.", retry=False))
+            seconds = self._timeout.seconds
+            await delivery.fail(DeadlineExceeded(f"The request took longer than {seconds:g} seconds.", retry=False))
         except asyncio.CancelledError:  # the server ends, and the time that it gave to running requests is over
             await delivery.fail(ShuttingDown("The server is shutting down.", retry_after=1))
         except Cancelled:
@@ -96,15 +99,15 @@ class Relay:
             if spooled is not None:
                 spooled.close()
 
-    async def _read(
-        self, scope: HTTPScope, receive: Receive, endpoint: Endpoint, spooled: Spooled | None
-    ) -> tuple[bytes | Body, Form | None]:
+    async def _read(self, arrived: _Arrived, receive: Receive, spooled: Spooled | None) -> None:
         """The body as a replica will get it; of a form, which is ``spooled``, its fields, too."""
-        headers = scope["headers"]
+        headers = arrived.scope["headers"]
         if spooled is not None:
-            return spooled, await read_form_body(headers, receive, self._max_body, spooled, self._origins)
-        forms = endpoint.form is not None
-        return await read_json_body(headers, receive, self._max_body, forms=forms, origins=self._origins), None
+            arrived.form = await read_form_body(headers, receive, self._max_body, spooled, self._origins)
+            arrived.body = spooled
+        else:
+            forms = arrived.endpoint.form is not None
+            arrived.body = await read_json_body(headers, receive, self._max_body, forms=forms, origins=self._origins)
 
     async def _answer(self, arrived: _Arrived, delivery: Delivery) -> None:
         envelope = _envelope(arrived)
@@ -115,6 +118,7 @@ class Relay:
         complete = failed = False
         try:
             order = _order(arrived, envelope, destination.public_name, tally)
+            arrived.body = b""  # whose it is now
             failed = not await self._deliver(order, destination, delivery)
             complete = True
         except APIError as error:
@@ -167,6 +171,8 @@ async def _copy(answer: Answer, order: Order, delivery: Delivery, recorder: Reco
     if recorder is not None:
         recorder.start(answer.status, answer.headers)
     await delivery.start(answer.status, answer.headers if recorder is None else [*answer.headers, MISS])
+    if delivery.streams:
+        order.forget()
     async for chunk in answer.chunks():
         passed(len(chunk))
         if recorder is not None:
@@ -178,15 +184,15 @@ async def _copy(answer: Answer, order: Order, delivery: Delivery, recorder: Reco
     return answer.status < _REFUSALS
 
 
-class _Arrived(Struct, frozen=True):
-    """A request as it came in, its body read. ``deadline`` is on the monotonic clock."""
+class _Arrived(Struct):
+    """A request as it comes in. ``deadline`` is on the monotonic clock."""
 
     scope: HTTPScope
     endpoint: Endpoint
-    body: bytes | Body
-    form: Form | None
     deadline: float
     arrival: Arrival
+    body: bytes | Body = b""
+    form: Form | None = None
 
 
 def _order(arrived: _Arrived, envelope: Envelope, public_name: str, tally: Tally) -> Order:

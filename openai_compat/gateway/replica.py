@@ -96,6 +96,7 @@ class _Exchange:
 
     async def __aenter__(self) -> Answer:
         self._response = await self._replica.send(self._call)
+        del self._call  # a stream may last for hours
         return _HTTPAnswer(self._response)
 
     async def __aexit__(self, *_: object) -> None:

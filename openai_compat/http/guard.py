@@ -189,6 +189,7 @@ class GuardedProtocol(StrictProtocol):
             return
         self._phase = Phase.IDLE
         self._rest()
+        self.headers = []  # as long as the answer lasts its reader has the only list of them
         super().on_message_complete()
 
     # ------------------------------------------------------------ time

@@ -15,6 +15,15 @@ from openai_compat.http.bounds import Limits
 from openai_compat.http.request_head import check_head, is_chunked, is_host
 
 _NOTED = frozenset({b"expect", b"host", b"transfer-encoding"})
+# Names as clients write them, each once for all connections.
+_NAMES = (
+    b"Accept", b"Accept-Encoding", b"Accept-Language", b"Authorization", b"Connection", b"Content-Length", b"Content-Type",
+    b"Host", b"Origin", b"Referer", b"Transfer-Encoding", b"User-Agent", b"X-Forwarded-For", b"X-Forwarded-Proto",
+    b"X-Request-Id", b"X-Stainless-Arch", b"X-Stainless-Async", b"X-Stainless-Lang", b"X-Stainless-OS",
+    b"X-Stainless-Package-Version", b"X-Stainless-Raw-Response", b"X-Stainless-Read-Timeout", b"X-Stainless-Retry-Count",
+    b"X-Stainless-Runtime", b"X-Stainless-Runtime-Version",
+)  # fmt: skip
+_COMMON = {said: lower for name in _NAMES for lower in (name.lower(),) for said in (name, lower)}
 
 
 class StrictProtocol(HttpToolsProtocol):
@@ -54,7 +63,7 @@ class StrictProtocol(HttpToolsProtocol):
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > self.limits.header_bytes or len(self.headers) >= self.limits.header_count:
             self._object(self._headers_too_large())
-        name = name.lower()
+        name = _COMMON.get(name) or name.lower()
         if name in _NOTED:
             self._note(name, value)
         self.headers.append((name, value))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import NamedTuple
 
 from openai_compat.config import Metering, Price
@@ -77,7 +76,7 @@ class Ledger:
             RateLimited: with what it may use at most, the key would use more than it may.
         """
         self._know(grant)
-        guess = partial(_guess, path, body, envelope.stream is True)
+        guess = _Guess(path, body, stream=envelope.stream is True)
         limited = self._limited or not grant.unlimited
         hold = self._hold(grant, path, body, envelope, choices) if limited else None
         return Tally(self, grant.key_id, guess, hold)
@@ -99,7 +98,7 @@ class Ledger:
         Raises:
             RateLimited: the budget has no room for the ``price`` of a request.
         """
-        return Tally(self, key_id, lambda size: Counts(), self._charge(key_id, rates_of(price).request))
+        return Tally(self, key_id, _Nothing(), self._charge(key_id, rates_of(price).request))
 
     def allowance(self, grant: Grant) -> Allowance:
         found = self._allowances.get(grant.key_id)
@@ -204,5 +203,32 @@ def _prompt(path: str, body: bytes | Body) -> int:
     return estimate.prompt_tokens(path, body) if isinstance(body, bytes) else 0
 
 
-def _guess(path: str, body: bytes | Body, stream: bool, size: int) -> Counts:
-    return Counts(_prompt(path, body), estimate.completion_tokens(path, size, stream=stream))
+class _Guess:
+    """Of one request. Most are never made, as most targets count."""
+
+    __slots__ = ("_body", "_path", "_prompt", "_stream")
+
+    def __init__(self, path: str, body: bytes | Body, *, stream: bool) -> None:
+        self._path = path
+        self._body: bytes | Body | None = body
+        self._stream = stream
+        self._prompt = 0
+
+    def __call__(self, size: int) -> Counts:
+        prompt = self._prompt if self._body is None else _prompt(self._path, self._body)
+        return Counts(prompt, estimate.completion_tokens(self._path, size, stream=self._stream))
+
+    def forget(self) -> None:
+        if self._body is not None:
+            self._prompt = _prompt(self._path, self._body)
+            self._body = None
+
+
+class _Nothing:
+    """Where there is nothing to guess."""
+
+    def __call__(self, size: int) -> Counts:
+        return Counts()
+
+    def forget(self) -> None:
+        """It knows nothing."""

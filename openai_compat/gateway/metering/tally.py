@@ -22,6 +22,9 @@ class Guess(Protocol):
     def __call__(self, size: int) -> Counts:
         """``size`` are the bytes of the answer that went to the client."""
 
+    def forget(self) -> None:
+        """The request, and keep what it came to."""
+
 
 class Book(Protocol):
     """Where accounts are settled."""
@@ -101,6 +104,10 @@ class Tally:
 
     def passed(self, size: int) -> None:
         self._bytes += size
+
+    def forget(self) -> None:
+        if self._guess is not None:
+            self._guess.forget()
 
     def close(self, *, complete: bool, failed: bool = False) -> None:
         """``failed``: the last target said no, so what it did not count is nothing. A second time changes nothing."""

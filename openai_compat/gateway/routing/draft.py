@@ -46,6 +46,9 @@ class Draft:
     def spent(self, label: str, price: Price) -> None:
         self._tally.spent(label, price)
 
+    def forget(self) -> None:
+        self._tally.forget()
+
     def passed(self, size: int) -> None:
         self._tally.passed(size)
 

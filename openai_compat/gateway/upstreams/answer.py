@@ -47,7 +47,7 @@ async def begin(response: Response, plan: SendPlan) -> Answer:
     Raises ``Failure`` for everything that another target might do better. Whoever calls this closes ``response``.
     """
     first, idle = plan.upstream.first_byte_timeout, plan.upstream.idle_timeout
-    patience = Patience(response, first=first, idle=idle, deadline=plan.order.deadline)
+    patience = Patience(response, first=first, idle=idle, deadline=plan.order.deadline, glances=plan.glances)
     try:
         return await _begin(response, plan, patience)
     except Refusal as refusal:

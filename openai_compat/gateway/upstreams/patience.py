@@ -1,7 +1,7 @@
 """Reading what an upstream sends, as long as it sends anything worth waiting for.
 
-There is one timer for a stream, which looks now and then at how long it has been silent; setting one for every read would cost
-more than everything else that is done to a chunk.
+Somebody looks now and then at how long a stream has been silent; setting a timer for every read would cost more than everything
+else that is done to a chunk, and one for every stream half a kilobyte.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 
 from openai_compat.errors import DeadlineExceeded
+from openai_compat.gateway.delays import Delay
 from openai_compat.gateway.order import Failure
 from openai_compat.gateway.upstreams.errors import lost, too_late
 from openai_compat.gateway.upstreams.plan import Response
@@ -22,7 +23,8 @@ COMMENTS = 5
 """Comments alone (``: ping``) keep a stream alive this many times as long as silence would."""
 _FAREWELL = 0.25  # seconds that a connection has to end its answer after the answer's last event, to be used again
 _LEAST_PAUSE = 0.001
-_GLANCE = 1.0  # seconds between looks at the connection: of framing that makes no sense aiohttp closes it and tells no reader
+GLANCE = 1.0
+"""Seconds between looks at the connection: of framing that makes no sense aiohttp closes it and tells no reader."""
 
 
 class Patience:
@@ -33,14 +35,15 @@ class Patience:
         first: seconds until the first event.
         idle: seconds between events.
         deadline: on the monotonic clock, for everything.
+        glances: of ``GLANCE`` seconds, shared by many.
     """
 
     __slots__ = (
-        "_began", "_cancelling", "_connection", "_content", "_deadline", "_event_at", "_idle", "_life_at", "_limit", "_pause",
-        "_said_at", "_task", "_timer", "_waited", "_woken",
+        "_began", "_cancelling", "_connection", "_content", "_deadline", "_event_at", "_glances", "_glancing", "_idle",
+        "_life_at", "_limit", "_pause", "_said_at", "_task", "_timer", "_waited", "_woken",
     )  # fmt: skip
 
-    def __init__(self, response: Response, *, first: float, idle: float, deadline: float) -> None:
+    def __init__(self, response: Response, *, first: float, idle: float, deadline: float, glances: Delay) -> None:
         self._content = response.content
         self._connection = response.connection
         self._limit = first
@@ -51,7 +54,9 @@ class Patience:
         self._waited = self._event_at = self._life_at = self._said_at = 0.0
         self._began = 0.0
         self._task: asyncio.Task[Any] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._glances = glances
+        self._glancing = False
+        self._timer: asyncio.TimerHandle | None = None  # for what is due before the next glance
         self._cancelling = 0
         self._woken = False
 
@@ -86,7 +91,7 @@ class Patience:
         self._began = time.monotonic()
         self._task = task = asyncio.current_task()
         self._cancelling = task.cancelling() if task is not None else 0
-        if self._timer is None:
+        if not self._glancing and self._timer is None:
             self._arm()
         try:
             return await content.readany()
@@ -110,6 +115,9 @@ class Patience:
                     await self._content.readany()
 
     def close(self) -> None:
+        if self._glancing:
+            self._glancing = False
+            self._glances.end(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -140,13 +148,18 @@ class Patience:
 
     def _arm(self) -> None:
         waited = self._waited + (time.monotonic() - self._began)
-        due = min(self._left(waited), _GLANCE)
+        due = self._left(waited)
         if self._pause:
             due = min(due, self._said_at + self._pause - waited)
-        self._timer = asyncio.get_running_loop().call_later(max(due, _LEAST_PAUSE), self._look)
+        if due >= GLANCE:
+            self._glancing = True
+            self._glances.begin(self)
+        else:
+            self._timer = asyncio.get_running_loop().call_later(max(due, _LEAST_PAUSE), self.over)
 
-    def _look(self) -> None:
-        self._timer = None
+    def over(self) -> None:
+        """The time to look has come."""
+        self._glancing, self._timer = False, None
         if self._task is None:
             return  # nobody waits; the next read sets the timer
         waited = self._waited + (time.monotonic() - self._began)

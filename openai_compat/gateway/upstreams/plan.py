@@ -10,6 +10,7 @@ from msgspec import Struct
 from multidict import CIMultiDictProxy
 
 from openai_compat.config import Upstream
+from openai_compat.gateway.delays import Delay
 from openai_compat.gateway.order import Order, UpstreamTarget
 
 
@@ -40,7 +41,7 @@ class SendPlan(Struct, frozen=True, kw_only=True):
     ``asked_usage``: we asked for usage that the client did not ask for, so it must be removed again.
     ``echo``: the remote name and the public one where they differ; answers say the latter.
     ``secrets``: what nobody may read of us in an answer: keys, addresses.
-    ``ping_interval`` is in seconds, as in the server's configuration.
+    ``ping_interval`` is in seconds, as in the server's configuration. ``glances`` are for ``Patience``.
 
     A packed answer is unpacked as it is read, and its headers ``content-encoding`` and ``content-length`` then go. Redirects
     never come so far. No time-out is set any more: how long to wait for a body is the reader's to say.
@@ -52,6 +53,7 @@ class SendPlan(Struct, frozen=True, kw_only=True):
     asked_usage: bool
     echo: tuple[str, str] | None
     ping_interval: float
+    glances: Delay
     secrets: tuple[str, ...]
 
     def __repr__(self) -> str:

@@ -13,6 +13,7 @@ from yarl import URL
 
 from openai_compat.config import Upstream
 from openai_compat.errors import ShuttingDown
+from openai_compat.gateway.delays import Delay
 from openai_compat.gateway.order import Failure, Order, UpstreamTarget
 from openai_compat.gateway.replica import Answer
 from openai_compat.gateway.spool import Body
@@ -22,6 +23,7 @@ from openai_compat.gateway.upstreams.flow import abandon, in_time
 from openai_compat.gateway.upstreams.forms import rewritten_form, typed
 from openai_compat.gateway.upstreams.headers import HeadersFor
 from openai_compat.gateway.upstreams.keys import Key, KeyUnavailable, Pairs
+from openai_compat.gateway.upstreams.patience import GLANCE
 from openai_compat.gateway.upstreams.plan import Response, SendPlan
 from openai_compat.gateway.upstreams.rewrite import is_ambiguous, may_ask_usage, must_change, rewritten
 from openai_compat.gateway.upstreams.session import Session, tls_context
@@ -125,6 +127,7 @@ class _Lane:
         self._settings = settings
         self.hold = hold
         self.ping_interval = ping_interval
+        self._glances = Delay(GLANCE)
         self._key = Key(settings)
         self._headers = HeadersFor(settings)
         self._secrets: tuple[str, ...] = ()
@@ -183,6 +186,7 @@ class _Lane:
             asked_usage=asked_usage,
             echo=(target.remote_name, order.public_name) if target.remote_name != order.public_name else None,
             ping_interval=self.ping_interval,
+            glances=self._glances,
             secrets=self._secrets,
         )
 

@@ -21,6 +21,7 @@ from yarl import URL
 
 from openai_compat.errors import InvalidRequest
 from openai_compat.gateway.replica import Headers
+from openai_compat.gateway.upstreams.reader import Few, lean
 
 READ_BUFFER = 1 << 16
 LONGEST_HEADER = 1 << 15
@@ -44,6 +45,11 @@ class Handler(ResponseHandler):
 
     served = False
     _poll: Any = None
+    _buffer: Any
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._buffer = Few()
 
     def set_response_params(self, **params: Any) -> None:
         """Before a request. What has come by now answers none."""
@@ -56,6 +62,7 @@ class Handler(ResponseHandler):
         code = data[0].code
         if code >= _FIRST_FINAL and (code == _NO_CONTENT or code >= _FIRST_OTHER or self._is_sending()):
             self.force_close()
+        lean(data[1])
         super().feed_data(data, size)
 
     def is_quiet(self) -> bool:

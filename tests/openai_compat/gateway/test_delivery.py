@@ -8,6 +8,7 @@ import json
 import pytest
 
 from openai_compat.errors import Cancelled, WorkerDied
+from openai_compat.gateway.delays import Delay
 from openai_compat.gateway.delivery import ClientWatch, Deadline, Delivery
 from openai_compat.http.departure import DEPARTURE, Departure
 
@@ -204,7 +205,7 @@ def ended(wait, *, seconds=0.01, cancel_after=None):
         if cancel_after is not None:
             asyncio.get_running_loop().call_later(cancel_after, task.cancel)
         try:
-            with Deadline(seconds):
+            with Deadline(Delay(seconds)):
                 await wait()
         except BaseException as error:
             return type(error), task.cancelling()
@@ -219,7 +220,7 @@ def test_what_takes_longer_than_it_may_ends_with_a_time_out_and_no_cancellation(
 
 def test_what_is_done_in_time_is_not_disturbed_later():
     async def scenario():
-        with Deadline(0.01):
+        with Deadline(Delay(0.01)):
             pass
         await asyncio.sleep(0.05)
 

@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import signal
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -125,6 +126,27 @@ def test_a_stream_comes_piece_by_piece(gateway, in_time, tmp_path):
             assert await wire.chunk() == b'data: {"n": 0}\n\n'
             gate.touch()
             assert b"".join(await wire.chunks()) == b'data: {"n": 1}\n\ndata: {"n": 2}\n\ndata: [DONE]\n\n'
+
+    in_time(scenario())
+
+
+def test_what_was_asked_is_not_kept_for_as_long_as_a_stream_lasts(gateway, in_time, tmp_path):
+    async def scenario():
+        async with gateway() as (_, running):
+            gate = tmp_path / "gate"
+            tracemalloc.start()
+            try:
+                wire = await running.connect()
+                asked = {"model": "a", "stream": 1, "hold_after": 0, "gate": str(gate)}
+                wire.send("POST", "/v1/x", json.dumps({**asked, "long": "x" * (MIB - 1000)}).encode())
+                await wire.head()
+                await wire.chunk()
+                now, most = tracemalloc.get_traced_memory()
+                assert now < MIB / 2 < most
+            finally:
+                tracemalloc.stop()
+            gate.touch()
+            await wire.chunks()
 
     in_time(scenario())
 

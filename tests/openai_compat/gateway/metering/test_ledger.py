@@ -127,6 +127,18 @@ def test_an_estimate_that_was_too_low_is_made_up_for(desk) -> None:
     assert d.used_of("tokens_per_minute") == 100
 
 
+def test_an_estimate_is_the_same_after_the_request_was_forgotten(desk) -> None:
+    d = desk(tokens_per_minute=100_000)
+    for forgets in (False, True):
+        tally = d.open(key=str(forgets), stream=True)
+        tally.passed(1000)
+        if forgets:
+            tally.forget()
+            tally.forget()
+        tally.close(complete=True)
+    assert d.used_of("tokens_per_minute", "True") == d.used_of("tokens_per_minute", "False") == 4 + 5
+
+
 def test_the_cost_of_a_day_is_exact(desk) -> None:
     d = desk(cost_per_day=0.3)
     for _ in range(3):

@@ -11,11 +11,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from msgspec import Struct
 
 from openai_compat.config import Upstream, UpstreamModel
 from openai_compat.errors import APIError
 from openai_compat.gateway.order import Envelope, Failure, Order, UpstreamTarget
 from openai_compat.gateway.upstreams.sender import UpstreamSender
+from openai_compat.http.endpoint import Endpoint
 
 PATIENCE = 30.0  # seconds after which a test gives up, never what it expects
 KEY = "sk-secret-key-of-the-server-0123456789"
@@ -33,6 +35,8 @@ class Account:
 
     def used(self, prompt: int, completion: int, cached: int = 0) -> None:
         self.counts.append((prompt, completion, cached))
+
+    def forget(self) -> None: ...
 
     def passed(self, size: int) -> None: ...
 
@@ -131,7 +135,7 @@ def order_of(account: Account, path: str, stream: bool | None, method: str, mode
         key_id="",
         deadline=time.monotonic() + deadline,
         tally=account,
-        endpoint=lacking,
+        endpoint=Endpoint(request=Struct, plan=lambda _: "generate_text"),
         scope=lacking,
     )
 

@@ -11,8 +11,9 @@ import aiohttp
 import pytest
 from aiohttp.base_protocol import BaseProtocol
 
+from openai_compat.gateway.delays import Delay
 from openai_compat.gateway.order import Failure
-from openai_compat.gateway.upstreams.patience import Patience
+from openai_compat.gateway.upstreams.patience import GLANCE, Patience
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
 EVENT = b"data: " + json.dumps({"choices": [{"index": 0, "delta": {}, "finish_reason": None}]}).encode() + b"\n\n"
@@ -31,7 +32,7 @@ class Silent:
 
 
 def patience_with(response: Any, *, first: float = 10.0, idle: float = 10.0, deadline: float = 10.0) -> Patience:
-    return Patience(response, first=first, idle=idle, deadline=time.monotonic() + deadline)
+    return Patience(response, first=first, idle=idle, deadline=time.monotonic() + deadline, glances=Delay(GLANCE))
 
 
 def test_a_client_that_is_slow_to_read_is_not_held_against_the_upstream(perform: Any) -> None:
