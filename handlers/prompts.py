@@ -10,6 +10,8 @@ import json
 import re
 from typing import Any
 
+from msgspec.structs import replace
+
 from handlers import types as t
 from handlers.chat_template import ChatTemplate
 from handlers.conversation import PLAIN_STOPS, Definitions, definitions, render
@@ -65,7 +67,7 @@ class PromptBuilder:
     def tokenized(self, request: t.TokenRequest) -> Prompt:
         """A chat's prompt, or a text as it is; or the text of ids, which ``limit`` says nothing of. Raises as ``build``."""
         if request.chat is not None:
-            return self.build(request.chat)[0]
+            return self.build(replace(request.chat, counted=True))[0]
         if request.text is None:
             return Prompt(ids=request.ids, text=self._tokenizer.decode(list(request.ids)), limit=0)
         self._check_size(request.text, t.TextRequest(prompts=(), counted=True))

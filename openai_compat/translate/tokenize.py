@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from handlers.types import TokenRequest, TokenResult, Verb
 from openai_compat.errors import InvalidRequest
 from openai_compat.translate import chat
@@ -55,7 +53,7 @@ def to_request(body: TokenizeRequest, facts: Facts, media: Media) -> TokenReques
     _check(body)
     spelled = bool(body.return_token_strs or body.with_pieces)
     if body.messages is not None:
-        return TokenRequest(chat=replace(chat.to_request(body, facts, media), counted=True), spelled=spelled)
+        return TokenRequest(chat=chat.to_request(body, facts, media), spelled=spelled)
     text = body.content if body.prompt is None else body.prompt
     return TokenRequest(text=text or "", start=_starts(body), spelled=spelled)
 

@@ -64,6 +64,13 @@ def test_a_chat_with_a_picture_is_answered_whole_and_as_the_same_stream(sdk: ope
     assert other.choices[0].message.content != text
 
 
+def test_a_picture_s_tokens_are_counted_before_it_is_sent(sdk: openai.OpenAI) -> None:
+    body = {"model": "llava", "messages": about(RED)}
+    counted = sdk.post("/tokenize", body=body, cast_to=dict[str, Any])["count"]
+    answer = sdk.chat.completions.create(model="llava", messages=about(RED), **GREEDY)
+    assert counted == answer.usage.prompt_tokens > 16
+
+
 def test_a_chat_with_a_recording_is_heard(sdk: openai.OpenAI) -> None:
     """At 8 kHz, which is not the model's rate."""
 

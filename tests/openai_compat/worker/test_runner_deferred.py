@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from handlers.deferred import Deferred, complete
-from handlers.types import TextChoice, TextDelta, TextRequest, TextResult, Usage
+from handlers.types import TextChoice, TextDelta, TextRequest, TextResult, TokenRequest, TokenResult, Usage
 from openai_compat.errors import APIError, Cancelled, RateLimited
 from openai_compat.worker.runner import Runner
 
@@ -56,6 +56,9 @@ class Together:
         self.open.append(Word(self, words, ctx))
         return self.open[-1]
 
+    def tokenize_text(self, request, ctx):
+        return TokenResult(ids=(1,), text=request.text)
+
     def step(self) -> None:
         self.gate.acquire(timeout=20)
         going, self.open = self.open, []
@@ -94,7 +97,10 @@ def together(run):
                 busy.set()
                 return jobs
 
-            submit.at_once = at_once
+            def tokens(text: str):
+                return runner.submit("tokenize_text", TokenRequest(text=text), request_id=text, deadline=20.0)
+
+            submit.at_once, submit.tokens = at_once, tokens
 
             try:
                 await scenario(handler, submit, done)
@@ -197,3 +203,23 @@ def test_complete_steps_until_the_result_is_there():
     assert result.choices[0].text == "a b c"
     assert handler.steps == [1, 1, 1]
     assert complete(result) is result
+
+
+def test_counting_tokens_waits_for_a_step_at_most_also_where_nothing_else_has_room(together, until):
+    async def scenario(handler, submit, done):
+        slow, queued = submit.at_once("a b c d", "e f")
+        await until(lambda: handler.admitted == 1)
+        counts = [submit.tokens(f"count {i}") for i in range(3)]
+        gone = submit.tokens("gone")
+        gone.cancel()
+        for _ in range(3):
+            handler.gate.release()
+        results = [await job.result() for job in counts]
+        assert [result.ids for result in results] == [(1,)] * 3
+        assert (slow.done, queued.done, handler.admitted) == (False, False, 1)
+        handler.gate.release(9)
+        await slow.result()
+        await queued.result()
+        await until(lambda: len(done) == 6)
+
+    together(scenario, max_running=1)
