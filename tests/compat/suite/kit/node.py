@@ -19,7 +19,7 @@ class Node:
         self._folder = os.environ.get("CONFORMANCE_NODE", "")
 
     def run(self, module: str, scenario: str, **options: Any) -> Any:
-        """What the function ``scenario`` of ``node/<module>.mjs`` returned; it was given ``{baseURL, apiKey, model, …options}``."""
+        """What the function ``scenario`` of ``node/<module>.mjs`` returned, given ``{baseURL, apiKey, model, …options}``."""
         if not self._folder:
             pytest.skip("absent: no node, or its packages could not be fetched")
         told = {

@@ -1,8 +1,8 @@
 """OpenAI's published schema, made a JSON Schema.
 
 `schema/openai.json` keeps the words of the OpenAPI document. ``nullable`` becomes a second type, a ``oneOf`` with a
-discriminator chooses by it (so that an error names what is wrong with that variant), one without takes any that fits: OpenAI's own variants
-overlap. What the document says and its API does not do is in `schema/amendments.json`, with why.
+discriminator chooses by it (so that an error names what is wrong with that variant), one without takes any that fits:
+OpenAI's own variants overlap. What the document says and its API does not do is in `schema/amendments.json`, with why.
 """
 
 from __future__ import annotations
