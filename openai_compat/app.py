@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
@@ -28,6 +29,7 @@ from openai_compat.gateway.loads import Loads
 from openai_compat.gateway.metering.keeper import UsageKeeper
 from openai_compat.gateway.metering.ledger import Ledger
 from openai_compat.gateway.pool import Pool
+from openai_compat.gateway.responses.desks import Desks
 from openai_compat.gateway.routing.metrics import TargetCollector
 from openai_compat.gateway.store.storage import Storage
 from openai_compat.gateway.supervisor import Supervisor
@@ -57,6 +59,7 @@ from openai_compat.worker.runner import Runner
 from routes.admin import KeyController
 from routes.chat import ChatController
 from routes.completions import CompletionController
+from routes.conversations import ConversationController
 from routes.embeddings import EmbeddingController
 from routes.events import EventController
 from routes.health import HealthController
@@ -69,6 +72,7 @@ from routes.models import ModelController
 from routes.reload import ReloadController
 from routes.rerank import RerankController
 from routes.residents import ResidentController
+from routes.responses import ResponseController
 from routes.speech import SpeechController
 from routes.tokenize import TokenizeController
 from routes.transcriptions import TranscriptionController
@@ -97,6 +101,8 @@ GATEWAY_ROUTES: tuple[ControllerRouterHandler, ...] = (
     MetricsController,
     MediaController,
     MessageController,
+    ResponseController,
+    ConversationController,
     VideoController,
     UsageController,
 )
@@ -120,15 +126,15 @@ def create_gateway(config: Config, *, read: Read | None = None) -> Gateway:
     keys = Ring(config)
     lasting = Lasting(pool=pool, storage=storage, ledger=ledger, usage=UsageKeeper(config, ledger, storage), keys=keys)
     editions = Editions(Edition(config, catalog, lasting))
-    aims = Aims(config, editions.now.checks, editions.now.offers, ledger)
-    videos = VideoDesk(config, aims, pool, Latest(editions), storage)
+    videos = VideoDesk(config, Aims(config, editions.now.checks, editions.now.offers, ledger), pool, Latest(editions), storage)
     crowd = Crowd(connections=config.server.max_connections, in_flight=config.server.max_in_flight)
-    metrics = Metrics(pool.states, ledger.used, crowd)
-    metrics.registry.register(TargetCollector(lambda: editions.now.router.states()))
+    metrics = _measured(pool, ledger, crowd, editions)
     reload = Reload(read, lambda: editions.now.config, Renewal(editions, lasting, videos))
     reload.also(lambda config: partial(crowd.allow, config.server.max_in_flight))
     readiness = GatewayReadiness(pool)
     asking = Asking(editions.relaying, cache(lambda: dict(endpoints_of(app))))
+    desks = Desks(config, storage, ledger, asking, lambda name, grant: editions.now.offers.find(name, grant))
+    reload.also(desks.renewal)
     app = Litestar(
         route_handlers=[*MODEL_ROUTES, *GATEWAY_ROUTES],
         dependencies={
@@ -142,21 +148,37 @@ def create_gateway(config: Config, *, read: Read | None = None) -> Gateway:
             "links": latest(lambda: editions.now.links),
             "usage_reader": latest(lambda: editions.now.usage_reader),
             "videos": given(videos),
-            "chats": given(Chats(asking)),
-            "counter": given(Counter(asking)),
-            "messages": given(MessageDesk(Chats(asking), Counter(asking), lambda: editions.now.config)),
+            **_asked(asking, editions, desks),
         },
         exception_handlers=exception_handlers,
         openapi_config=openapi_config(version("openai-compat")),
-        on_startup=[storage.start, keys.start, lasting.usage.start, pool.start, editions.start, videos.start],
+        on_startup=[storage.start, keys.start, lasting.usage.start, pool.start, editions.start, videos.start, desks.start],
         on_shutdown=[
-            reload.close, editions.rest, videos.close, pool.close, editions.close, lasting.usage.close, keys.close,
-            storage.close,
+            reload.close, editions.rest, together(videos.close, desks.close), pool.close, editions.close,
+            lasting.usage.close, keys.close, storage.close,
         ],
         **plain(),
     )  # fmt: skip
     editions.open(app, partial(_layered, app, metrics, keys))
     return Gateway(editions, reload, readiness, crowd=crowd, admin=create_admin(config, lasting, reload, metrics))
+
+
+def _measured(pool: Pool, ledger: Ledger, crowd: Crowd, editions: Editions) -> Metrics:
+    metrics = Metrics(pool.states, ledger.used, crowd)
+    metrics.registry.register(TargetCollector(lambda: editions.now.router.states()))
+    return metrics
+
+
+def _asked(asking: Asking, editions: Editions, desks: Desks) -> dict[str, Provide]:
+    """What answers requests in other shapes by asking the relay."""
+    chats, counter = Chats(asking), Counter(asking)
+    return {
+        "chats": given(chats),
+        "counter": given(counter),
+        "responses": given(desks.responses),
+        "conversations": given(desks.conversations),
+        "messages": given(MessageDesk(chats, counter, lambda: editions.now.config)),
+    }
 
 
 def _layered(app: Litestar, metrics: Metrics, keys: Ring, edition: Edition) -> ASGIApp:
@@ -221,6 +243,15 @@ def model_dependencies(runner: Runner | None, timing: StreamTiming, media: Media
 
 def read_facts(request: Request[Any, Any, Any]) -> RelayFacts:
     return RelayFacts.from_headers(request.headers)
+
+
+def together(*steps: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """Side by side: each may take the time that the end of the server gives to running work."""
+
+    async def run() -> None:
+        await asyncio.gather(*(step() for step in steps))
+
+    return run
 
 
 def latest(value: Callable[[], object]) -> Provide:

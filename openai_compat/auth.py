@@ -31,6 +31,8 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("detokenize", ""): "chat",
     ("v1", "tokenize"): "chat",
     ("v1", "detokenize"): "chat",
+    ("v1", "responses"): "chat",
+    ("v1", "conversations"): "chat",
     ("v1", "embeddings"): "embeddings",
     ("v1", "rerank"): "embeddings",
     ("v2", "rerank"): "embeddings",

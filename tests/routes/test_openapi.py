@@ -18,7 +18,10 @@ RELAYED = ["/v1/chat/completions", "/v1/completions"]
 
 @pytest.fixture(scope="module")
 def client():
-    names = ("directory", "readiness", "happenings", "metrics_registry", "links", "usage_reader", "videos")
+    names = (
+        "directory", "readiness", "happenings", "metrics_registry", "links", "usage_reader", "videos", "chats", "conversations",
+        "counter", "loads", "messages", "responses",
+    )  # fmt: skip
     dependencies = {**model_dependencies(None, StreamTiming(), None), **{name: given(None) for name in names}}
     app = Litestar(
         [*MODEL_ROUTES, *GATEWAY_ROUTES],

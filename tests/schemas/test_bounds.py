@@ -69,6 +69,8 @@ REASONS = {
     "ChatCompletionRequest.metadata{}": IGNORED,
     "ChatCompletionRequest.prompt_cache_options{}": IGNORED,
     "CustomDefinition.format{}": REFUSED,
+    "CreateConversationRequest.items[]": "translate.responses.items bounds what is read of them; the body's limit the rest",
+    "CreateItemsRequest.items[]": "translate.responses.items bounds what is read of them; the body's limit the rest",
     "TurnFields.input": CONTEXT,
     "TurnFields.input[]": ITEMS,
     "TurnFields.instructions": CONTEXT,

@@ -74,7 +74,7 @@ def insert(connection: sqlite3.Connection, draft: Draft, room: Room) -> None:
 
 def update(connection: sqlite3.Connection, draft: Draft) -> bool:
     """Write another state of a response, whose input stays. False where it is gone, or was finished already."""
-    outputs = _encoded(draft)
+    outputs = [("output", str(item["id"]), msgspec.json.encode(item)) for item in draft.outputs]
     size = len(draft.body) + _size(outputs)
     changed = connection.execute(
         "UPDATE objects SET status = ?, body = ?, expires = ?, size = size + ? "
@@ -86,11 +86,12 @@ def update(connection: sqlite3.Connection, draft: Draft) -> bool:
     return bool(changed)
 
 
-def append(connection: sqlite3.Connection, id: str, owner: str, items: Sequence[Item], room: Room, expires: int) -> bool:
-    """Add to a conversation. False where it is gone. Raises ``Unavailable`` where there is no room."""
+def append(connection: sqlite3.Connection, id: str, owner: str, items: Sequence[Item], room: Room | None, expires: int) -> bool:
+    """Add to a conversation. False where it is gone. Raises ``Unavailable`` where there is a ``room`` and it is full."""
     parts = [("said", str(item["id"]), msgspec.json.encode(item)) for item in items]
     size = _size(parts)
-    make_room(connection, owner, room, size)
+    if room is not None:
+        make_room(connection, owner, room, size)
     changed = connection.execute(
         f"UPDATE objects SET expires = ?, size = size + ? WHERE id = ? AND owner = ? AND {_LIVES} RETURNING id",  # noqa: S608
         (expires, size, id, owner, now()),

@@ -54,13 +54,18 @@ class Shelf:
         """Keep a new object; a response's items go into its conversation in the same step. False where that one is gone."""
         return await (await self.open()).run(partial(_add, draft=draft, conversation=conversation, room=self.room))
 
-    async def change(self, draft: Draft, conversation: str | None = None) -> bool:
-        """Another state of an unfinished response. False where it is gone, or finished already."""
-        return await (await self.open()).run(partial(_change, draft=draft, conversation=conversation, room=self.room))
+    async def finish(self, draft: Draft, conversation: str | None = None) -> bool:
+        """The end of an unfinished response, for which there is room in any case. False where it is gone, or was finished."""
+        return await (await self._storage.open()).database.run(partial(_finish, draft=draft, conversation=conversation))
 
     async def append(self, id: str, owner: str, items: list[Item]) -> bool:
         work = partial(rows.append, id=id, owner=owner, items=items, room=self.room, expires=self.expires)
         return await (await self.open()).run(work)
+
+    async def rewrite(self, id: str, body: bytes) -> None:
+        """Another record of a conversation, which stays as long as it would have."""
+        statement = "UPDATE objects SET body = ? WHERE id = ?"
+        await (await self.open()).run(lambda connection: connection.execute(statement, (body, id)))
 
     async def remove_item(self, object: str, found: ItemRow) -> None:
         await (await self.open()).run(partial(rows.remove_item, object=object, found=found))
@@ -110,11 +115,11 @@ def _add(connection: sqlite3.Connection, draft: Draft, conversation: str | None,
     return _said(connection, draft, conversation, room)
 
 
-def _change(connection: sqlite3.Connection, draft: Draft, conversation: str | None, room: Room) -> bool:
-    return rows.update(connection, draft) and (conversation is None or _said(connection, draft, conversation, room))
+def _finish(connection: sqlite3.Connection, draft: Draft, conversation: str | None) -> bool:
+    return rows.update(connection, draft) and _said(connection, draft, conversation, None)
 
 
-def _said(connection: sqlite3.Connection, draft: Draft, conversation: str | None, room: Room) -> bool:
+def _said(connection: sqlite3.Connection, draft: Draft, conversation: str | None, room: Room | None) -> bool:
     if conversation is None:
         return True
     return rows.append(connection, conversation, draft.owner, [*draft.inputs, *draft.outputs], room, draft.expires)
