@@ -1,12 +1,15 @@
-"""LangChain's own standard tests, as each of its integrations runs them: `ChatOpenAI` by both APIs, `OpenAIEmbeddings`.
+"""LangChain's own standard tests, as each of its integrations runs them: `ChatOpenAI` by both APIs, and `OpenAIEmbeddings`.
 
-Each test that is skipped says why in the table. Two need more than a subclass: a model of 135 million parameters cannot be
-trusted to *decide* for a tool, so the agent's loop tells it to call one; and the picture that LangChain fetches from the web is
-made here, so that a machine without the internet can run the suite.
+None is overridden. Each that is skipped says why in the table. Two things are done for the model: in the agent's loop it is told
+to call a tool, since a small one cannot be trusted to decide for it, and the pictures and sounds that LangChain fetches from the
+web are made here, so that a machine without the internet runs them too.
 """
 
 from __future__ import annotations
 
+import io
+import wave
+import zlib
 from typing import Any
 
 import httpx
@@ -20,23 +23,20 @@ from kit.checks import checks
 from kit.server import SECONDS, Server
 
 check = checks("langchain")
-TOLD_TO_CALL = {"model_kwargs": {"tool_choice": "required"}}
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+SEEING = frozenset({"test_image_inputs", "test_image_tool_message", "test_anthropic_inputs"})
 
 
 class Chats(ChatModelIntegrationTests):
-    """What the classes below have in common. Not collected: its name begins with neither Check nor Test."""
+    """What both APIs have in common. Its name begins with neither Check nor Test: it is not collected itself."""
 
-    server: Server
     responses = False
+    server: Server
+    asked = ""
 
     @pytest.fixture(autouse=True)
-    def _served(self, server: Server) -> None:
-        self.server = server
+    def _meet(self, server: Server, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.server, self.asked = server, request.function.__name__
+        monkeypatch.setattr(httpx, "get", fetched)
 
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
@@ -44,20 +44,105 @@ class Chats(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
+        seeing = self.asked in SEEING and self.server.vision_model
+        told = {"model_kwargs": {"tool_choice": "required"}} if self.asked == "test_agent_loop" else {}
         return {
-            "model": self.server.model,
+            "model": seeing or self.server.model,
             "base_url": self.server.base_url,
             "api_key": self.server.api_key,
             "use_responses_api": self.responses,
+            "stream_usage": True,
+            "temperature": 0,
+            "max_tokens": 200,
             "timeout": SECONDS,
             "max_retries": 0,
-            "stream_usage": True,
+            **told,
         }
+
+    @property
+    def model_override_value(self) -> str:
+        return self.server.model
 
     @property
     def supports_json_mode(self) -> bool:
         return True
 
     @property
-    def model_override_value(self) -> str:
-        return self.server.model
+    def supports_image_inputs(self) -> bool:
+        return bool(self.server.vision_model)
+
+    @property
+    def supports_image_tool_message(self) -> bool:
+        return bool(self.server.vision_model)
+
+    @property
+    def supports_anthropic_inputs(self) -> bool:
+        return True
+
+
+@check("langchain.chat", "LangChain's standard tests of a chat model", needs=("chat",))
+class CheckChat(Chats):
+    """`ChatOpenAI` by chat completions."""
+
+
+@check("langchain.responses", "LangChain's standard tests of a chat model, by the Responses API", needs=("responses",))
+class CheckResponses(Chats):
+    """`ChatOpenAI(use_responses_api=True)`."""
+
+    responses = True
+
+
+class Vectors(EmbeddingsIntegrationTests):
+    server: Server
+    tokens = True
+
+    @pytest.fixture(autouse=True)
+    def _meet(self, server: Server) -> None:
+        self.server = server
+
+    @property
+    def embeddings_class(self) -> type[Embeddings]:
+        return OpenAIEmbeddings
+
+    @property
+    def embedding_model_params(self) -> dict[str, Any]:
+        return {
+            "model": self.server.embedding_model,
+            "base_url": self.server.base_url,
+            "api_key": self.server.api_key,
+            "check_embedding_ctx_length": self.tokens,
+            "timeout": SECONDS,
+            "max_retries": 0,
+        }
+
+
+@check("langchain.embeddings", "LangChain's standard tests of embeddings, sent as texts", needs=("embeddings", "embedding-model"))
+class CheckEmbeddings(Vectors):
+    """`OpenAIEmbeddings(check_embedding_ctx_length=False)`, as is advised for other servers than OpenAI's."""
+
+    tokens = False
+
+
+def fetched(url: str, **options: Any) -> httpx.Response:
+    """What LangChain's tests would fetch: a grey picture, a second of silence."""
+    content = silence() if url.endswith(".wav") else picture()
+    return httpx.Response(200, content=content, request=httpx.Request("GET", url))
+
+
+def picture() -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    side = (32).to_bytes(4, "big")
+    rows = zlib.compress((b"\x00" + b"\x80" * 32) * 32)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", side + side + b"\x08\x00\x00\x00\x00") + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def silence() -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(16000)
+        sound.writeframes(bytes(32000))
+    return file.getvalue()
