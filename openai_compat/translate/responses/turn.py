@@ -224,9 +224,9 @@ def param_of(turn: Turn, param: str | None) -> str | None:
     if param is None:
         return None
     if found := _MESSAGE.match(param):
-        return _placed(turn.places, int(found[1]), _SPELLED.sub(r"\1", found[2]))
+        return _placed(turn.places, int(found[1]), _SPELLED.sub(r"\1", found[2])) or "input"
     if found := _TOOL.match(param):
-        return _placed(turn.tools.places, int(found[1]), found[2])
+        return _placed(turn.tools.places, int(found[1]), found[2]) or "tools"
     head, dot, rest = param.partition(".")
     return _NAMES.get(head, head) + dot + rest
 
@@ -234,8 +234,6 @@ def param_of(turn: Turn, param: str | None) -> str | None:
 _SPELLED = re.compile(r"(\.image_url|\.input_audio)\.(?:url|data)$")
 
 
-def _placed(places: Sequence[str | None], number: int, rest: str) -> str:
+def _placed(places: Sequence[str | None], number: int, rest: str) -> str | None:
     place = places[number] if number < len(places) else None
-    if place is None:
-        return "input"
-    return place if place == "instructions" else place + rest
+    return place if place in (None, "instructions") else place + rest
