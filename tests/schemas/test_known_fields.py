@@ -22,6 +22,8 @@ from openai.types import (
 )
 from openai.types.audio import speech_create_params, transcription_create_params, translation_create_params
 from openai.types.chat import completion_create_params as chat_create_params
+from openai.types.responses import ResponseTextConfigParam, input_token_count_params, response_create_params
+from openai.types.shared_params import Reasoning
 
 from schemas import messages
 from schemas.chat import ChatCompletionRequest
@@ -31,6 +33,7 @@ from schemas.embeddings import EmbeddingRequest
 from schemas.images import ImageEditRequest, ImageGenerationRequest, ImageVariationRequest
 from schemas.messages import ChatMessage
 from schemas.rerank import RerankRequest
+from schemas.responses import CreateResponseRequest, InputTokensRequest, ReasoningOptions, TextOptions
 from schemas.speech import CreateSoundRequest, CreateSpeechRequest
 from schemas.transcriptions import TranscriptionRequest, TranslationRequest
 from schemas.videos import CreateVideoRequest, RemixVideoRequest, Video, VideoContentQuery, VideoDeleted, VideoListQuery
@@ -72,6 +75,8 @@ TRANSLATIONS = "## `POST /v1/audio/translations`"
 SPEECH = "## `POST /v1/audio/speech`"
 GENERATIONS = "## `POST /v1/audio/generations`"
 VIDEOS = "## `POST /v1/videos`"
+RESPONSES = "## `POST /v1/responses`"
+REASONING, TEXT = (f"### `{name}` of a response" for name in ("reasoning", "text"))
 PICTURES, EDITS, VARIATIONS = (f"## `POST /v1/images/{name}`" for name in ("generations", "edits", "variations"))
 SDK_MESSAGES = [
     sdk.ChatCompletionSystemMessageParam,
@@ -125,6 +130,14 @@ KNOWN = {
         names_of(*PARTS),
         "### Content parts",
     ),
+    "responses, SDK": (
+        keys_of(response_create_params.ResponseCreateParamsNonStreaming)
+        | keys_of(response_create_params.ResponseCreateParamsStreaming),
+        names_of(CreateResponseRequest),
+        RESPONSES,
+    ),
+    "responses' reasoning, SDK": (keys_of(Reasoning), names_of(ReasoningOptions), REASONING),
+    "responses' text, SDK": (keys_of(ResponseTextConfigParam), names_of(TextOptions), TEXT),
     "embeddings, SDK": (
         keys_of(embedding_create_params.EmbeddingCreateParams),
         names_of(EmbeddingRequest),
@@ -195,6 +208,12 @@ def test_every_known_key_is_on_the_compatibility_page(source):
 )
 def test_every_key_of_ours_is_on_the_page(struct, heading):
     assert names_of(struct) - set(documented(heading)) == set()
+
+
+def test_every_key_of_a_response_s_request_is_on_the_page():
+    beyond = set(re.findall(r"`([a-z_]+)`", PAGE.split(f"\n{RESPONSES}\n")[1].split("Beyond OpenAI:")[1].split("\n\n")[0]))
+    assert names_of(CreateResponseRequest) - set(documented(RESPONSES)) - beyond == set()
+    assert keys_of(input_token_count_params.InputTokenCountParams) - names_of(InputTokensRequest) == set()
 
 
 def test_every_key_of_a_legacy_completion_is_on_the_page():
