@@ -144,7 +144,7 @@ class Background:
     async def _answered(self, job: Job) -> list[Event]:
         """The last events. Raises ``APIError``."""
         async with AsyncExitStack() as stack:
-            chunks = await _patiently(lambda: self._answers.opened(job.order, stack))
+            chunks = await patiently(lambda: self._answers.opened(job.order, stack))
             async for batch in chunks:
                 job.tell(event for chunk in batch for event in job.answering.add(chunk))
         return job.answering.finish()
@@ -173,7 +173,7 @@ class Background:
         asyncio.get_running_loop().call_later(_LINGER, self.forget, job.order.id)
 
 
-async def _patiently(open: Callable[[], Awaitable[T]]) -> T:
+async def patiently(open: Callable[[], Awaitable[T]]) -> T:
     """Nobody waits for the answer, so a refusal that will pass is waited for."""
     while True:
         try:
