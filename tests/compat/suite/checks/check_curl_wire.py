@@ -205,6 +205,7 @@ def check_left_whole(curl: Curl, server: Server) -> None:
 
 @check("tokenize", "`/tokenize` gives the ids of a text.", needs=("tokenize",), promise="ours")
 def check_tokenize(curl: Curl, server: Server) -> None:
-    answer = curl.post("/tokenize", {"model": server.model, "prompt": "Hello there", "content": "Hello there"})
-    assert answer.status == 200
-    assert all(type(token) is int for token in answer.json()["tokens"])
+    names = ("prompt", "content")  # vLLM's, and llama.cpp's
+    answers = [curl.post(f"{server.origin}/tokenize", {"model": server.model, name: "Hello there"}) for name in names]
+    found = [answer.json()["tokens"] for answer in answers if answer.status == 200]
+    assert any(tokens and all(type(token) is int for token in tokens) for tokens in found), "no ids by either name of the text"

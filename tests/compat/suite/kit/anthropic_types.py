@@ -38,6 +38,8 @@ def reader() -> Read | None:
 
 def _ping() -> Any:
     """What keeps a stream alive is in no type."""
-    from typing import Literal, TypedDict
+    from typing import Literal
+
+    from typing_extensions import TypedDict
 
     return TypedDict("Ping", {"type": Literal["ping"]})

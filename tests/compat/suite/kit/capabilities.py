@@ -29,7 +29,7 @@ ROUTES: dict[str, tuple[str, Callable[[Server], Any]]] = {
     "messages": ("/messages", lambda server: {"model": server.model, "messages": HI, "max_tokens": 1}),
     "messages.count_tokens": ("/messages/count_tokens", lambda server: {"model": server.model, "messages": HI}),
     "moderations": ("/moderations", lambda server: {"model": server.model, "input": "Hi"}),
-    "tokenize": ("/tokenize", lambda server: {"model": server.model, "prompt": "Hi", "content": "Hi"}),
+    "tokenize": ("../tokenize", lambda server: {"model": server.model, "prompt": "Hi"}),
     "models": ("/models", lambda server: None),
 }
 MODELS = {
@@ -67,7 +67,8 @@ def ask(server: Server, path: str, body: Any) -> tuple[int, str]:
     """The status, and what an error said in the place of its code: ``model_not_found`` comes from a route that is there."""
     headers = {"content-type": "application/json", "authorization": f"Bearer {server.api_key}", "x-api-key": server.api_key}
     data = None if body is None else json.dumps(body).encode()
-    request = Request(server.target + path, data, {**headers, **server.headers, "anthropic-version": "2023-06-01"})
+    url = server.target.removesuffix("/v1") + path[2:] if path.startswith("..") else server.target + path
+    request = Request(url, data, {**headers, **server.headers, "anthropic-version": "2023-06-01"})
     try:
         with urlopen(request, timeout=SECONDS) as answer:
             return answer.status, ""

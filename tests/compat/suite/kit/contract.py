@@ -25,7 +25,7 @@ WHOLE = {
 }
 EVENTS = {
     "/chat/completions": "CreateChatCompletionStreamResponse",
-    "/completions": "CreateCompletionResponse",
+    "/completions": "CompletionChunk",
     "/responses": "ResponseStreamEvent",
     "/audio/speech": "CreateSpeechResponseStreamEvent",
     "/audio/transcriptions": "CreateTranscriptionResponseStreamEvent",
@@ -46,7 +46,7 @@ class Verdict:
 def verdict(exchange: Exchange, prefix: str) -> Verdict | None:
     """None where the exchange has no published schema: raw sound, plain text, a route of the server's own."""
     answer, asked = exchange.answer, exchange.request
-    if answer is None or not asked.path.startswith(prefix):
+    if answer is None or not asked.path.startswith(prefix) or asked.method not in {"GET", "POST", "DELETE"}:
         return None
     path = asked.path.removeprefix(prefix)
     if path.startswith("/messages"):

@@ -14,10 +14,10 @@ import pytest
 
 from kit.capabilities import Capabilities
 from kit.checks import Check, declared
-from kit.contract import verdict
+from kit.contract import Verdict, verdict
 from kit.curl import Curl
 from kit.node import Node
-from kit.recorder import Recorder
+from kit.recorder import Exchange, Recorder
 from kit.results import Log, short
 from kit.server import Server, from_environment, through
 
@@ -57,10 +57,17 @@ class Suite:
         result = yield
         check = item.stash[CHECK].id
         for exchange in self.recorder.exchanges():
-            if found := verdict(exchange, self.prefix):
+            if found := self.judged(exchange):
                 self.log.add("exchange", check=check, of=found.kind, wrong=found.wrong)
         self.log.add("outcome", id=check, seconds=round(time.monotonic() - began, 2), **item.stash[OUTCOME])
         return result
+
+    def judged(self, exchange: Exchange) -> Verdict | None:
+        """Whatever a server sends, the run goes on."""
+        try:
+            return verdict(exchange, self.prefix)
+        except Exception as error:
+            return Verdict(kind="unreadable", wrong=(short(f"{exchange.request.path}: {error!r}"),))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:

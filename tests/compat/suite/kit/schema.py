@@ -1,13 +1,13 @@
 """OpenAI's published schema, made a JSON Schema.
 
-`schema/openai.json` keeps the words of the OpenAPI document. ``nullable`` becomes a second type, a ``oneOf`` with a
-discriminator chooses by it (so that an error names what is wrong with that variant), one without takes any that fits:
-OpenAI's own variants overlap. What the document says and its API does not do is in `schema/amendments.json`, with why.
+`schema/openai.json` keeps the words of the OpenAPI document. ``nullable`` becomes a second type, variants are chosen by their
+discriminator (so that an error names what is wrong with that one), those without one are any that fits: they overlap. What the document says and its API does not do is in `schema/amendments.json`, with why.
 """
 
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from jsonschema.exceptions import best_match
 
 FOLDER = Path(__file__).parent.parent / "schema"
 PREFIX = "#/components/schemas/"
-OPENAPI = frozenset({"nullable", "discriminator", "oneOf"})
+OPENAPI = frozenset({"nullable", "discriminator", "oneOf", "anyOf"})
 """What is said in another way here."""
 LONGEST = 300
 """Characters of a violation that are kept."""
@@ -57,7 +57,10 @@ def _amend(schemas: dict[str, Any], amendment: dict[str, Any]) -> None:
     place: Any = schemas
     for step in steps:
         place = place[step]
-    if isinstance(last, str) and last not in place and not amendment.get("new"):
+    if "copy" in amendment:
+        place[last] = deepcopy(schemas[amendment["copy"]])
+        return
+    if last not in place and not amendment.get("new"):
         raise KeyError(f"{amendment['at']} is not in the document any more")
     place[last] = amendment["is"]
 
@@ -68,16 +71,19 @@ def _translated(schema: Any, schemas: dict[str, Any]) -> Any:
     if not isinstance(schema, dict):
         return schema
     found = {key: _translated(value, schemas) for key, value in schema.items() if key not in OPENAPI}
-    if "oneOf" in schema:
-        found |= _chosen(schema, schemas)
+    for union in ("oneOf", "anyOf"):
+        if union in schema:
+            found |= _chosen(schema, union, schemas)
     return {"anyOf": [found, {"type": "null"}]} if schema.get("nullable") is True else found
 
 
-def _chosen(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
-    variants = [_translated(part, schemas) for part in schema["oneOf"]]
-    by = schema.get("discriminator", {}).get("propertyName")
-    values = [_values(part, by, schemas) if by else None for part in schema["oneOf"]]
-    if not by or None in values:
+def _chosen(schema: dict[str, Any], union: str, schemas: dict[str, Any]) -> dict[str, Any]:
+    """A variant by its discriminator, or by its `type` where each variant must have one: then an error says what is wrong in it."""
+    variants = [_translated(part, schemas) for part in schema[union]]
+    by = schema.get("discriminator", {}).get("propertyName", "type")
+    named = "discriminator" in schema or all(_requires(part, by, schemas) for part in schema[union])
+    values = [_values(part, by, schemas) if named else None for part in schema[union]]
+    if None in values:
         return {"anyOf": variants}
     every = sorted({value for some in values for value in some or ()})
     rules: list[Any] = [{"type": "object", "required": [by], "properties": {by: {"enum": every}}}]
@@ -86,12 +92,22 @@ def _chosen(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
     return {"allOf": rules}
 
 
+def _requires(schema: dict[str, Any], by: str, schemas: dict[str, Any]) -> bool:
+    if "$ref" in schema:
+        return _requires(schemas[schema["$ref"].removeprefix(PREFIX)], by, schemas)
+    parts = [part for key in ("oneOf", "anyOf") for part in schema.get(key, ())]
+    if parts:
+        return all(_requires(part, by, schemas) for part in parts)
+    return by in schema.get("required", ()) or any(_requires(part, by, schemas) for part in schema.get("allOf", ()))
+
+
 def _merged(variants: list[Any], values: list[list[str] | None]) -> list[Any]:
     """Variants that share a value of the discriminator (messages of a role and items) are each allowed where any is."""
-    return [
-        {"anyOf": [other for other, theirs in zip(variants, values, strict=True) if set(theirs or ()) & set(some or ())]}
-        for some in values
-    ]
+    found = []
+    for some in values:
+        alike = [other for other, theirs in zip(variants, values, strict=True) if set(theirs or ()) & set(some or ())]
+        found.append(alike[0] if len(alike) == 1 else {"anyOf": alike})
+    return found
 
 
 def _values(schema: Any, by: str, schemas: dict[str, Any]) -> list[str] | None:
