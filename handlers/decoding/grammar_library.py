@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from handlers.decoding.closed_objects import closed
+
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
@@ -79,7 +81,7 @@ def of_json_schema(schema: bytes | str) -> str:
 
 def json_rule(schema: bytes | str) -> str:
     """The right side of a rule, for any JSON schema; what it says to the library itself does not count."""
-    plain = json.loads(schema)
+    plain = closed(json.loads(schema))
     whole = plain if isinstance(plain, dict) else {"allOf": [plain]}
     return "%json " + json.dumps({**whole, "x-guidance": JSON_OPTIONS})
 
