@@ -1,7 +1,8 @@
 """OpenAI's published schema, made a JSON Schema.
 
-`schema/openai.json` keeps the words of the OpenAPI document. ``nullable`` becomes a second type, variants are chosen by their
-discriminator (so that an error names what is wrong with that one), those without one are any that fits: they overlap. What the document says and its API does not do is in `schema/amendments.json`, with why.
+`schema/openai.json` keeps the words of the OpenAPI document. ``nullable`` becomes a second type, variants are chosen by
+their discriminator (so that an error names what is wrong with that one), those without one are any that fits: they overlap.
+What the document says and its API does not do is in `schema/amendments.json`, with why.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def _translated(schema: Any, schemas: dict[str, Any]) -> Any:
 
 
 def _chosen(schema: dict[str, Any], union: str, schemas: dict[str, Any]) -> dict[str, Any]:
-    """A variant by its discriminator, or by its `type` where each variant must have one: then an error says what is wrong in it."""
+    """A variant by its discriminator, or by its `type` where each must have one; else any."""
     variants = [_translated(part, schemas) for part in schema[union]]
     by = schema.get("discriminator", {}).get("propertyName", "type")
     named = "discriminator" in schema or all(_requires(part, by, schemas) for part in schema[union])
