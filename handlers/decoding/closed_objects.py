@@ -1,8 +1,8 @@
 """Objects that list their properties have no others in an answer, unless the schema says so.
 
-To JSON Schema an object without ``additionalProperties`` is open. A small model that may go on writing names does: it copies the
-schema's own keywords into a call's arguments, or writes names until ``max_tokens``. Whoever lists properties means these, and
-other servers' grammars read it so, too. Closing only narrows: each answer still keeps to the schema as the client wrote it.
+To JSON Schema an object without ``additionalProperties`` is open. A small model that may go on writing names does: it copies
+the schema's own keywords into a call's arguments, or writes names until ``max_tokens``. Whoever lists properties means these,
+and other servers' grammars read it so, too. Closing only narrows: each answer keeps to the schema as the client wrote it.
 """
 
 from __future__ import annotations
