@@ -19,6 +19,7 @@ class Calls:
         self._by_index: dict[int, _Begun] = {}
         self._last: _Begun | None = None
         self._free = 0
+        self._ids: set[str | None] = set()
 
     @property
     def any(self) -> bool:
@@ -34,9 +35,16 @@ class Calls:
             begun.early.append(arguments)
             if function is None or not function.name:
                 return None
-            begun.call = Call(index, event, called=self._toolbox.what_is(function.name), call_id=begun.id)
+            begun.call = Call(index, event, called=self._toolbox.what_is(function.name), call_id=self._unused(begun.id))
             arguments = "".join(begun.early)
         return begun.call, arguments
+
+    def _unused(self, id: str | None) -> str | None:
+        """None where another call of this answer has the id already: clients tell calls apart by it."""
+        if id in self._ids:
+            return None
+        self._ids.add(id)
+        return id
 
     def _known(self, piece: ReadCall) -> _Begun:
         named = piece.function is not None and bool(piece.function.name)

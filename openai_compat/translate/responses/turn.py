@@ -226,12 +226,18 @@ def param_of(turn: Turn, param: str | None) -> str | None:
     if found := _MESSAGE.match(param):
         return _placed(turn.places, int(found[1]), _SPELLED.sub(r"\1", found[2])) or "input"
     if found := _TOOL.match(param):
-        return _placed(turn.tools.places, int(found[1]), found[2]) or "tools"
+        return _placed(turn.tools.places, int(found[1]), _of_tool(turn.tools, int(found[1]), found[2])) or "tools"
     head, dot, rest = param.partition(".")
     return _NAMES.get(head, head) + dot + rest
 
 
 _SPELLED = re.compile(r"(\.image_url|\.input_audio)\.(?:url|data)$")
+
+
+def _of_tool(box: Toolbox, number: int, rest: str) -> str:
+    """The parameters of a custom tool are made of its format."""
+    name = box.functions[number]["function"]["name"] if number < len(box.functions) else ""
+    return ".format" if box.what_is(name).kind == "custom" and rest.startswith(".parameters") else rest
 
 
 def _placed(places: Sequence[str | None], number: int, rest: str) -> str | None:

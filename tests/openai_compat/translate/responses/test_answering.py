@@ -262,6 +262,13 @@ def test_what_servers_leave_out_of_their_calls_is_made_up(answered, delta, piece
     assert result.deltas("function_call_arguments") == "{}{}"
 
 
+def test_calls_that_have_one_id_among_them_get_their_own(answered, delta) -> None:
+    pieces = [{"index": n, "id": "same", "function": {"name": "look", "arguments": "{}"}} for n in range(3)]
+    ids = [item["call_id"] for item in answered(delta(tool_calls=pieces)).output]
+    assert ids[0] == "same"
+    assert len(set(ids)) == 3
+
+
 def test_a_call_without_an_id_gets_one(answered, delta) -> None:
     item = answered(delta(tool_calls=[{"index": 0, "function": {"name": "look", "arguments": "{}"}}])).output[0]
     assert item["call_id"].startswith("call_")

@@ -249,6 +249,7 @@ def test_other_fields_stay_when_it_gets_shorter(turned) -> None:
         ("messages[9]", "input"),
         ("tools[0].function.parameters", "tools[1].parameters"),
         ("tools[1].function.name", "tools[2].tools[0].name"),
+        ("tools[2].function.parameters", "tools[3].format"),
         ("tools[9].function.name", "tools"),
         ("max_completion_tokens", "max_output_tokens"),
         ("response_format", "text.format"),
@@ -263,5 +264,6 @@ def test_a_refusal_of_the_chat_names_what_the_client_wrote(turned, param, spelle
     ]
     tools = [{"type": "web_search"}, {"type": "function", "name": "f"}]
     tools.append({"type": "namespace", "name": "n", "tools": [{"type": "function", "name": "g"}]})
+    tools.append({"type": "custom", "name": "c"})
     turn = turned(input=[*items, USER], instructions="Be brief.", tools=tools)
     assert param_of(turn, param) == spelled
