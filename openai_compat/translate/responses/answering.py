@@ -14,7 +14,7 @@ from openai_compat.translate.responses.calls import Calls
 from openai_compat.translate.responses.making import Ended, Making, Message, Numbering, Reasoning, logprobs_of
 from openai_compat.translate.responses.snapshot import error_of, snapshot, tier_of, usage_of
 from openai_compat.translate.responses.turn import SEALED, Turn, wants_logprobs
-from schemas.answers import ReadAnswer, ReadChoice, ReadMessage
+from schemas.answers import ReadAnswer, ReadChoice, ReadMessage, ReadUsage
 from schemas.responses import CreateResponseRequest
 from schemas.responses_answer import Event, IncompleteDetails, Response, Status
 
@@ -57,11 +57,16 @@ class Answering:
         self._speaking: Message | Reasoning | None = None
         self._early: list[dict[str, Any]] = []
         self._reason: str | None = None
+        self._usage: ReadUsage | None = None
+        self._tier: str | None = None
 
     @property
     def response(self) -> Response:
         """As it is now, with what is whole and what is not yet."""
-        return structs.replace(self._now, output=[making.item() for making in self._made])
+        output, over = [making.item() for making in self._made], self._now.status not in ("queued", "in_progress")
+        usage = usage_of(self._usage) if over and self._usage is not None else None
+        tier = self._now.service_tier if self._tier is None else tier_of(self._tier)
+        return structs.replace(self._now, output=output, usage=usage, service_tier=tier)
 
     # ---------------------------------------------------------------- its states
 
@@ -113,9 +118,9 @@ class Answering:
     def add(self, chunk: ReadAnswer) -> list[Event]:
         events = self.proceed()
         if chunk.usage is not None:
-            self._now = structs.replace(self._now, usage=usage_of(chunk.usage))
+            self._usage = chunk.usage
         if chunk.service_tier is not None:
-            self._now = structs.replace(self._now, service_tier=tier_of(chunk.service_tier))
+            self._tier = chunk.service_tier
         for choice in chunk.choices or ():
             if choice.index == 0:
                 events += self._hear(choice)

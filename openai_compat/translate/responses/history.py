@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from openai_compat.translate.responses.thoughts import unseal
+from openai_compat.translate.responses.thoughts import Unsealing
 from openai_compat.translate.responses.tools import flat_name
 from schemas.responses_answer import Item
 
@@ -68,13 +68,14 @@ class _History:
         self._items = items
         self._outputs = _by_call(items)
         self._used: set[int] = set()
+        self._unsealing = Unsealing()
         self._open: _Said | None = None
         self._thoughts: list[str] = []
 
     def add(self, number: int, item: Item) -> None:
         kind = item["type"]
         if kind == "reasoning":
-            self._thoughts.append(thought_of(item))
+            self._thoughts.append(_thought(item, self._unsealing))
         elif kind in ("function_call", "custom_tool_call"):
             said = self._said(number)
             said.calls.append(_call(item))
@@ -136,9 +137,9 @@ def _call(item: Item) -> dict[str, Any]:
     return {"id": item["call_id"], "type": "function", "function": function}
 
 
-def thought_of(item: Item) -> str:
+def _thought(item: Item, unsealing: Unsealing) -> str:
     """What the model thought: our own blob has it whole, then the text, then what was told of it."""
-    if (text := unseal(item.get("encrypted_content") or "")) is not None:
+    if (text := unsealing.open(item.get("encrypted_content") or "")) is not None:
         return text
     return "".join(part["text"] for part in item.get("content") or ()) or "\n\n".join(part["text"] for part in item["summary"])
 

@@ -22,12 +22,16 @@ from openai_compat.translate.responses.reading import (
     missing,
     wrong_value,
 )
+from openai_compat.translate.responses.tools import check_tools
 from schemas.responses import MAX_ITEMS
 from schemas.responses_answer import Item
 
 MAX_CONTENTS = 8192
-"""Parts of all messages of one input together."""
+"""Parts of all messages and all reasoning of one input together."""
 _ROLES = ("user", "assistant", "system", "developer")
+_PARTS = ("content", "summary")
+_LOOSE = ("arguments", "output")
+"""Texts, but some clients send what they are the JSON of."""
 _STATES = ("in_progress", "completed", "incomplete")
 
 
@@ -37,14 +41,26 @@ def read_items(given: str | list[Any] | None, where: str = "input") -> list[Item
         return []
     if isinstance(given, str):
         return [_message({"role": "user", "content": given}, where)]
-    many = sum(len(item["content"]) for item in given if isinstance(item, dict) and isinstance(item.get("content"), list))
-    if many > MAX_CONTENTS:
+    _check_amount(a_list(given, where, MAX_ITEMS), where)
+    return [_read(item, f"{where}[{number}]") for number, item in enumerate(given)]
+
+
+def _check_amount(given: list[Any], where: str) -> None:
+    """Of all items together, so that reading them holds up nobody."""
+    items = [item for item in given if isinstance(item, dict)]
+    lists = [value for item in items for key in _PARTS if isinstance(value := item.get(key), list)]
+    if sum(map(len, lists)) > MAX_CONTENTS:
         raise wrong_value(f"it has more than {MAX_CONTENTS} parts of content.", where)
-    return [read_item(item, f"{where}[{number}]") for number, item in enumerate(a_list(given, where, MAX_ITEMS))]
+    check_shape([item.get(key) for item in items for key in _LOOSE], where)
+    check_shape([item for item in items if not _is_known(item)], where)
 
 
-def read_item(given: Any, where: str) -> Item:
-    """One item. Raises ``InvalidRequest``."""
+def _is_known(item: dict[str, Any]) -> bool:
+    kind = item.get("type", "message")
+    return kind is None or (isinstance(kind, str) and kind in _READERS and kind != "additional_tools")
+
+
+def _read(given: Any, where: str) -> Item:
     item = an_object(given, where)
     kind = item.get("type")
     if kind is None:
@@ -163,7 +179,6 @@ def _reference(item: dict[str, Any], where: str) -> Item:
 
 
 def _foreign(item: dict[str, Any], where: str) -> Item:
-    check_shape(item, where)
     return {**item, "id": an_id(item.get("id"), "item", where)}
 
 
@@ -172,8 +187,12 @@ def _status(item: dict[str, Any]) -> str:
     return status if status in _STATES else "completed"
 
 
+def _more_tools(item: dict[str, Any], where: str) -> Item:
+    check_tools(item.get("tools"), f"{where}.tools")
+    return _foreign(item, where)
+
+
 def _as_json(value: Any, where: str) -> str:
-    check_shape(value, where)
     try:
         return msgspec.json.encode(value).decode()
     except (RecursionError, UnicodeEncodeError):
@@ -188,4 +207,5 @@ _READERS: dict[str, Callable[[dict[str, Any], str], Item]] = {
     "custom_tool_call_output": _output("ctco"),
     "reasoning": _reasoning,
     "item_reference": _reference,
+    "additional_tools": _more_tools,
 }

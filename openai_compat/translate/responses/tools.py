@@ -88,11 +88,16 @@ def toolbox_of(tools: Sequence[dict[str, Any]] | None, items: Sequence[Item] = (
     )
 
 
+def check_tools(given: Any, where: str) -> None:
+    """Raises ``InvalidRequest`` naming what is wrong with a list of tools."""
+    if given is not None:
+        list(_entries(a_list(given, where, MAX_TOOLS), where))
+
+
 def _lists(tools: Sequence[dict[str, Any]] | None, items: Sequence[Item], earlier: int) -> Iterator[tuple[list[Any], str]]:
     for number, item in enumerate(items):
         if item["type"] == "additional_tools":
-            where = f"input[{number - earlier}].tools" if number >= earlier else "input"
-            yield a_list(item.get("tools") or [], where, MAX_TOOLS), where
+            yield item.get("tools") or [], f"input[{number - earlier}].tools" if number >= earlier else "input"
     yield list(tools or ()), "tools"
 
 

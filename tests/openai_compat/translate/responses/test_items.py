@@ -236,6 +236,21 @@ def test_there_are_only_so_many_items_and_parts() -> None:
     assert fault(*[many] * (MAX_CONTENTS // 1000 + 1))[0] == "input"
 
 
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "of_tomorrow", "wide": [1] * 1000},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": {"wide": [1] * 1000}},
+        {"type": "function_call_output", "call_id": "c", "output": [1] * 1000},
+        {"type": "reasoning", "summary": [{"text": "a"}] * 1000},
+        {"type": "additional_tools", "tools": [{"type": "x", "wide": [1] * 1000}]},
+    ],
+)
+def test_what_is_allowed_once_is_not_allowed_any_number_of_times(item) -> None:
+    read_items([item])
+    assert fault(*[item] * 2000)[0] == "input"
+
+
 def test_the_largest_input_is_read_in_no_time() -> None:
     items = [{"role": "user", "content": [text("a")] * 4} for _ in range(MAX_ITEMS)]
     begun = time.process_time()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import base64
+import time
 import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openai_compat.translate.responses.thoughts import MAX_TEXT, seal, unseal
+from openai_compat.translate.responses.thoughts import MAX_TEXT, Unsealing, seal
+
+
+def unseal(sealed: str) -> str | None:
+    return Unsealing().open(sealed)
 
 
 @given(st.text())
@@ -36,6 +41,20 @@ def test_what_others_made_is_nothing(foreign: str) -> None:
 def test_any_text_can_be_looked_at(text: str) -> None:
     assert unseal(text) is None
     unseal("r1." + text)
+
+
+def test_one_request_s_blobs_together_become_only_so_much() -> None:
+    unsealing, large = Unsealing(), seal("a" * (MAX_TEXT // 2))
+    assert len(large) < 100_000
+    found = [unsealing.open(large) for _ in range(2000)]
+    assert [text is not None for text in found] == [True, True] + [False] * 1998
+
+
+def test_blobs_that_are_broken_at_their_end_are_not_free() -> None:
+    unsealing, large = Unsealing(), seal("a" * MAX_TEXT)
+    begun = time.process_time()
+    assert {unsealing.open(large[:-6] + "AAAAA=") for _ in range(2000)} == {None}
+    assert time.process_time() - begun < 2
 
 
 def test_a_bomb_is_nothing() -> None:
