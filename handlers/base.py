@@ -174,6 +174,10 @@ class BaseHandler(ABC):
         """The relevance of each document to the query."""
         raise self._unsupported("rank_text")
 
+    def classify_text(self, request: t.ClassifyRequest, ctx: t.RunContext) -> t.ClassifyResult | Deferred[t.ClassifyResult]:
+        """In which categories of moderation each text is."""
+        raise self._unsupported("classify_text")
+
     def tokenize_text(self, request: t.TokenRequest, ctx: t.RunContext) -> t.TokenResult:
         """A chat or a text as the model's tokens, or tokens as text; done at once, whatever else the model is doing."""
         raise self._unsupported("tokenize_text")

@@ -191,6 +191,13 @@ class EchoHandler(BaseHandler):
         scores = tuple(len(wanted & words) / max(1, len(wanted)) for words in documents)
         return self.postprocess_outputs(t.RankResult(scores=scores, usage=_usage(inputs)), request)
 
+    def classify_text(self, request: t.ClassifyRequest, ctx: t.RunContext) -> t.ClassifyResult:
+        """A text is in the categories that it names."""
+        inputs = self.prepare_inputs(request)
+        self._wait(inputs.script, ctx)
+        raw = t.ClassifyResult(verdicts=tuple(map(_verdict, inputs.texts)), usage=_usage(inputs))
+        return self.postprocess_outputs(raw, request)
+
     def tokenize_text(self, request: t.TokenRequest, ctx: t.RunContext) -> t.TokenResult:
         """A token is a word, its number made from its letters; so no text can be had back, only the numbers in words."""
         ctx.check()
@@ -262,6 +269,13 @@ class EchoHandler(BaseHandler):
 def _size(width: int | None, height: int | None) -> tuple[int, int]:
     """Pixels, at most 1024 a side."""
     return max(1, min(_SIDE, width or 64)), max(1, min(_SIDE, height or 64))
+
+
+def _verdict(text: str) -> t.Verdict:
+    words = set(text.lower().split())
+    scores: dict[t.Category, float] = {category: float(category in words) for category in t.CATEGORIES}
+    flagged = frozenset(category for category, score in scores.items() if score)
+    return t.Verdict(labels={str(name): score for name, score in scores.items()}, scores=scores, flagged=flagged)
 
 
 def _vector(text: str, dimensions: int) -> bytes:

@@ -155,6 +155,8 @@ def texts_of(request: t.Request) -> tuple[str, ...]:
             return (f"{request.prompt or ''} {_name('recording', request.audio.pcm)}".strip(),)
         case t.TokenRequest():
             return (_token_text(request),)
+        case t.ClassifyRequest():
+            return request.texts
         case t.RankRequest():
             return (request.query, *request.documents)
         case _:

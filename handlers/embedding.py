@@ -44,7 +44,7 @@ class EmbeddingHandler(BaseHandler):
     @classmethod
     def get_model_capabilities(cls, spec: t.ModelSpec) -> frozenset[t.Verb]:
         role = role_of(spec.path)
-        return VERBS[role] if role else frozenset()
+        return VERBS[role] if role and role != "classify" else frozenset()
 
     @classmethod
     def analyze(cls, spec: t.ModelSpec) -> t.Analysis:
@@ -75,7 +75,7 @@ class EmbeddingHandler(BaseHandler):
         from handlers.encoding.loading import load
 
         role = role_of(self.spec.path)
-        if role is None:
+        if role is None or role == "classify":
             raise ModelUnavailable(f"The model '{self.spec.id}' has an architecture that cannot embed or rank.")
         self._verbs = VERBS[role]
         self._model = load(self.spec, role, report)

@@ -28,6 +28,7 @@ KINDS: Mapping[str, str] = {
     "transformer": "handlers.transformer:TransformerHandler",
     "audio": "handlers.audio:AudioHandler",
     "embedding": "handlers.embedding:EmbeddingHandler",
+    "classifier": "handlers.classifier:ClassifierHandler",
     "vision": "handlers.vision:VisionHandler",
     "multimodal": "handlers.multimodal:MultimodalHandler",
     "janus": "handlers.janus:JanusHandler",
@@ -65,8 +66,8 @@ def detect(path: str) -> str:
     """The kind that serves the snapshot in the folder ``path``. Raises ``ModelUnavailable`` with the reason."""
     if family_of(path) is not None:
         return "audio"
-    if role_of(path) is not None:
-        return "embedding"
+    if (role := role_of(path)) is not None:
+        return "classifier" if role == "classify" else "embedding"
     if is_vision(path):
         return "vision"
     if (mixed := kind_of(path)) is not None:

@@ -69,6 +69,7 @@ from routes.media import MediaController
 from routes.messages import MessageController
 from routes.metrics import MetricsController
 from routes.models import ModelController
+from routes.moderations import ModerationController
 from routes.reload import ReloadController
 from routes.rerank import RerankController
 from routes.residents import ResidentController
@@ -87,6 +88,7 @@ MODEL_ROUTES: tuple[ControllerRouterHandler, ...] = (
     CompletionController,
     EmbeddingController,
     ImageController,
+    ModerationController,
     RerankController,
     SpeechController,
     TokenizeController,

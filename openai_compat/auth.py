@@ -27,6 +27,7 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("v1", "chat"): "chat",
     ("v1", "completions"): "chat",
     ("v1", "messages"): "chat",
+    ("v1", "moderations"): "chat",
     ("tokenize", ""): "chat",
     ("detokenize", ""): "chat",
     ("v1", "tokenize"): "chat",

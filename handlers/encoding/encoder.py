@@ -41,6 +41,27 @@ class TextEncoder:
             return rows(vectors)
 
 
+class Classifier:
+    """Texts → a score from 0 to 1 for each label: of labels that exclude one another they sum to 1."""
+
+    def __init__(self, model: Any, *, pad: int) -> None:
+        self._model = model
+        self._pad = pad
+        self._several = model.config.problem_type == "multi_label_classification" or model.config.num_labels == 1
+
+    def run(self, texts: list[Tokens]) -> list[Any]:
+        import torch
+
+        with torch.inference_mode():
+            batch, _ = padded(texts, self._pad, self._model.device)
+            if texts[0].types is not None:
+                batch["token_type_ids"], _ = _tensor([text.types or [] for text in texts], 0, self._model.device)
+            logits = self._model(**batch).logits.float()
+            scores = (logits.sigmoid() if self._several else logits.softmax(-1)).cpu()
+            sound = torch.isfinite(scores).all(-1).tolist()
+        return [row if fine else broken() for row, fine in zip(scores.tolist(), sound, strict=True)]
+
+
 class CrossEncoder:
     """Pairs of texts → relevance from 0 to 1."""
 

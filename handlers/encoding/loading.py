@@ -13,7 +13,7 @@ from msgspec import Struct
 from handlers import placement
 from handlers import types as t
 from handlers.encoding import precision
-from handlers.encoding.encoder import CrossEncoder, TextEncoder, bears_padding, by_length
+from handlers.encoding.encoder import Classifier, CrossEncoder, TextEncoder, bears_padding, by_length
 from handlers.encoding.families import Role
 from handlers.encoding.layout import Layout, read_layout
 from handlers.encoding.options import EmbeddingOptions
@@ -61,6 +61,35 @@ def load(spec: t.ModelSpec, role: Role, report: t.LoadReport) -> Loaded:
     loaders = {"text": _text, "rank": _rank, "towers": _towers, "text_tower": _towers, "image_tower": _towers}
     with load_errors(spec):
         return loaders[role](spec, options, role, report)
+
+
+class Judging(Struct, frozen=True, kw_only=True):
+    """A classifier in memory; ``reader`` makes its inputs."""
+
+    lane: Lane
+    budget: int
+    reader: Tokenizer
+
+    def run(self, lane: str, inputs: list[Any]) -> list[Any]:
+        return self.lane(inputs)
+
+
+def load_classifier(spec: t.ModelSpec, batch_tokens: int | None, report: t.LoadReport) -> Judging:
+    """Raises as ``load``."""
+    from transformers import AutoModelForSequenceClassification
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    options = EmbeddingOptions(batch_tokens=batch_tokens)
+    with load_errors(spec):
+        config, tokenizer = _config(spec), _tokenizer(spec, report)
+        model = _model(spec, AutoModelForSequenceClassification, report)
+        reader = _tokens(tokenizer, options, _limit(spec, config, tokenizer, Layout(pooling=("cls",))))
+        model.config.pad_token_id = _pad(tokenizer)
+        classifier = Classifier(model, pad=_pad(tokenizer))
+        samples = [item.inputs for text in precision.SAMPLES for item in reader.window_items(text)]
+        _use_threads(spec, model, lambda: classifier.run(samples), report)
+        return Judging(lane=_lane(spec, classifier.run, samples), budget=_budget(options, model.device), reader=reader)
 
 
 # ---------------------------------------------------------------- roles

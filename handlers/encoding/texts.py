@@ -14,6 +14,7 @@ from handlers.types import EmbedRequest, Prompt, RankRequest, TokenRequest, Toke
 from openai_compat.errors import InvalidRequest
 
 LANE = "text"
+_OVERLAP = 4  # a window shares one part in so many with the one before it
 
 
 class Tokens:
@@ -63,6 +64,23 @@ class Tokenizer:
             if len(ids) > self.limit and not cut:
                 raise _too_long(i, len(ids), self.limit, param)
         return [ids[: self.limit] for ids in found]
+
+    def window_items(self, text: str) -> list[Item]:
+        """The text in pieces that the model can read, each with what belongs around a text; neighbours overlap."""
+        if not self._tokenizer.is_fast:
+            raise InvalidRequest("This model's tokenizer cannot cut long texts into windows.", param="input")
+        around = self._tokenizer.num_special_tokens_to_add()
+        found = self._tokenizer(
+            text,
+            truncation=True,
+            max_length=self.limit,
+            stride=max(0, self.limit - around) // _OVERLAP,
+            return_overflowing_tokens=True,
+            return_attention_mask=False,
+            verbose=False,
+        )
+        types = found.get("token_type_ids") or [None] * len(found["input_ids"])
+        return [_item(Tokens(ids, kinds)) for ids, kinds in zip(found["input_ids"], types, strict=True)]
 
     def plain(self, text: str, *, start: bool) -> list[int]:
         """The ids of a text of any length; ``start``: with what goes before and behind one."""

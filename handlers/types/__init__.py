@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeAlias
 
+from handlers.types.classes import CATEGORIES, Category, ClassifyRequest, ClassifyResult, Verdict
 from handlers.types.facts import VERBS, Analysis, Mode, ModelSpec, Usage, Verb
 from handlers.types.pictures import (
     Box,
@@ -69,6 +70,10 @@ __all__ = [
     "AudioPart",
     "AudioTaskRequest",
     "Box",
+    "CATEGORIES",
+    "Category",
+    "ClassifyRequest",
+    "ClassifyResult",
     "Delta",
     "DepthResult",
     "EmbedRequest",
@@ -123,6 +128,7 @@ __all__ = [
     "Usage",
     "VERBS",
     "Verb",
+    "Verdict",
     "VideoRequest",
     "VideoResult",
     "VisionTask",
@@ -139,6 +145,7 @@ Request: TypeAlias = (
     | AudioTaskRequest
     | EmbedRequest
     | RankRequest
+    | ClassifyRequest
     | TokenRequest
 )
 Delta: TypeAlias = TextDelta | SegmentDelta | SoundDelta | PictureDelta | FrameDelta | ProgressDelta
@@ -153,6 +160,7 @@ Result: TypeAlias = (
     | TranscriptResult
     | EmbedResult
     | RankResult
+    | ClassifyResult
     | TokenResult
 )
 

@@ -18,6 +18,7 @@ Verb: TypeAlias = Literal[
     "embed_image",
     "embed_multimodal",
     "rank_text",
+    "classify_text",
     "tokenize_text",
 ]
 

@@ -9,6 +9,8 @@ from typing import Any
 from handlers.base import BaseHandler
 from handlers.deferred import complete
 from handlers.types import (
+    ClassifyRequest,
+    ClassifyResult,
     Delta,
     EmbedRequest,
     EmbedResult,
@@ -31,6 +33,7 @@ PROBES: dict[Verb, Request] = {
     "generate_text": TextRequest(prompts=("Hi",), sampling=Sampling(max_tokens=1, temperature=0.0)),
     "embed_text": EmbedRequest(texts=("Hi",)),
     "rank_text": RankRequest(query="Hi", documents=("Hi",)),
+    "classify_text": ClassifyRequest(texts=("Hi",)),
 }
 
 
@@ -77,6 +80,8 @@ def _is_sound(result: Result) -> bool:
     if isinstance(result, EmbedResult):
         vectors = [memoryview(vector).cast("f") for vector in result.vectors]
         return bool(vectors) and all(vector.nbytes and all(map(math.isfinite, vector)) for vector in vectors)
+    if isinstance(result, ClassifyResult):
+        return all(verdict.labels and all(map(math.isfinite, verdict.labels.values())) for verdict in result.verdicts)
     if isinstance(result, RankResult):
         return bool(result.scores) and all(map(math.isfinite, result.scores))
     return False

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from handlers import types as t
+from handlers.classifier import ClassifierHandler
 from handlers.embedding import EmbeddingHandler
 from handlers.janus import JanusHandler
 from handlers.multimodal import MultimodalHandler
@@ -229,6 +230,28 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingHandler:
 def tiny_ranker(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingHandler:
     folder = tmp_path_factory.mktemp("ranker")
     return load_embedding(save_tiny_encoder(folder, head="BertForSequenceClassification", num_labels=1))
+
+
+def load_classifier(folder: Path, **changes: object) -> ClassifierHandler:
+    settings = {"device": "cpu", "threads": 1, "dtype": "float32", **changes}
+    handler = ClassifierHandler(t.ModelSpec(id="tiny", path=str(folder), kind="classifier", **settings))
+    handler.load_model(lambda stage, done=0, total=0: None)
+    return handler
+
+
+@pytest.fixture(scope="session")
+def classifier_loader() -> Callable[..., ClassifierHandler]:
+    return load_classifier
+
+
+@pytest.fixture(scope="session")
+def tiny_judge(tmp_path_factory: pytest.TempPathFactory) -> ClassifierHandler:
+    """Scores three labels, each by itself."""
+    names = {0: "toxic", 1: "threat", 2: "approval"}
+    labels = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+    folder = tmp_path_factory.mktemp("judge")
+    kind = "multi_label_classification"
+    return load_classifier(save_tiny_encoder(folder, head="BertForSequenceClassification", problem_type=kind, **labels))
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,7 @@ REQUESTS: dict[str, t.Request] = {
     "embed_image": t.EmbedRequest(images=(SQUARE,)),
     "embed_multimodal": t.EmbedRequest(texts=("x",), images=(SQUARE,)),
     "rank_text": t.RankRequest(query="x", documents=("x", "y")),
+    "classify_text": t.ClassifyRequest(texts=("x",)),
     "tokenize_text": t.TokenRequest(text="x"),
 }
 STREAMING = {"generate_text", "generate_image", "generate_audio", "generate_video", "process_audio", "process_multimodal"}
@@ -56,11 +57,12 @@ every_verb = pytest.mark.parametrize(("kind", "verb"), PAIRS)
 
 
 @pytest.fixture
-def loaded(tiny, tiny_encoder, tiny_clip, tiny_ranker, tiny_classifier, tiny_llava, tiny_janus):
+def loaded(tiny, tiny_encoder, tiny_clip, tiny_ranker, tiny_classifier, tiny_judge, tiny_llava, tiny_janus):
     """A fresh loaded instance of any kind that has the verb, so that a test may change its methods."""
 
     encoders = {"embed_text": tiny_encoder, "rank_text": tiny_ranker}
     models = {"transformer": tiny, "multimodal": tiny_llava, "janus": tiny_janus, "vision": tiny_classifier}
+    models["classifier"] = tiny_judge
 
     def make(kind: str, verb: str = "generate_text") -> BaseHandler:
         made = {"echo": _echo, "audio": _audio, "diffusion": _diffusion}
@@ -187,7 +189,9 @@ def test_prepare_inputs_is_on_the_live_path(loaded, collector, monkeypatch, kind
             return replace(inputs, texts=tuple(f"{text} and more" for text in inputs.texts), counts=(77,))
         if kind in ("audio", "diffusion"):
             return inputs + 1
-        if kind == "embedding":
+        if kind == "classifier" and verb == "classify_text":
+            return [[*windows, handler._model.reader.window_items("the lazy fox")[0]] for windows in inputs]
+        if kind in ("embedding", "classifier"):
             return [*inputs, *inputs]
         if kind == "vision":
             return [replace(item, inputs=replace(item.inputs, picture=SQUARE)) for item in inputs]

@@ -172,7 +172,7 @@ def test_problems_of_the_layout_are_told_before_loading(encoder_saver, tmp_path)
 def test_the_estimate_has_no_cache_in_it(encoder_saver, tmp_path):
     found = EmbeddingHandler.analyze(t.ModelSpec(id="x", path=str(encoder_saver(tmp_path)), kind="embedding"))
     assert found.load_bytes < 400 * 2**20
-    assert found.capabilities == ("embed_text",)
+    assert found.capabilities == ("embed_text", "tokenize_text")
 
 
 def test_minilm_knows_what_is_alike(minilm_folder, embedding_loader, collector):

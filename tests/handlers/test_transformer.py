@@ -459,7 +459,7 @@ def test_a_checkpoint_of_another_architecture_has_no_capability(tmp_path) -> Non
     spec = t.ModelSpec(id="x", path=str(tmp_path), kind="transformer")
     assert TransformerHandler.get_model_capabilities(spec) == frozenset()
     (tmp_path / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"]}')
-    assert TransformerHandler.get_model_capabilities(spec) == {"generate_text"}
+    assert TransformerHandler.get_model_capabilities(spec) == {"generate_text", "tokenize_text"}
 
 
 # ---------------------------------------------------------------- the real model

@@ -40,7 +40,7 @@ def test_every_default_model_is_passed_by_the_scan_and_found_by_its_files(reques
     assert scan(folder) == ()
     config = Config(models={model_id: Model(source=str(folder))})
     described = describe_model(config, model_id)
-    assert (described.spec.kind, described.analysis.capabilities) == (kind, (verb,))
+    assert (described.spec.kind, described.analysis.capabilities[0]) == (kind, verb)
 
 
 def test_every_bundled_model_is_a_default_one() -> None:

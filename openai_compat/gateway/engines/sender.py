@@ -25,6 +25,7 @@ _VERBS: dict[str, tuple[str, ...]] = {
     "/v1/completions": ("generate_text",),
     "/v1/embeddings": ("embed_text", "embed_image", "embed_multimodal"),
     "/v1/rerank": ("rank_text",),
+    "/v1/moderations": ("classify_text",),
     "/tokenize": ("tokenize_text",),
     "/detokenize": ("tokenize_text",),
     "/v1/tokenize": ("tokenize_text",),

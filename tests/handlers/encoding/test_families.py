@@ -12,8 +12,9 @@ ROLES = [
     ({"model_type": "bert", "architectures": ["BertModel"]}, "text"),
     ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "text"),
     ({"model_type": "bert", "architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}, "rank"),
-    ({"model_type": "bert", "architectures": ["BertForSequenceClassification"], "id2label": {"0": "a", "1": "b"}}, None),
-    ({"model_type": "bert", "architectures": ["BertForSequenceClassification"]}, None),
+    ({"model_type": "bert", "architectures": ["BertForSequenceClassification"], "id2label": {"0": "a", "1": "b"}}, "classify"),
+    ({"model_type": "bert", "architectures": ["BertForSequenceClassification"]}, "classify"),
+    ({"model_type": "bert", "architectures": ["BertForSequenceClassification"], "problem_type": "regression"}, None),
     ({"model_type": "bert", "architectures": ["BertForTokenClassification"]}, None),
     ({"model_type": "xlm-roberta", "architectures": ["XLMRobertaForSequenceClassification"], "num_labels": 1}, "rank"),
     ({"model_type": "qwen3", "architectures": ["Qwen3Model"]}, "text"),
@@ -39,7 +40,7 @@ def test_the_role_is_told_by_the_configuration(tmp_path, config, role):
 @pytest.mark.parametrize(("config", "role"), [(config, role) for config, role in ROLES if role])
 def test_the_kind_is_detected(tmp_path, config, role):
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert detect(str(tmp_path)) == "embedding"
+    assert detect(str(tmp_path)) == ("classifier" if role == "classify" else "embedding")
     assert VERBS[role]
 
 
@@ -50,9 +51,8 @@ def test_a_causal_model_embeds_only_with_the_layout_of_sentence_transformers(tmp
     assert detect(str(tmp_path)) == "embedding"
 
 
-def test_a_classifier_is_nothing_to_embed_with(tmp_path):
-    (tmp_path / "config.json").write_text(
-        json.dumps({"model_type": "bert", "architectures": ["BertForSequenceClassification"]})
-    )
+def test_what_tells_numbers_is_nothing_to_serve(tmp_path):
+    config = {"model_type": "bert", "architectures": ["BertForSequenceClassification"], "problem_type": "regression"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelUnavailable):
         detect(str(tmp_path))
