@@ -7,7 +7,7 @@ one who asks reads the answer, whatever it is made into.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, cast
 
@@ -65,7 +65,7 @@ class Reply:
         self.status = status
         self.headers = headers
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Raises ``APIError`` when the answer breaks off without an error event."""
         while (piece := await self._way.next()) is not None:
             if body := piece.get("body", b""):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -43,17 +43,18 @@ class Chats:
         Once this is entered the model has begun to answer. Leaving early cancels its work.
         """
         body = msgspec.json.encode({**chat, "stream": True, "stream_options": {"include_usage": True}})
-        async with self._asking.open(PATH, body, asker) as reply:
-            yield _chunks(reply)
+        async with self._asking.open(PATH, body, asker) as reply, aclosing(_chunks(reply)) as chunks:
+            yield chunks
 
 
-async def _chunks(reply: Reply) -> AsyncIterator[list[ReadAnswer]]:
+async def _chunks(reply: Reply) -> AsyncGenerator[list[ReadAnswer], None]:
     """What came before a failure is given first."""
     framing = Framing()
     try:
-        async for piece in reply.chunks():
-            for found in _events(framing.feed(piece)):
-                yield found
+        async with aclosing(reply.chunks()) as pieces:
+            async for piece in pieces:
+                for found in _events(framing.feed(piece)):
+                    yield found
     except TooLong:
         raise APIError(_UNREADABLE) from None
     for found in _events(framing.rest()):
@@ -81,12 +82,12 @@ def _read(text: bytes) -> ReadAnswer:
         raise failure
     try:
         return _answer.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise APIError(_UNREADABLE) from None
 
 
 def _failure(text: bytes) -> APIError | None:
     try:
         return error_of(_FAILED, _error.decode(text).error)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

@@ -61,5 +61,5 @@ def error_of(status: int, detail: ErrorDetail) -> APIError:
 def _detail(body: bytes) -> ErrorDetail:
     try:
         return msgspec.json.decode(body, type=ErrorResponse).error
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ErrorDetail(message=_UNREADABLE, type="server_error")
