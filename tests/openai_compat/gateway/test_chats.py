@@ -89,14 +89,24 @@ def test_an_error_event_is_raised_after_what_came_before_it(in_time) -> None:
         assert (len(seen), error.message, error.code) == (2, "it broke", "worker_died")
 
 
-@pytest.mark.parametrize(
-    "nonsense", [b"data: {\n\n", b"data: 1\n\n", b'data: {"choices": 3}\n\n', b"data: \xff\n\n", b'data: "\xff"\n\n']
-)
-def test_nonsense_is_a_failure_in_our_words(in_time, nonsense: bytes) -> None:
+DEEP = b"[" * 100_000 + b"]" * 100_000
+NONSENSE = {
+    "half an object": b"{",
+    "a number": b"1",
+    "another type": b'{"choices": 3}',
+    "no UTF-8": b'"\xff"',
+    "depth": b'{"choices":' + DEEP + b"}",
+    "depth in an error": b'{"error":{"x":' + DEEP + b"}}",
+}
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE)
+def test_nonsense_is_a_failure_in_our_words(in_time, nonsense: str) -> None:
+    said = NONSENSE[nonsense]
     with pytest.raises(APIError, match="could not be read"):
-        in_time(texts(ONE, nonsense))
+        in_time(texts(ONE, b"data: " + said + b"\n\n"))
     with pytest.raises(APIError, match="could not be read"):
-        in_time(Chats(Given(nonsense.removeprefix(b"data: "))).whole({}, ASKER))  # type: ignore[arg-type]
+        in_time(Chats(Given(said)).whole({}, ASKER))  # type: ignore[arg-type]
 
 
 def test_words_about_errors_are_no_errors(in_time) -> None:

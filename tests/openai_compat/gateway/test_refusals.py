@@ -42,6 +42,9 @@ def test_an_unknown_status_is_the_nearest_known_one(status: int, nearest: int) -
     assert kind_of(refusal_of(status, [], b'{"error":{"message":"no","type":"t"}}')).status == nearest
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"\xff", b"[]", b'{"error":"no"}', b'{"error":{}}', b"[" * 100_000])
+DEEP = b'{"error":{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}}"
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"\xff", b"[]", b'{"error":"no"}', b'{"error":{}}', DEEP], ids=range(7))
 def test_a_body_that_is_none_of_ours_is_a_refusal_in_our_words(body: bytes) -> None:
     assert refusal_of(503, [], body).message == "The model's answer could not be read."
