@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -38,7 +39,7 @@ def main() -> int:
     told["model"] = asked.model or first_model(told)
     began = time.monotonic()
     lines = [line for name in asked.environment for line in run(name, told, folder, asked)]
-    found = {**about(asked, told), "seconds": round(time.monotonic() - began), **merged(lines)}
+    found = {**about(asked, told), "seconds": round(time.monotonic() - began), **clients(lines, folder), **merged(lines)}
     output = asked.output or folder / "results" / f"{asked.name}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(found, indent=1) + "\n")
@@ -54,6 +55,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--name", default="server", help="what the table calls the server")
     parser.add_argument("--version", default="", help="the server's version, for the table")
     parser.add_argument("--note", default="", help="what readers of the table should know: how it was started")
+    parser.add_argument("--order", type=int, default=9, help="its place in the table")
     parser.add_argument("--header", action="append", default=[], help="`name: value`, sent with every request")
     for name in MODELS:
         parser.add_argument(f"--{name.replace('_', '-')}", help="the first of /models" if name == "model" else None)
@@ -99,9 +101,23 @@ def versions(python: Path) -> dict[str, str]:
     return {package["name"]: package["version"] for package in json.loads(told.stdout)}
 
 
+def clients(lines: list[dict[str, Any]], folder: Path) -> dict[str, list[str]]:
+    """What the checks were made with: each client that an environment was asked for, by name and version."""
+    found = set()
+    for line in lines:
+        if line["kind"] == "packages":
+            asked = (environments.LOCKS / f"{line['of']}.in").read_text()
+            names = {match.group() for match in re.finditer(r"^[a-z][a-z0-9-]*", asked, re.MULTILINE)} | {"openai"}
+            found |= {f"{name} {version}" for name, version in line["versions"].items() if name in names}
+    wanted = json.loads((environments.NODE / "package.json").read_text())["dependencies"]
+    javascript = [f"{name} {version}" for name, version in sorted(wanted.items())] if environments.node(folder) else []
+    return {"clients": sorted(found), "javascript": javascript}
+
+
 def about(asked: argparse.Namespace, told: dict[str, str]) -> dict[str, Any]:
     return {
         "server": asked.name,
+        "order": asked.order,
         "version": asked.version,
         "note": asked.note,
         "model": told["model"],

@@ -6,10 +6,13 @@ So what a check that hangs or a suite that is ended leaves behind is known: what
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+PLACE = re.compile(r"(?<![\w:/])/(?:home|root|tmp|usr|var|work|opt|Users)/[^\s'\")]*")
+"""A place on somebody's machine, which is nobody's business."""
 REASON = 400
 """Characters of a reason that are kept."""
 
@@ -53,5 +56,5 @@ def _schema(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def short(reason: str) -> str:
-    words = " ".join(reason.split())
+    words = PLACE.sub("…", " ".join(reason.split()))
     return words if len(words) <= REASON else words[: REASON - 1] + "…"
