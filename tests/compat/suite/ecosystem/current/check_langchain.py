@@ -63,7 +63,7 @@ class Chats(ChatModelIntegrationTests):
         return {} if self.responses else {"temperature": 0, "frequency_penalty": 0.7}
 
     @pytest.mark.xfail(
-        reason="which keys free JSON has is the model's choice, and a small one's are not those that were asked for"
+        reason="the keys of free JSON are the model's choice, and a small one chooses others than were asked for"
     )
     def test_json_mode(self, model: BaseChatModel) -> None:
         super().test_json_mode(model)
@@ -125,9 +125,7 @@ class Vectors(EmbeddingsIntegrationTests):
         }
 
 
-@check(
-    "langchain.embeddings", "LangChain's standard tests of embeddings, sent as texts", needs=("embeddings", "embedding-model")
-)
+@check("langchain.embeddings", "LangChain's standard tests of embeddings, as texts", needs=("embeddings", "embedding-model"))
 class CheckEmbeddings(Vectors):
     """`OpenAIEmbeddings(check_embedding_ctx_length=False)`, as is advised for other servers than OpenAI's."""
 
@@ -146,10 +144,6 @@ def picture() -> bytes:
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
 
     side = (32).to_bytes(4, "big")
-    rows = zlib.compress((b"\x00" + b"\x80" * 32) * 32)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", side + side + b"\x08\x00\x00\x00\x00")
-        + chunk(b"IDAT", rows)
-        + chunk(b"IEND", b"")
-    )
+    head = chunk(b"IHDR", side + side + b"\x08\x00\x00\x00\x00")
+    rows = chunk(b"IDAT", zlib.compress((b"\x00" + b"\x80" * 32) * 32))
+    return b"\x89PNG\r\n\x1a\n" + head + rows + chunk(b"IEND", b"")

@@ -1,12 +1,11 @@
 """OpenAI's Agents SDK: an agent that calls a tool, is given what the tool said, and answers; by both APIs.
 
-The model is told that it must call a tool, and the SDK takes that back once one was called, as it does by default. Arguments are
-of a list, so that a small model's call is right wherever the server holds it to the tool's schema.
+The model is told that it must call a tool, and the SDK takes that back once one was called, as it does by default. Arguments
+are of a list, so that a small model's call is right wherever the server holds it to the tool's schema.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytest
@@ -73,19 +72,20 @@ def settings(**more: Any) -> ModelSettings:
 
 
 @pytest.fixture
-def desk(server: Server) -> Iterator[Desk]:
-    yield Desk(server)
+def desk(server: Server) -> Desk:
+    return Desk(server)
 
 
 def assert_looped(desk: Desk, result: Any) -> None:
     """The tool was called once with what its schema allows, its answer went back, and a text came of it."""
-    assert len(desk.calls) == 1 and desk.calls[0] in City.__args__, desk.calls
+    assert desk.calls in [["Paris"], ["Rome"], ["Oslo"]], desk.calls
     called = [item for item in result.new_items if isinstance(item, ToolCallItem)]
     answered = [item for item in result.new_items if isinstance(item, ToolCallOutputItem)]
     assert [item.raw_item.name for item in called] == ["get_weather"]
     assert answered[0].raw_item["call_id"] == called[0].raw_item.call_id
     assert "sunny" in answered[0].output
-    assert isinstance(result.final_output, str) and result.final_output.strip()
+    assert isinstance(result.final_output, str)
+    assert result.final_output.strip()
 
 
 async def streamed(desk: Desk, api: str) -> None:
@@ -124,7 +124,7 @@ async def check_chat_loop(desk: Desk) -> None:
     assert_looped(desk, await Runner.run(desk.agent("chat"), QUESTION, run_config=QUIET))
 
 
-@chat("agents.chat.streamed", "The same loop as a stream: its events come in order, with the tokens of both requests.")
+@chat("agents.chat.streamed", "The loop as a stream: its events come in order, with the tokens of both requests.")
 async def check_chat_streamed(desk: Desk) -> None:
     await streamed(desk, "chat")
 
@@ -144,9 +144,7 @@ async def check_responses_loop(desk: Desk) -> None:
     assert_looped(desk, await Runner.run(desk.agent("responses"), QUESTION, run_config=QUIET))
 
 
-@responses(
-    "agents.responses.streamed", "The same loop as a stream: its events come in order, with the tokens of both requests."
-)
+@responses("agents.responses.streamed", "The loop as a stream: its events come in order, with the tokens of both requests.")
 async def check_responses_streamed(desk: Desk) -> None:
     await streamed(desk, "responses")
 
