@@ -1,13 +1,13 @@
 """Starts a server of the table, runs the suite against it, and stores the results in `docs/conformance/`.
 
-    python tests/compat/suite/peers.py openai-compat .venv
-    python tests/compat/suite/peers.py transformers ENVIRONMENT --weights FOLDER      (pip install "transformers[serving]" torch)
-    python tests/compat/suite/peers.py llama.cpp ENVIRONMENT --weights FILE.gguf      (pip install xllamacpp)
-    python tests/compat/suite/peers.py litellm ENVIRONMENT --behind .venv             (pip install "litellm[proxy]")
-    python tests/compat/suite/peers.py portkey FOLDER --behind .venv                  (npm install @portkey-ai/gateway)
+    peers.py openai-compat .venv
+    peers.py transformers ENVIRONMENT --weights FOLDER      (pip install "transformers[serving]" torch)
+    peers.py llama.cpp ENVIRONMENT --weights FILE.gguf      (pip install xllamacpp)
+    peers.py litellm ENVIRONMENT --behind .venv             (pip install "litellm[proxy]")
+    peers.py portkey FOLDER --behind .venv                  (npm install @portkey-ai/gateway)
 
-ENVIRONMENT is the peer's own, not one of the suite's. The weights are SmolLM2-135M-Instruct's, which this server fetches itself.
-vLLM and SGLang need a GPU or hours of building: `make conformance BASE_URL=… NAME=vllm` checks one that runs elsewhere.
+ENVIRONMENT is the peer's own, not one of the suite's. The weights are SmolLM2-135M-Instruct's, which this server fetches
+itself. vLLM and SGLang need a GPU or hours of building: `make conformance BASE_URL=… NAME=vllm` checks one that runs elsewhere.
 """
 
 from __future__ import annotations
@@ -85,22 +85,21 @@ def llama_cpp(asked: argparse.Namespace) -> Peer:
         order=1,
         words=(f"{asked.place}/bin/python", str(HERE / "llama_cpp.py"), str(asked.weights), "{port}"),
         told=("--model", "peer"),
-        note="its own server, as xllamacpp has it: jinja, 4 slots of 8,192 tokens, Q4_1, the file's own chat template; no embedding model",
+        note="its own server, as xllamacpp has it: jinja, 4 slots of 8,192 tokens, the same GGUF file; no embedding model",
     )
 
 
 def litellm(asked: argparse.Namespace) -> Peer:
-    named = {CHAT: CHAT, VECTORS: VECTORS}
-    lines = [
-        f'  - model_name: {name}\n    litellm_params: {{ model: "openai/{model}", api_base: "{asked.upstream}", api_key: unused }}'
-        for name, model in named.items()
+    parameters = f'api_base: "{asked.upstream}", api_key: unused'
+    models = [
+        f'  - {{ model_name: {name}, litellm_params: {{ model: "openai/{name}", {parameters} }} }}' for name in (CHAT, VECTORS)
     ]
     return Peer(
         order=3,
         words=(f"{asked.place}/bin/litellm", "--config", "{folder}/config.yaml", "--host", "127.0.0.1", "--port", "{port}"),
         told=("--model", CHAT, "--embedding-model", VECTORS, "--api-key", KEY),
         environ={"LITELLM_LOCAL_MODEL_COST_MAP": "True", "PATH": f"{asked.place}/bin:{os.environ['PATH']}"},
-        files={"config.yaml": "model_list:\n" + "\n".join(lines) + f"\ngeneral_settings: {{ master_key: {KEY} }}\n"},
+        files={"config.yaml": "\n".join(["model_list:", *models]) + f"\ngeneral_settings: {{ master_key: {KEY} }}\n"},
         note="the proxy, in front of this server as an `openai/` model, with a master key",
     )
 
