@@ -115,5 +115,6 @@ def _shortened(order: Order, turn: Turn, error: APIError) -> Turn:
     """A shorter turn to try where the client wants that. Raises ``error`` else, naming what the client wrote."""
     if order.request.truncation == "auto" and error.code == _TOO_LONG and (shorter_turn := shorter(turn)) is not None:
         return shorter_turn
-    error.param = param_of(turn, error.param)
+    if error.param is not None and (param := param_of(turn, error.param)) != error.param:
+        error.message, error.param = error.message.replace(f"'{error.param}'", f"'{param}'"), param
     raise error

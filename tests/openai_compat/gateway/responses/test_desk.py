@@ -121,6 +121,7 @@ def test_every_answer_is_of_its_own_key_s_history_however_many_ask_at_once(serve
         ({"model": "nothing", "background": True}, 404, "model"),
         ({"model": "nothing", "stream": True}, 404, "model"),
         ({"temperature": 9}, 400, "temperature"),
+        ({"text": {"format": {"type": "json_object"}}}, 400, "text.format"),
         ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "ftp://x"}]}]}, 400, None),
     ],
 )
@@ -133,6 +134,7 @@ def test_what_cannot_be_is_refused_by_name_before_a_stream_begins(served, body, 
             assert refusal.headers["content-type"] == "application/json"
             error = refusal.json()["error"]
             assert param is None or error["param"] == param
+            assert "response_format" not in error["message"]
 
 
 def test_a_stream_that_fails_says_so_in_its_last_event_and_is_kept_as_failed(served) -> None:
