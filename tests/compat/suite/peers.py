@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -31,6 +32,7 @@ ROOT = HERE.parents[2]
 STORED = ROOT / "docs" / "conformance"
 CHAT, VECTORS = "smollm2-135m-instruct", "all-minilm-l6-v2"
 KEY = "sk-conformance-0123456789"
+OURS = '[server]\ncors_origins = ["http://localhost:3000"]\n[auth]\nkeys = ["sha256:{hash}"]\n'
 PATIENCE = 300.0
 """Seconds until a server must listen."""
 OTHERS = (
@@ -61,10 +63,11 @@ class Peer:
 def ours(asked: argparse.Namespace) -> Peer:
     return Peer(
         order=0,
-        words=(f"{asked.place}/bin/openai-compat", "serve", "--host", "127.0.0.1", "--port", "{port}"),
-        told=("--model", CHAT, *OTHERS, "--image-model", "shapes"),
+        words=(f"{asked.place}/bin/openai-compat", "serve", "--config", "{folder}/config.toml", "--port", "{port}"),
+        told=("--model", CHAT, *OTHERS, "--image-model", "shapes", "--api-key", KEY),
         environ={"HF_HUB_OFFLINE": "1"},
-        note="its default models: SmolLM2-135M-Instruct (Q4_1), all-MiniLM-L6-v2, Piper, Whisper base, shapes",
+        files={"config.toml": OURS.format(hash=sha256(KEY.encode()).hexdigest())},
+        note="a key, one allowed origin, and its default models: SmolLM2-135M-Instruct (Q4_1), all-MiniLM-L6-v2, Piper, Whisper base, shapes",
     )
 
 
@@ -90,7 +93,7 @@ def llama_cpp(asked: argparse.Namespace) -> Peer:
 
 
 def litellm(asked: argparse.Namespace) -> Peer:
-    parameters = f'api_base: "{asked.upstream}", api_key: unused'
+    parameters = f'api_base: "{asked.upstream}", api_key: {KEY}'
     models = [
         f'  - {{ model_name: {name}, litellm_params: {{ model: "openai/{name}", {parameters} }} }}' for name in (CHAT, VECTORS)
     ]
@@ -110,7 +113,7 @@ def portkey(asked: argparse.Namespace) -> Peer:
     return Peer(
         order=4,
         words=("node", f"{asked.place}/node_modules/@portkey-ai/gateway/build/start-server.js", "--port={port}", "--headless"),
-        told=("--model", CHAT, "--embedding-model", VECTORS, *told),
+        told=("--model", CHAT, "--embedding-model", VECTORS, "--api-key", KEY, *told),
         environ={"TRUSTED_CUSTOM_HOSTS": "127.0.0.1,localhost", "NODE_ENV": "production"},
         note="the gateway, in front of this server as a custom host of the provider openai",
     )
