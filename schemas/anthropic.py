@@ -67,6 +67,7 @@ class _PromptFields(Struct, frozen=True, kw_only=True):
     context_management: Any = None
     mcp_servers: Any = None
     compaction: Any = None
+    billing_policy: Any = None
     speed: Label | None = None
     thread: Any = None
 
@@ -86,7 +87,6 @@ class CreateMessageRequest(_PromptFields, frozen=True, kw_only=True):
     container: Any = None
     diagnostics: Any = None
     inference_geo: Label | None = None
-    billing_policy: Any = None
     fallbacks: Any = None
     fallback_credit_token: Any = None
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from openai_compat.errors import APIError
+from openai_compat.errors import APIError, kind_of
 from openai_compat.gateway.asking import Asker, Asking
 from openai_compat.gateway.metering.estimate import prompt_tokens
 
@@ -41,6 +41,6 @@ class Counter:
             async with self._asking.open(PATH, body, asker) as reply:
                 return _counted.decode(await reply.read()).count
         except APIError as error:
-            if error.code != _NOT_HERE:
+            if (error.code or kind_of(error).code) != _NOT_HERE:
                 raise
         return prompt_tokens(_CHATS, body)

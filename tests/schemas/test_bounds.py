@@ -113,7 +113,7 @@ REASONS = {
     "CreateMessageRequest.metadata{}": IGNORED,
     "CreateMessageRequest.container": IGNORED,
     "CreateMessageRequest.diagnostics": IGNORED,
-    "CreateMessageRequest.billing_policy": IGNORED,
+    "_PromptFields.billing_policy": IGNORED,
     "CreateMessageRequest.fallbacks": IGNORED,
     "CreateMessageRequest.fallback_credit_token": IGNORED,
 }
