@@ -57,7 +57,7 @@ def test_routes_are_found() -> None:
 
 @pytest.mark.parametrize("encoding", PACKERS)
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_packed_body_is_read_as_the_plain_one(client, path: str, encoding: str) -> None:
+def test_a_packed_body_is_read_as_the_plain_one(client: TestClient[Any], path: str, encoding: str) -> None:
     plain = client.post(path, content=b'{"model": 5}', headers={"content-type": "application/json"})
     packed = post(client, path, encoding, PACKERS[encoding](b'{"model": 5}'))
     assert 400 <= plain.status_code < 500, plain.text
@@ -66,7 +66,7 @@ def test_a_packed_body_is_read_as_the_plain_one(client, path: str, encoding: str
 
 @pytest.mark.parametrize("encoding", PACKERS)
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_bomb_is_too_large(client, path: str, encoding: str) -> None:
+def test_a_bomb_is_too_large(client: TestClient[Any], path: str, encoding: str) -> None:
     bomb = PACKERS[encoding](BOMB)
     assert len(bomb) < 2048
     answer = post(client, path, encoding, bomb)
@@ -75,11 +75,13 @@ def test_a_bomb_is_too_large(client, path: str, encoding: str) -> None:
 
 @pytest.mark.parametrize(("encoding", "status"), [*((name, 400) for name in PACKERS), ("br", 415), ("gzip, gzip", 415)])
 @pytest.mark.parametrize("path", ROUTES)
-def test_what_is_packed_otherwise_than_it_says_is_refused(client, path: str, encoding: str, status: int) -> None:
+def test_what_is_packed_otherwise_than_it_says_is_refused(
+    client: TestClient[Any], path: str, encoding: str, status: int
+) -> None:
     assert post(client, path, encoding, b"neither of them").status_code == status
 
 
-def test_a_packed_chat_is_answered(client) -> None:
+def test_a_packed_chat_is_answered(client: TestClient[Any]) -> None:
     body = b'{"model": "echo", "messages": [{"role": "user", "content": "hi there"}]}'
     answers = [post(client, "/v1/chat/completions", name, pack(body)).json() for name, pack in PACKERS.items()]
     assert [answer["choices"][0]["message"]["content"] for answer in answers] == ["hi there"] * len(PACKERS)

@@ -19,7 +19,9 @@ PATIENCE = 30.0  # seconds after which a test gives up, never what it expects
 def config(**parts: Any) -> Config:
     upstreams = {"lab": Upstream(base_url="http://127.0.0.1:1/v1", models={"far": UpstreamModel()})}
     models = {"org/small:q4": Model(kind="echo"), "kept": Model(kind="echo", pin=True)}
-    return Config(server=Server(port=0, inline=True), models=models, upstreams=upstreams, aliases={"s": "org/small:q4"}, **parts)
+    return Config(
+        server=Server(port=0, inline=True), models=models, upstreams=upstreams, aliases={"s": "org/small:q4"}, **parts
+    )
 
 
 @pytest.fixture
@@ -39,14 +41,14 @@ def until_it_is(client: TestClient[Any], name: str, state: str) -> None:
         time.sleep(0.02)
 
 
-def test_models_are_listed_with_their_states_in_llama_cpp_s_shape(client) -> None:
+def test_models_are_listed_with_their_states_in_llama_cpp_s_shape(client: TestClient[Any]) -> None:
     listed = client.get("/models").json()
     assert listed["object"] == "list"
     assert [(model["id"], model["object"]) for model in listed["data"]][:2] == [("org/small:q4", "model"), ("kept", "model")]
     assert states(client) == {"org/small:q4": "unloaded", "kept": "unloaded", "far": "loaded", "s": "unloaded"}
 
 
-def test_a_model_is_loaded_and_unloaded_by_its_name_or_an_alias(client) -> None:
+def test_a_model_is_loaded_and_unloaded_by_its_name_or_an_alias(client: TestClient[Any]) -> None:
     for name in ("org/small:q4", "s"):
         answer = client.post("/models/load", json={"model": name})
         assert (answer.status_code, answer.json()) == (200, {"success": True})
@@ -57,7 +59,7 @@ def test_a_model_is_loaded_and_unloaded_by_its_name_or_an_alias(client) -> None:
     assert client.post("/models/unload", json={"model": "s"}).json() == {"success": True}
 
 
-def test_a_pinned_model_stays(client) -> None:
+def test_a_pinned_model_stays(client: TestClient[Any]) -> None:
     client.post("/models/load", json={"model": "kept"})
     until_it_is(client, "kept", "loaded")
     answer = client.post("/models/unload", json={"model": "kept"})
@@ -78,14 +80,16 @@ def test_a_pinned_model_stays(client) -> None:
         (b" " * 100_000, 413, None),
     ],
 )
-def test_what_cannot_be_meant_is_refused_by_name(client, path: str, body: bytes, status: int, param: str | None) -> None:
+def test_what_cannot_be_meant_is_refused_by_name(
+    client: TestClient[Any], path: str, body: bytes, status: int, param: str | None
+) -> None:
     answer = client.post(path, content=body, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
 
 
 @pytest.mark.parametrize("path", ["/models/load", "/models/unload"])
 @pytest.mark.parametrize("headers", [{"content-type": "text/plain"}, {"origin": "http://evil.example"}])
-def test_no_web_page_can_ask_for_it_without_asking_first(client, path: str, headers: dict[str, str]) -> None:
+def test_no_web_page_can_ask_for_it_without_asking_first(client: TestClient[Any], path: str, headers: dict[str, str]) -> None:
     answer = client.post(path, content=b'{"model": "kept"}', headers=headers)
     assert answer.status_code in (403, 415)
     assert states(client)["kept"] == "unloaded"
