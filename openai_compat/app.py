@@ -22,6 +22,7 @@ from openai_compat.gateway.asking import Asking
 from openai_compat.gateway.catalog import Catalog
 from openai_compat.gateway.chats import Chats
 from openai_compat.gateway.counting import Counter
+from openai_compat.gateway.decisions import DecisionDesk
 from openai_compat.gateway.engines.launcher import EngineLauncher
 from openai_compat.gateway.jobs.aims import Aims
 from openai_compat.gateway.jobs.videos import VideoDesk
@@ -60,6 +61,7 @@ from routes.admin import KeyController
 from routes.chat import ChatController
 from routes.completions import CompletionController
 from routes.conversations import ConversationController
+from routes.decisions import DecisionController
 from routes.embeddings import EmbeddingController
 from routes.events import EventController
 from routes.health import HealthController
@@ -106,6 +108,7 @@ GATEWAY_ROUTES: tuple[ControllerRouterHandler, ...] = (
     ResponseController,
     ConversationController,
     VideoController,
+    DecisionController,
     UsageController,
 )
 ADMIN_ROUTES: tuple[ControllerRouterHandler, ...] = (KeyController, ReloadController, ResidentController)
@@ -179,6 +182,7 @@ def _asked(asking: Asking, editions: Editions, desks: Desks) -> dict[str, Provid
         "counter": given(counter),
         "responses": given(desks.responses),
         "conversations": given(desks.conversations),
+        "decisions": given(DecisionDesk(chats, lambda: editions.now.config, lambda: editions.now.offers)),
         "messages": given(MessageDesk(chats, counter, lambda: editions.now.config)),
     }
 

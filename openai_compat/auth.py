@@ -28,6 +28,7 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("v1", "completions"): "chat",
     ("v1", "messages"): "chat",
     ("v1", "moderations"): "chat",
+    ("v1", "decisions"): "chat",
     ("tokenize", ""): "chat",
     ("detokenize", ""): "chat",
     ("v1", "tokenize"): "chat",

@@ -20,7 +20,7 @@ RELAYED = ["/v1/chat/completions", "/v1/completions"]
 def client():
     names = (
         "directory", "readiness", "happenings", "metrics_registry", "links", "usage_reader", "videos", "chats", "conversations",
-        "counter", "loads", "messages", "responses",
+        "counter", "decisions", "loads", "messages", "responses",
     )  # fmt: skip
     dependencies = {**model_dependencies(None, StreamTiming(), None), **{name: given(None) for name in names}}
     app = Litestar(
