@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from openai_compat.errors import APIError, InvalidRequest, UnsupportedParameter
+from openai_compat.errors import InvalidRequest, UnsupportedParameter
 from openai_compat.translate.responses.history import messages_of
 from openai_compat.translate.responses.reading import a_name, an_object, check_shape, missing, wrong_value
 from openai_compat.translate.responses.tools import Toolbox, choice_of, toolbox_of
@@ -232,14 +232,6 @@ def param_of(turn: Turn, param: str | None) -> str | None:
 
 
 _SPELLED = re.compile(r"(\.image_url|\.input_audio)\.(?:url|data)$")
-
-
-def respell(turn: Turn, error: APIError) -> None:
-    """Let a refusal of the chat name what the client wrote, in its words too."""
-    spelled = param_of(turn, error.param)
-    if error.param and spelled:
-        error.message = error.message.replace(f"'{error.param}'", f"'{spelled}'")
-    error.param = spelled
 
 
 def _of_tool(box: Toolbox, number: int, rest: str) -> str:
