@@ -1,4 +1,5 @@
-"""Anthropic's shape for whatever goes wrong under `/v1/messages`, whoever answers: keys, limits, routes, the relay.
+"""Anthropic's shape for whatever goes wrong under `/v1/messages`, whoever answers: keys, limits, routes, the relay. Also under
+`/v1/models`, where one of Anthropic's clients asks.
 
 Everything inside makes OpenAI's errors; they are rewritten on their way out. Of a stream only two kinds of pieces are looked
 for, which are made elsewhere: the error that ends it, and the pings.
@@ -10,7 +11,7 @@ from collections.abc import Awaitable
 
 import msgspec
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPResponseStartEvent, HTTPScope, Message, Receive, Scope, Send
 
 from openai_compat.http.request_id import HEADER
 from openai_compat.http.sse import PING
@@ -18,6 +19,8 @@ from schemas.anthropic_answers import AnthropicError, AnthropicErrorDetail, Ping
 from schemas.common import ErrorDetail, ErrorResponse
 
 PATH = "/v1/messages"
+_MODELS = "/v1/models"
+_VERSION = b"anthropic-version"
 _TYPES = {
     401: "authentication_error",
     402: "billing_error",
@@ -44,9 +47,9 @@ class AnthropicShape:
         self._app = app
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] != ScopeType.HTTP or not is_message(scope["path"]):
-            return self._app(scope, receive, send)
-        return self._app(scope, receive, _Reshaped(send))
+        if scope["type"] == ScopeType.HTTP and (is_message(scope["path"]) or _is_list(scope)):
+            send = _Reshaped(send)
+        return self._app(scope, receive, send)
 
 
 def is_message(path: str) -> bool:
@@ -54,6 +57,11 @@ def is_message(path: str) -> bool:
     if "//" in path:
         path = "/" + "/".join(filter(None, path.split("/")))
     return path.startswith(PATH) and path[len(PATH) : len(PATH) + 1] in ("", "/")
+
+
+def _is_list(scope: HTTPScope) -> bool:
+    """Of models, for one of Anthropic's clients."""
+    return scope["path"].startswith(_MODELS) and any(name == _VERSION for name, _ in scope["headers"])
 
 
 class _Reshaped:

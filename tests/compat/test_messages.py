@@ -250,6 +250,21 @@ def test_the_beginning_of_a_conversation_is_found_again_turn_by_turn(claude: ant
     assert found[1] < found[2] < found[3]
 
 
+def test_models_are_listed_page_by_page_and_described(claude: anthropic.Anthropic, model: str) -> None:
+    listed = list(claude.models.list(limit=1))
+    assert [each.id for each in listed[:2]] == [model, "echo"]
+    assert len({each.id for each in listed}) == len(listed) > 2
+    one = claude.models.retrieve(model)
+    assert (one.type, one.id, one.display_name, one.max_input_tokens) == ("model", model, model, 8192)
+    assert one.created_at.year >= 2020
+    assert claude.models.list(before_id="echo").data == [listed[0]]
+    with pytest.raises(anthropic.NotFoundError) as caught:
+        claude.models.retrieve("nowhere")
+    assert caught.value.type == "not_found_error"
+    with pytest.raises(anthropic.BadRequestError, match="after_id"):
+        claude.models.list(after_id="nowhere")
+
+
 # ---------------------------------------------------------------- refusals
 
 

@@ -164,5 +164,20 @@ def test_another_path_is_called_as_it_is() -> None:
 
     async def send(message: Any) -> None: ...
 
-    asyncio.run(AnthropicShape(app)({"type": "http", "path": "/v1/models"}, send, send))  # type: ignore[arg-type, typeddict-item]
+    asyncio.run(AnthropicShape(app)({"type": "http", "path": "/v1/chat/completions"}, send, send))  # type: ignore[arg-type, typeddict-item]
     assert seen == [send]
+
+
+def test_the_list_of_models_is_meant_where_one_of_anthropic_s_clients_asks() -> None:
+    async def ask(*headers: tuple[bytes, bytes]) -> Any:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope: Any = {"type": "http", "path": "/v1/models/m", "method": "GET", "headers": list(headers)}
+        await AnthropicShape(failing(errors.ModelNotFound("m")))(scope, send, send)  # type: ignore[arg-type]
+        return json.loads(sent[1]["body"])
+
+    assert asyncio.run(ask((b"anthropic-version", b"2023-06-01")))["error"]["type"] == "not_found_error"
+    assert asyncio.run(ask())["error"]["code"] == "model_not_found"
