@@ -7,7 +7,7 @@ import time
 
 import xllamacpp
 
-SLOTS, CONTEXT, THREADS = 4, 8192, 2
+SLOTS, CONTEXT, THREADS = 4, 8192, 1
 
 params = xllamacpp.CommonParams()
 params.model.path, params.model_alias = sys.argv[1], {"peer"}
