@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import aiohttp
@@ -140,3 +141,30 @@ def test_a_killed_fork_server_is_started_again_and_its_models_go_on(serve: Calla
     worker.kill()
     assert ask(running).status_code == 200
     assert running.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_real_model_is_served_again_as_soon_as_it_can_be_loaded(
+    start_server: Callable[..., Any], tmp_path: Path, model_source: str
+) -> None:
+    """At most five seconds later, or half of the time to load where the machine has much else to do."""
+    config = tmp_path / "config.toml"
+    config.write_text(f"[models.real]\n{model_source}")
+    running = start_server(config)
+    asked = {"model": "real", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
+
+    def answered() -> float:
+        began = time.monotonic()
+        assert httpx2.post(f"{running.base_url}/chat/completions", json=asked, timeout=300).status_code == 200
+        return time.monotonic() - began
+
+    answered()
+    loads, agains = [], []
+    for _ in range(3):
+        httpx2.post(f"{running.origin}/models/unload", json={"model": "real"}, timeout=60).raise_for_status()
+        loads.append(answered())
+        (forks,) = psutil.Process(running.process.pid).children()
+        (worker,) = [child for child in forks.children() if child.status() != psutil.STATUS_ZOMBIE]
+        worker.kill()
+        agains.append(answered())
+    assert median(agains) <= median(loads) + max(5.0, median(loads) / 2)
