@@ -253,4 +253,5 @@ def _token(entry: Any) -> dict[str, Any] | None:
     if not isinstance(token, str) or not isinstance(logprob, int | float):
         return None
     raw = entry.get("bytes")
-    return {"token": token, "logprob": logprob, "bytes": raw if isinstance(raw, list) else list(token.encode())}
+    known = isinstance(raw, list) and all(isinstance(byte, int) for byte in raw)
+    return {"token": token, "logprob": logprob, "bytes": raw if known else list(token.encode())}

@@ -328,6 +328,15 @@ def test_a_logprob_that_is_none_is_left_out(answered, delta, entry) -> None:
     assert result.output[0]["content"][0]["logprobs"] == []
 
 
+@pytest.mark.parametrize("raw", [None, "a", 5, {}, [[]], ["a"], [None]])
+def test_the_bytes_of_a_token_are_numbers(answered, delta, raw) -> None:
+    entry = {**token("é"), "bytes": raw, "top_logprobs": [{"token": "e", "logprob": -1, "bytes": raw}, 5, {"token": "no"}]}
+    result = answered(delta(content="é", logprobs={"content": [entry]}), include=["message.output_text.logprobs"])
+    top = {"token": "e", "logprob": -1, "bytes": [101]}
+    expected = [{"token": "é", "logprob": -0.5, "bytes": [195, 169], "top_logprobs": [top]}]
+    assert result.output[0]["content"][0]["logprobs"] == expected
+
+
 def test_other_choices_are_not_heard(answered) -> None:
     other = msgspec.convert({"choices": [{"index": 1, "delta": {"content": "other"}}]}, ReadAnswer)
     assert answered(other).output[0]["content"][0]["text"] == ""

@@ -10,10 +10,12 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 from openai import BaseModel
-from openai.types.responses import Response, ResponseStreamEvent, response_create_params
+from openai.types.conversations import ConversationItem
+from openai.types.responses import Response, ResponseItem, ResponseStreamEvent, response_create_params
 from pydantic import TypeAdapter
 
 from openai_compat.errors import APIError, InvalidRequest, RateLimited, WorkerDied
+from openai_compat.translate.responses import read_items
 from schemas.responses import CreateResponseRequest
 
 PUBLISHED = json.loads((Path(__file__).parent / "published.json").read_text())
@@ -150,6 +152,29 @@ def test_a_custom_call_s_status_is_all_that_items_have_beyond_the_sdk_s_types(an
     read = Response.model_validate(answered(*speech(delta), **EVERYTHING).response)
     assert extras(read) - OURS == {"status"}
     assert all(item.status == "completed" for item in read.output)
+
+
+ITEMS: list[dict[str, Any]] = [
+    {"role": "user", "content": "a"},
+    {"role": "developer", "content": [{"type": "input_image", "image_url": "data:,x"}]},
+    {"role": "assistant", "content": "a", "phase": "commentary"},
+    {"role": "assistant", "content": [{"type": "refusal", "refusal": "a"}]},
+    {"type": "function_call", "call_id": "c", "name": "f", "arguments": None, "namespace": "n"},
+    {"type": "function_call_output", "call_id": "c", "output": {"a": 1}},
+    {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": "a"}]},
+    {"type": "custom_tool_call", "call_id": "c", "name": "f", "input": "a"},
+    {"type": "custom_tool_call_output", "call_id": "c", "output": "a"},
+    {"type": "reasoning", "summary": None, "content": [{"text": "a"}], "encrypted_content": "a"},
+]
+
+
+@pytest.mark.parametrize("kind", [ResponseItem, ConversationItem])
+@pytest.mark.parametrize("item", ITEMS, ids=lambda item: item.get("type", item.get("role")))
+def test_items_as_they_are_listed_are_the_sdk_s(item, kind) -> None:
+    (read,) = read_items([item])
+    model = TypeAdapter(kind).validate_json(json.dumps(read), strict=True)
+    assert extras(model) <= {"status"}
+    assert model.type == read["type"]
 
 
 def test_every_published_event_that_chats_can_bring_about_comes_about(answered, answering, shown, delta) -> None:
