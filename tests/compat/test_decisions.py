@@ -165,3 +165,11 @@ def test_what_only_the_model_s_chat_can_tell_is_named_too(
 ) -> None:
     answer = http.post("/v1/decisions", json={"model": model, "input": "x", "questions": [PREDICATE], **fields})
     assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
+
+
+def test_a_client_that_leaves_ends_the_model_s_work(http: httpx2.Client) -> None:
+    slow = {"type": "predicate", "instructions": "[[first_delay=60]]"}
+    with pytest.raises(httpx2.ReadTimeout):
+        http.post("/v1/decisions", json={"model": "echo", "input": "x", "questions": [slow] * 9}, timeout=1)
+    quick = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
+    assert http.post("/v1/chat/completions", json=quick, timeout=40).status_code == 200
