@@ -67,7 +67,7 @@ def ours(asked: argparse.Namespace) -> Peer:
         told=("--model", CHAT, *OTHERS, "--image-model", "shapes", "--api-key", KEY),
         environ={"HF_HUB_OFFLINE": "1"},
         files={"config.toml": OURS.format(hash=sha256(KEY.encode()).hexdigest())},
-        note="a key, one allowed origin, its default models: SmolLM2-135M-Instruct Q4_1, MiniLM-L6, Piper, Whisper base, shapes",
+        note="a key, one allowed origin, its default models: SmolLM2-135M Q4_1, MiniLM-L6, Piper, Whisper base, shapes",
     )
 
 

@@ -45,12 +45,14 @@ def check_run_tools(node: Node) -> None:
 @check("node.error.model", "An unknown model is a NotFoundError with the code model_not_found.")
 def check_unknown_model(node: Node) -> None:
     seen = node.run("openai", "unknownModel")
+    assert seen, "no error at all"
     assert (seen["name"], seen["status"], seen["code"]) == ("NotFoundError", 404, "model_not_found")
 
 
 @check("node.error.field", "A bad field is a BadRequestError whose message is the server's.")
 def check_bad_field(node: Node) -> None:
     seen = node.run("openai", "badField")
+    assert seen, "no error at all"
     assert (seen["name"], seen["status"]) == ("BadRequestError", 400)
     assert "no body" not in seen["message"], "the message is lost"
     assert "temperature" in seen["message"]
@@ -59,6 +61,7 @@ def check_bad_field(node: Node) -> None:
 @check("node.error.path", "A path that does not exist is a NotFoundError whose message is the server's.")
 def check_no_path(node: Node) -> None:
     seen = node.run("openai", "noPath")
+    assert seen, "no error at all"
     assert seen["name"] == "NotFoundError"
     assert "no body" not in seen["message"], "the message is lost"
 
@@ -119,4 +122,5 @@ def check_messages_stream(node: Node) -> None:
 @by_anthropic("node.messages.error", "An unknown model is a NotFoundError in Anthropic's shape.")
 def check_messages_error(node: Node) -> None:
     seen = node.run("anthropic", "unknownModel")
+    assert seen, "no error at all"
     assert (seen["name"], seen["status"], seen["type"]) == ("NotFoundError", 404, "not_found_error")
