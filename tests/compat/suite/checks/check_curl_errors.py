@@ -88,6 +88,13 @@ def check_model(curl: Curl, server: Server) -> None:
     assert_error(curl.post(CHAT, chat(server, model="no-such-model-anywhere")), 404, code="model_not_found")
 
 
+@check("errors.code", "An error's code is a text or null, no number, and `param` is there.")
+def check_code(curl: Curl, server: Server) -> None:
+    error = curl.post(CHAT, chat(server, messages="Hi")).json()["error"]
+    assert error["code"] is None or isinstance(error["code"], str), f"code {error['code']!r}"
+    assert "param" in error, "no param"
+
+
 @check("errors.json", "An error's content type is application/json.")
 def check_json(curl: Curl) -> None:
     assert curl.post(CHAT, b"{").headers.get_content_type() == "application/json"

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-PLACE = re.compile(r"(?<![\w:/])/(?:home|root|tmp|usr|var|work|opt|Users)/[^\s'\")]*")
+PLACE = re.compile(r"(?<![\w./-])(?:file://)?/(?:home|root|tmp|usr|var|work|opt|Users)/[^\s'\")]*")
 """A place on somebody's machine, which is nobody's business."""
 REASON = 400
 """Characters of a reason that are kept."""
@@ -56,5 +56,6 @@ def _schema(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def short(reason: str) -> str:
-    words = PLACE.sub("…", " ".join(reason.split()))
+    said = reason.partition("\n +  where ")[0].partition("\nassert ")[0] or reason
+    words = PLACE.sub("…", " ".join(said.split()).removesuffix(" Use -v to get more diff"))
     return words if len(words) <= REASON else words[: REASON - 1] + "…"

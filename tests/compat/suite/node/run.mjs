@@ -2,5 +2,9 @@
 const [module, scenario, options] = process.argv.slice(2);
 const scenarios = await import(module);
 if (typeof scenarios[scenario] !== "function") throw new Error(`${module} has no ${scenario}`);
-const seen = await scenarios[scenario](JSON.parse(options));
-process.stdout.write(JSON.stringify(seen ?? null), () => process.exit(0));
+try {
+  const seen = await scenarios[scenario](JSON.parse(options));
+  process.stdout.write(JSON.stringify(seen ?? null), () => process.exit(0));
+} catch (e) {
+  process.stderr.write(`${e?.constructor?.name}: ${e?.message}`, () => process.exit(1));
+}
