@@ -63,11 +63,12 @@ def main() -> None:
 
 def clients(wanted: Path, *, keep: bool) -> None:
     lock = wanted.with_suffix(".txt")
+    pins = [line.removesuffix(" \\") for line in lock.read_text().splitlines() if keep and PACKAGE.match(line)]
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as before:
-        before.write(constraints(blocks(lock.read_text())) if keep else "")
+        before.write("\n".join(pins))  # with their markers: a package may have one version for each Python
         before.flush()
         found = compiled([str(wanted)], Path(before.name))
-    lock.write_text(FOR_CLIENTS.format(name=wanted.stem) + "".join(blocks(found).values()))
+    lock.write_text(FOR_CLIENTS.format(name=wanted.stem) + found)
 
 
 def resolve(pins: Path | None, *extras: str) -> Blocks:

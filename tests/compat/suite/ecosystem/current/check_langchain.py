@@ -2,7 +2,7 @@
 
 None is changed: one is expected to fail, and each that is skipped says why in the table. Three things are done for small models
 and for machines without the internet: the agent's loop is told to call a tool, since a small model cannot be trusted to decide
-for it; structured answers are given words to choose from; and the pictures that LangChain fetches from the web are made here.
+for it; where a text has no bounds it is kept from repeating itself; and the pictures that LangChain fetches are made here.
 """
 
 from __future__ import annotations
@@ -55,12 +55,13 @@ class Chats(ChatModelIntegrationTests):
         }
 
     def _helped(self) -> dict[str, Any]:
-        """Greedy, but where a small model would say the same words over and over in a text that no schema bounds."""
+        """Greedy; kept from saying the same words over and over in a text that no schema bounds."""
         if self.asked == "test_agent_loop":
             return {"temperature": 0, "model_kwargs": {"tool_choice": "required"}}
         if not self.asked.startswith("test_structured_output"):
             return {"temperature": 0}
-        return {} if self.responses else {"temperature": 0, "frequency_penalty": 0.7}
+        briefly = {"model_kwargs": {"instructions": "Answer in a few words."}} if self.responses else {"frequency_penalty": 0.7}
+        return {"temperature": 0, **briefly}
 
     @pytest.mark.xfail(
         reason="the keys of free JSON are the model's choice, and a small one chooses others than were asked for"

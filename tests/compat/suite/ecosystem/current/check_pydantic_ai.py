@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import pytest
 from anthropic import AsyncAnthropic
+from kit.checks import checks
+from kit.server import SECONDS, Server
 from openai import AsyncOpenAI
 from pydantic import BaseModel
 from pydantic_ai import Agent, Embedder, NativeOutput, RunContext, ToolOutput
@@ -22,9 +24,6 @@ from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
-
-from kit.checks import checks
-from kit.server import SECONDS, Server
 
 chat = checks("pydantic-ai", needs=("chat",))
 responses = checks("pydantic-ai", needs=("responses",))
