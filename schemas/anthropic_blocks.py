@@ -1,6 +1,7 @@
 """Content blocks of Anthropic's messages, as clients send them.
 
-``cache_control`` may stand anywhere and is not read: what is sent twice is found again without it.
+``cache_control`` may stand anywhere and is not read: what is sent twice is found again without it. Blocks that can be no part
+of a cycle are none of the garbage collector's business (``gc=False``): a body may hold a million of them.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ Title = Annotated[str, Meta(max_length=65_536)]
 # ---------------------------------------------------------------- sources
 
 
-class Base64Source(Struct, frozen=True, kw_only=True, tag_field="type", tag="base64"):
+class Base64Source(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="base64"):
     data: Base64
     media_type: MediaType
 
 
-class UrlSource(Struct, frozen=True, kw_only=True, tag_field="type", tag="url"):
+class UrlSource(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="url"):
     url: Address
 
 
-class FileSource(Struct, frozen=True, kw_only=True, tag_field="type", tag="file"):
+class FileSource(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="file"):
     file_id: Name
 
 
-class TextSource(Struct, frozen=True, kw_only=True, tag_field="type", tag="text"):
+class TextSource(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="text"):
     data: str
     media_type: MediaType | None = None
 
@@ -42,11 +43,11 @@ class TextSource(Struct, frozen=True, kw_only=True, tag_field="type", tag="text"
 # ---------------------------------------------------------------- blocks that say something
 
 
-class TextBlock(Struct, frozen=True, kw_only=True, tag_field="type", tag="text"):
+class TextBlock(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="text"):
     text: str
 
 
-class ImageBlock(Struct, frozen=True, kw_only=True, tag_field="type", tag="image"):
+class ImageBlock(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="image"):
     source: Base64Source | UrlSource | FileSource
 
 
@@ -68,20 +69,20 @@ class SearchResultBlock(Struct, frozen=True, kw_only=True, tag_field="type", tag
     content: Annotated[list[TextBlock], Meta(max_length=1024)]
 
 
-class ToolReferenceBlock(Struct, frozen=True, kw_only=True, tag_field="type", tag="tool_reference"):
+class ToolReferenceBlock(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="tool_reference"):
     tool_name: Name
 
 
-class BrowserStateBlock(Struct, frozen=True, kw_only=True, tag_field="type", tag="browser_state"):
+class BrowserStateBlock(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="browser_state"):
     """Of a browser's tools, which are not served."""
 
 
-class ThinkingBlock(Struct, frozen=True, kw_only=True, tag_field="type", tag="thinking"):
+class ThinkingBlock(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="thinking"):
     thinking: str
     signature: str | None = None
 
 
-class RedactedThinkingBlock(Struct, frozen=True, kw_only=True, tag_field="type", tag="redacted_thinking"):
+class RedactedThinkingBlock(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="redacted_thinking"):
     """Thoughts that only Anthropic can read."""
 
 
@@ -103,7 +104,7 @@ class ToolResultBlock(Struct, frozen=True, kw_only=True, tag_field="type", tag="
     is_error: bool | None = None
 
 
-class CompactionBlock(Struct, frozen=True, kw_only=True, tag_field="type", tag="compaction"):
+class CompactionBlock(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="compaction"):
     """``content`` tells in short what was said before."""
 
     content: str | None = None

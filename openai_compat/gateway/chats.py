@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from openai_compat.errors import APIError
+from openai_compat.errors import APIError, InvalidRequest
 from openai_compat.gateway.asking import Asker, Asking, Reply
 from openai_compat.gateway.refusals import error_of
 from openai_compat.gateway.upstreams.framing import Framing, TooLong
@@ -32,7 +32,7 @@ class Chats:
 
     async def whole(self, chat: Mapping[str, Any], asker: Asker) -> ReadAnswer:
         """``chat`` is a request's body; it is asked for without a stream."""
-        body = msgspec.json.encode({**chat, "stream": False})
+        body = encoded({**chat, "stream": False})
         async with self._asking.open(PATH, body, asker) as reply:
             return _read(await reply.read())
 
@@ -42,9 +42,17 @@ class Chats:
 
         Once this is entered the model has begun to answer. Leaving early cancels its work.
         """
-        body = msgspec.json.encode({**chat, "stream": True, "stream_options": {"include_usage": True}})
+        body = encoded({**chat, "stream": True, "stream_options": {"include_usage": True}})
         async with self._asking.open(PATH, body, asker) as reply, aclosing(_chunks(reply)) as chunks:
             yield chunks
+
+
+def encoded(chat: Mapping[str, Any]) -> bytes:
+    """The body's bytes. Raises ``InvalidRequest`` for a client's JSON that could just be read, and is one level deeper here."""
+    try:
+        return msgspec.json.encode(chat)
+    except RecursionError:
+        raise InvalidRequest("The JSON of the request body is nested too deeply.", code="invalid_json") from None
 
 
 async def _chunks(reply: Reply) -> AsyncGenerator[list[ReadAnswer], None]:

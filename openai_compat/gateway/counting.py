@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from openai_compat.errors import APIError, kind_of
 from openai_compat.gateway.asking import Asker, Asking
+from openai_compat.gateway.chats import encoded
 from openai_compat.gateway.metering.estimate import prompt_tokens
 
 PATH = "/tokenize"
@@ -36,7 +37,7 @@ class Counter:
         Upstreams have no common way to ask them, so of their models, and of others without a tokenizer, the count is an
         estimate from bytes. Raises ``APIError`` for a refusal: of the model, the messages, or by the key's limits.
         """
-        body = msgspec.json.encode({**chat, "stream": False})
+        body = encoded({**chat, "stream": False})
         try:
             async with self._asking.open(PATH, body, asker) as reply:
                 return _counted.decode(await reply.read()).count

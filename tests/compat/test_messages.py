@@ -315,6 +315,21 @@ def test_what_no_sdk_sends_is_refused_in_the_same_shape(
     assert answer.json()["request_id"] == answer.headers["request-id"]
 
 
+@pytest.mark.parametrize("depth", [900, 940, 960, 970, 975, 980, 985, 990, 995, 1000])
+def test_json_that_can_just_be_read_breaks_nothing(http: httpx2.Client, depth: int) -> None:
+    deep = '{"a":' * depth + "1" + "}" * depth
+    call = f'{{"type": "tool_use", "id": "t", "name": "n", "input": {deep}}}'
+    ends = (
+        f'{{"role": "user", "content": "Hi"}}], "tools": [{{"name": "n", "input_schema": {deep}}}]}}',
+        f'{{"role": "assistant", "content": [{call}]}}, {{"role": "user", "content": "Hi"}}]}}',
+    )
+    for end in ends:
+        for path in ("/v1/messages", "/v1/messages/count_tokens"):
+            answer = http.post(path, content=f'{{"model": "echo", "max_tokens": 5, "messages": [{end}'.encode())
+            assert answer.status_code in (200, 400), answer.text
+    assert "nested" in answer.text or depth < 1000
+
+
 @pytest.fixture(scope="module")
 def guarded(serve: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, str, str]]:
     """A server, and two keys: one may ask twice a minute, the other may not chat."""

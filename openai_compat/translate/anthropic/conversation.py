@@ -7,7 +7,7 @@ among the user's words and stays where it is: at the front it would change the b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -19,6 +19,7 @@ from openai_compat.translate.anthropic.signatures import thoughts_of
 from schemas.anthropic_blocks import (
     Block,
     CompactionBlock,
+    ContentSource,
     DocumentBlock,
     ImageBlock,
     InputMessage,
@@ -33,6 +34,8 @@ Origins = list[tuple[str, str]]
 _TELLING = (TextBlock, ImageBlock, DocumentBlock, SearchResultBlock)
 _REMINDER = "<system-reminder>\n{}\n</system-reminder>"
 _PICTURES = "The result is in the pictures that follow."
+MOST_BLOCKS = 1 << 15
+"""In all messages together: each takes some microseconds in which nobody else is served."""
 _ERROR = "Error: "
 _ERRORS = ("error", "<tool_use_error", "<error")
 
@@ -96,6 +99,7 @@ class Conversation:
         self.instructions: list[str] = []
         self.drafts: list[Draft] = []
         self._called: set[str] = set()
+        self._blocks = 0
         last = max((number for number, message in enumerate(messages) if message.role == "user"), default=-1)
         for number, message in enumerate(messages):
             self._read(message, f"messages[{number}]", is_past=number < last)
@@ -109,11 +113,12 @@ class Conversation:
 
     def _read(self, message: InputMessage, where: str, *, is_past: bool) -> None:
         content = message.content or ()
-        blocks: list[tuple[Block, str]] = (
-            [(TextBlock(text=content), f"{where}.content")]
-            if isinstance(content, str)
-            else [(block, f"{where}.content[{number}]") for number, block in enumerate(content)]
-        )
+        blocks: list[tuple[Block, str]] = []
+        if isinstance(content, str):
+            blocks.append((TextBlock(text=content), f"{where}.content"))
+        else:
+            self._count(content)
+            blocks += [(block, f"{where}.content[{number}]") for number, block in enumerate(content)]
         if message.role == "system":
             if not (is_past and message.clear_at == "next_user_message"):
                 self._instruct(blocks, where)
@@ -123,6 +128,11 @@ class Conversation:
                 self._answer(block, place, where)
             else:
                 self._tell(block, place, where)
+
+    def _count(self, blocks: Sequence[Block]) -> None:
+        self._blocks += sum(map(_size, blocks))
+        if self._blocks > MOST_BLOCKS:
+            raise InvalidRequest(f"All messages together may hold {MOST_BLOCKS} blocks.", param="messages")
 
     def _instruct(self, blocks: list[tuple[Block, str]], where: str) -> None:
         text = BLANK_LINE.join(block.text for block, _ in blocks if isinstance(block, TextBlock) and block.text)
@@ -180,6 +190,15 @@ class Conversation:
         self._add("user", pictures, where)
 
 
+def _size(block: Block) -> int:
+    """A block and those in it."""
+    match block:
+        case ToolResultBlock(content=list() as inner) | DocumentBlock(source=ContentSource(content=list() as inner)):
+            return 1 + sum(map(_size, inner))
+        case _:
+            return 1
+
+
 def _results(block: ToolResultBlock, place: str) -> Iterator[Piece]:
     content = block.content or ()
     if isinstance(content, str):
@@ -199,7 +218,10 @@ def _as_error(pieces: list[Piece], place: str) -> list[Piece]:
 
 
 def _call(block: ToolUseBlock) -> dict[str, Any]:
-    arguments = msgspec.json.encode(block.input or {}).decode()
+    try:
+        arguments = msgspec.json.encode(block.input or {}).decode()
+    except RecursionError:
+        raise InvalidRequest("The JSON of the request body is nested too deeply.", code="invalid_json") from None
     return {"id": block.id, "type": "function", "function": {"name": shortened(block.name), "arguments": arguments}}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from openai_compat.errors import InvalidRequest
+from openai_compat.translate.anthropic.conversation import MOST_BLOCKS
 
 PNG = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
 URL = {"type": "url", "url": "https://example.com/a.png"}
@@ -162,6 +163,17 @@ def test_blocks_of_tools_that_others_ran_are_left_out(ask) -> None:
     ]
     messages = [ASKED, {"role": "assistant", "content": blocks}, ASKED]
     assert ask(messages=messages).chat["messages"][1] == {"role": "assistant", "content": "Found."}
+
+
+@pytest.mark.parametrize("inner", [1, 1000])
+def test_blocks_and_those_in_them_end_somewhere(ask, inner: int) -> None:
+    block = result([text("x")] * inner) if inner > 1 else text("x")
+    messages = [ASKED, {"role": "assistant", "content": [CALL]}]
+    most = MOST_BLOCKS // (inner + 1 if inner > 1 else 1)
+    messages += [{"role": "user", "content": [block] * 10}] * (most // 10)
+    with pytest.raises(InvalidRequest, match="blocks"):
+        ask(messages=[*messages, {"role": "user", "content": [block] * 10}])
+    assert ask(messages=messages[:3]).chat["messages"]
 
 
 @pytest.mark.parametrize(
