@@ -157,7 +157,7 @@ ASKED = {"questions": [PREDICATE, {**PREDICATE, "instructions": [NONSENSE]}]}
         ({"model": "nobody"}, 404, "model"),
         (SEEN, 400, "input[0].content[0].image_url"),
         (ASKED, 400, "questions[1].instructions"),
-        ({"input": "word " * 9000}, 400, "input[0]"),
+        ({"input": "word " * 9000}, 400, "input"),
     ],
 )
 def test_what_only_the_model_s_chat_can_tell_is_named_too(
