@@ -16,6 +16,7 @@
     ├── RequestTooLarge            413 invalid_request_error, code request_too_large
     ├── UnsupportedMediaType       415 invalid_request_error
     ├── HeadersTooLarge            431 invalid_request_error
+    ├── NoWebSockets               426 invalid_request_error
     ├── RateLimited                429 rate_limit_error
     ├── Cancelled                  499 server_error, code cancelled (the client has gone; seen in the log only)
     ├── UpstreamError              502 server_error, code upstream_error (it failed, or answered nonsense)
@@ -126,6 +127,9 @@ class UnsupportedMediaType(APIError): ...
 class HeadersTooLarge(APIError): ...
 
 
+class NoWebSockets(APIError): ...
+
+
 class RateLimited(APIError):
     """``limits`` are headers that tell what is left of a key's limits."""
 
@@ -192,6 +196,7 @@ KINDS: dict[type[BaseException], Kind] = {
     RequestTooLarge: Kind(413, _INVALID, "request_too_large"),
     UnsupportedMediaType: Kind(415, _INVALID, "unsupported_media_type"),
     HeadersTooLarge: Kind(431, _INVALID, "headers_too_large"),
+    NoWebSockets: Kind(426, _INVALID, "websockets_not_supported"),
     RateLimited: Kind(429, "rate_limit_error", "rate_limit_exceeded"),
     Cancelled: Kind(499, _SERVER, "cancelled"),
     UpstreamError: Kind(502, _SERVER, "upstream_error"),

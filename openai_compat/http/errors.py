@@ -16,6 +16,8 @@ from litestar.types import ExceptionHandlersMap, Send
 from openai_compat import errors
 
 _PATH_SHOWN = 200
+_HANDSHAKE = "sec-websocket-key"
+"""Whoever sends it wants a WebSocket. By the 426 Codex goes over to HTTP at once, by a 405 after its retries."""
 _BY_STATUS: dict[int, type[errors.APIError]] = {
     401: errors.AuthenticationFailed,
     403: errors.PermissionRefused,
@@ -91,6 +93,8 @@ def _answer_framework_error(request: Request[Any, Any, Any], error: HTTPExceptio
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log_unforeseen(request, error)
     allowed = (error.headers or {}).get("allow")
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and _HANDSHAKE in request.headers:
+        return error_response(errors.NoWebSockets("This is served by HTTP alone."), {"upgrade": "HTTP/1.1"})
     return error_response(translated, {"allow": allowed} if allowed else None)
 
 

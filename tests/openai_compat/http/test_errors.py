@@ -108,6 +108,13 @@ def test_a_wrong_method_is_405_and_says_what_is_allowed(client, method) -> None:
         assert error_of(response)["code"] == "method_not_allowed"
 
 
+def test_whoever_wants_a_websocket_where_there_is_http_is_told_so(client) -> None:
+    response = client.delete("/typed", headers={"sec-websocket-key": "x", "sec-websocket-version": "13"})
+    assert (response.status_code, error_of(response)["code"]) == (426, "websockets_not_supported")
+    assert response.headers["upgrade"] == "HTTP/1.1"
+    assert client.get("/nowhere", headers={"sec-websocket-key": "x"}).status_code == 404
+
+
 def test_a_bad_query_parameter_is_named(client) -> None:
     response = client.get("/items?count=many")
     assert response.status_code == 400
