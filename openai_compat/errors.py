@@ -15,8 +15,8 @@
     ├── Conflict                   409 invalid_request_error
     ├── RequestTooLarge            413 invalid_request_error, code request_too_large
     ├── UnsupportedMediaType       415 invalid_request_error
-    ├── HeadersTooLarge            431 invalid_request_error
     ├── NoWebSockets               426 invalid_request_error
+    ├── HeadersTooLarge            431 invalid_request_error
     ├── RateLimited                429 rate_limit_error
     ├── Cancelled                  499 server_error, code cancelled (the client has gone; seen in the log only)
     ├── UpstreamError              502 server_error, code upstream_error (it failed, or answered nonsense)
