@@ -13,8 +13,9 @@ from openai_compat.http.disconnect import attended
 from openai_compat.http.openapi import documented
 from openai_compat.http.sse import StreamTiming, sse
 from schemas.anthropic import CountMessageTokensRequest, CreateMessageRequest, MessageTokens
-from schemas.anthropic_answers import AnthropicMessage, MessageStreamEvent
+from schemas.anthropic_answers import EVENTS, AnthropicError, AnthropicMessage
 
+_OVERLOADED = (529,)
 AnyRequest = Request[Any, Any, Any]
 
 
@@ -35,7 +36,12 @@ class MessageController(Controller):
     path = "/v1/messages"
     tags = ("Messages",)
 
-    @post(status_code=200, operation_class=documented(CreateMessageRequest, AnthropicMessage, events=MessageStreamEvent))
+    @post(
+        status_code=200,
+        operation_class=documented(
+            CreateMessageRequest, AnthropicMessage, events=EVENTS, refuses=_OVERLOADED, failure=AnthropicError
+        ),
+    )
     async def create(
         self, request: AnyRequest, messages: NamedDependency[Desk], timing: NamedDependency[StreamTiming]
     ) -> Response[Any]:
@@ -45,7 +51,11 @@ class MessageController(Controller):
             return await sse(messages.events(asked, request.scope), timing=timing)
         return Response(await attended(request, messages.whole(asked, request.scope)))
 
-    @post("/count_tokens", status_code=200, operation_class=documented(CountMessageTokensRequest, MessageTokens))
+    @post(
+        "/count_tokens",
+        status_code=200,
+        operation_class=documented(CountMessageTokensRequest, MessageTokens, refuses=_OVERLOADED, failure=AnthropicError),
+    )
     async def count_tokens(self, request: AnyRequest, messages: NamedDependency[Desk]) -> MessageTokens:
         """Count the tokens of a conversation without answering it."""
         return await messages.count(request.scope, request.receive)

@@ -13,8 +13,9 @@ StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "ref
 
 
 class SaidText(Struct, frozen=True, kw_only=True, tag_field="type", tag="text"):
+    """Without ``citations``: the AI SDK takes a null for a broken answer."""
+
     text: str
-    citations: None = None
 
 
 class SaidThinking(Struct, frozen=True, kw_only=True, tag_field="type", tag="thinking"):
@@ -31,7 +32,7 @@ class SaidToolUse(Struct, frozen=True, kw_only=True, tag_field="type", tag="tool
 SaidBlock = SaidText | SaidThinking | SaidToolUse
 
 
-class OutputTokensDetails(Struct, frozen=True, kw_only=True):
+class MessageOutputDetails(Struct, frozen=True, kw_only=True):
     thinking_tokens: int
 
 
@@ -42,7 +43,7 @@ class MessageUsage(Struct, frozen=True, kw_only=True):
     output_tokens: int
     cache_read_input_tokens: int = 0
     cache_creation_input_tokens: int = 0
-    output_tokens_details: OutputTokensDetails | None = None
+    output_tokens_details: MessageOutputDetails | None = None
 
 
 class AnthropicMessage(Struct, frozen=True, kw_only=True):
@@ -112,12 +113,7 @@ class Ping(Struct, frozen=True, kw_only=True, tag_field="type", tag="ping"): ...
 
 
 StreamEvent = MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop | Ping
-
-
-class MessageStreamEvent(Struct, frozen=True, kw_only=True):
-    """What ``data`` of an event may hold; ``event`` says which by its ``type``."""
-
-    data: StreamEvent
+EVENTS = (MessageStart, BlockStart, BlockDelta, BlockStop, MessageDelta, MessageStop, Ping)
 
 
 # ---------------------------------------------------------------- errors

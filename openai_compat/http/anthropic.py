@@ -35,7 +35,10 @@ _INVALID = "invalid_request_error"
 _REFUSED, _FAILED, _UNAVAILABLE, _OVERLOADED = 400, 500, 503, 529
 _EVENT_STREAM = b"text/event-stream"
 _FAILURE = b'data: {"error"'
+_PASSING = frozenset({"model_loading", "shutting_down", "unavailable", "worker_died"})
+"""Codes of what is over soon; of a stream that began they tell it in the place of a status."""
 _HIDDEN = "The server had an error while processing your request."
+_NOTHING = ErrorDetail(message=_HIDDEN, type="")
 _encode = msgspec.json.Encoder().encode
 _error = msgspec.json.Decoder(ErrorResponse)
 
@@ -120,9 +123,9 @@ class _Reshaped:
     def _error(self, body: bytes, status: int) -> bytes:
         try:
             said = _error.decode(body).error
-            message, kind = _naming(said), _type(status, said.type)
+            message, kind = _naming(said), _type(status, said)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            message, kind = _HIDDEN, _type(status, "")
+            message, kind = _HIDDEN, _type(status, _NOTHING)
         return _encode(AnthropicError(error=AnthropicErrorDetail(type=kind, message=message), request_id=self._request_id))
 
 
@@ -137,10 +140,12 @@ def _status(status: int, headers: dict[bytes, bytes]) -> int:
     return _OVERLOADED if status == _UNAVAILABLE and passes else status
 
 
-def _type(status: int, said: str) -> str:
+def _type(status: int, said: ErrorDetail) -> str:
     """Of a stream that failed only what was said tells the kind."""
     if status in _TYPES:
         return _TYPES[status]
-    if status < _FAILED or said == _INVALID:
+    if status < _FAILED or said.type == _INVALID:
         return _INVALID
-    return said if said in _TYPES.values() else "api_error"
+    if status == _FAILED and said.code in _PASSING:
+        return _TYPES[_OVERLOADED]
+    return said.type if said.type in _TYPES.values() else "api_error"

@@ -31,6 +31,7 @@ EVENTS = "text/event-stream"
 READ_ERRORS = (400, 401, 403, 404, 429, 500, 503)
 WRITE_ERRORS = (400, 401, 403, 404, 408, 413, 415, 429, 500, 502, 503, 504)
 _REFERENCE = "#/components/schemas/{name}"
+_UNLISTED = {529: "Overloaded"}
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 
@@ -50,41 +51,44 @@ def documented(
     request: type[Struct] | None,
     response: type[Struct] | None,
     *,
-    events: type[Struct] | None = None,
+    events: type[Struct] | Structs = (),
     files: Iterable[str] = (),
     media: Iterable[str] = (),
     errors: Iterable[int] | None = None,
     also: Iterable[int] = (),
     query: type[Struct] | None = None,
     refuses: Iterable[int] = (),
+    failure: type[Struct] = ErrorResponse,
 ) -> type[DocumentedOperation]:
     """Describe a route.
 
     Args:
         request: the JSON body; None where there is none.
         response: the body of a 200 in JSON; None where it is never JSON.
-        events: what each event of a stream holds, where the route can stream.
+        events: what each event of a stream holds, where the route can stream: one thing, or one of several.
         files: the files of a form, where the route takes a form as well as JSON.
         media: media types of a 200 that is no JSON, such as ``audio/mpeg`` or ``text/plain``.
         errors: statuses with an error body; by default those that any such route can answer.
         also: further statuses that answer with ``response``.
         query: the parameters of the address.
         refuses: further statuses with an error body.
+        failure: the error body.
     """
     content = {} if response is None else {JSON: {"schema": _reference(response)}}
     content |= {kind: {"schema": {"type": "string"} if kind.startswith("text/") else _bytes(kind)} for kind in media}
-    if events is not None:
-        content[EVENTS] = {"schema": _event(events)}
+    kinds = events if isinstance(events, tuple) else (events,)
+    if kinds:
+        content[EVENTS] = {"schema": _event(*kinds, failure)}
     failures = (*(errors if errors is not None else (WRITE_ERRORS if request else READ_ERRORS)), *refuses)
     responses = {str(status): _answer(status, content) for status in (200, *also)}
-    responses |= {str(status): _answer(status, {JSON: {"schema": _reference(ErrorResponse)}}) for status in failures}
+    responses |= {str(status): _answer(status, {JSON: {"schema": _reference(failure)}}) for status in failures}
     described: Schema = {"responses": responses}
     if request is not None:
         taken = {JSON: {"schema": _reference(request)}} | _form(request, tuple(files))
         described["requestBody"] = {"required": True, "content": taken}
     if query is not None:
         described["parameters"] = _parameters(query)
-    structs = tuple(struct for struct in (request, response, events, ErrorResponse) if struct is not None)
+    structs = tuple(struct for struct in (request, response, *kinds, failure) if struct is not None)
     return type("DocumentedOperation", (DocumentedOperation,), {"structs": structs, "described": described})
 
 
@@ -92,9 +96,9 @@ def _reference(struct: type[Struct]) -> Schema:
     return {"$ref": _REFERENCE.format(name=struct.__name__)}
 
 
-def _event(data: type[Struct]) -> Schema:
+def _event(*data: type[Struct]) -> Schema:
     """One event of a stream: its fields are text, and that of ``data`` is JSON, an error's perhaps, or the mark of the end."""
-    said = [_text_of(data), _text_of(ErrorResponse), {"const": "[DONE]"}]
+    said = [*map(_text_of, data), {"const": "[DONE]"}]
     return {"type": "object", "properties": {"event": {"type": "string"}, "data": {"anyOf": said}}}
 
 
@@ -129,7 +133,7 @@ def _bytes(kind: str = "application/octet-stream") -> Schema:
 
 
 def _answer(status: int, content: Schema) -> Schema:
-    return {"description": HTTPStatus(status).phrase, "content": content}
+    return {"description": _UNLISTED.get(status) or HTTPStatus(status).phrase, "content": content}
 
 
 class _Document(OpenAPI):

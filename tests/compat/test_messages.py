@@ -205,7 +205,7 @@ def test_thoughts_are_blocks_with_a_signature_and_go_back_as_they_came(claude: a
 
 def test_thoughts_that_nobody_asked_for_are_not_sent(claude: anthropic.Anthropic) -> None:
     message = claude.messages.create(model="echo", max_tokens=2000, messages=asked(THINKS))
-    assert said(message) == [{"type": "text", "text": "Paris.", "citations": None}]
+    assert said(message) == [{"type": "text", "text": "Paris."}]
 
 
 def test_a_model_sees_pictures_also_those_that_a_tool_gave(claude: anthropic.Anthropic) -> None:

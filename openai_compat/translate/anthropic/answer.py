@@ -12,10 +12,10 @@ from schemas.anthropic_answers import (
     AnthropicMessage,
     Ending,
     MessageDelta,
+    MessageOutputDetails,
     MessageStart,
     MessageStop,
     MessageUsage,
-    OutputTokensDetails,
     Ping,
     StopReason,
     StreamEvent,
@@ -125,7 +125,7 @@ class Answering:
             input_tokens=max(0, usage.prompt_tokens - usage.cached),
             cache_read_input_tokens=usage.cached,
             output_tokens=usage.completion_tokens or 0,
-            output_tokens_details=OutputTokensDetails(thinking_tokens=usage.thought),
+            output_tokens_details=MessageOutputDetails(thinking_tokens=usage.thought),
         )
 
 

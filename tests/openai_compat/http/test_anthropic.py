@@ -129,9 +129,28 @@ def test_events_pass_pings_get_their_name_and_an_error_its_shape() -> None:
     assert (name, rest, end["body"]) == (b"event: error", [b"", b""], b"")
     assert json.loads(data.removeprefix(b"data: ")) == {
         "type": "error",
-        "error": {"type": "api_error", "message": "It died."},
+        "error": {"type": "overloaded_error", "message": "It died."},
         "request_id": "req_1",
     }
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (errors.APIError("No."), "api_error"),
+        (ValueError("secret"), "api_error"),
+        (errors.InvalidRequest("No."), "invalid_request_error"),
+        (errors.RateLimited("No."), "rate_limit_error"),
+        (errors.ModelLoading("No."), "overloaded_error"),
+        (errors.InsufficientMemory("No."), "api_error"),
+        (errors.DeadlineExceeded("No."), "api_error"),
+    ],
+)
+def test_in_mid_stream_an_error_s_own_words_tell_its_type(error: BaseException, kind: str) -> None:
+    _, last = through(answering(200, EVENTS, errors.error_event(error)))
+    said = json.loads(last["body"].split(b"data: ")[1])
+    assert said["error"]["type"] == kind
+    assert "secret" not in said["error"]["message"]
 
 
 def test_an_error_that_cuts_an_event_begins_on_a_line_of_its_own() -> None:

@@ -19,6 +19,10 @@ class Told(Struct):
     text: str
 
 
+class Failed(Struct):
+    why: str
+
+
 class Query(Struct):
     after: str | None = None
     limit: Annotated[int, Meta(ge=1, le=5)] = 2
@@ -38,7 +42,13 @@ def client():
     async def several(name: FromPath[str]) -> None:
         """List them."""
 
-    with TestClient(Litestar([form, sound, several], openapi_config=openapi_config("1"), logging_config=None)) as client:
+    @post("/others", operation_class=documented(Ask, Told, events=(Told, Ask), refuses=(529,), failure=Failed))
+    async def others() -> None:
+        """Fail in a shape of its own."""
+
+    with TestClient(
+        Litestar([form, sound, several, others], openapi_config=openapi_config("1"), logging_config=None)
+    ) as client:
         yield client
 
 
@@ -80,6 +90,17 @@ def test_an_event_is_text_fields_of_which_one_holds_json(paths) -> None:
     assert whole["contentSchema"] == {"$ref": "#/components/schemas/Told"}
     assert error["contentSchema"] == {"$ref": "#/components/schemas/ErrorResponse"}
     assert end == {"const": "[DONE]"}
+
+
+def test_a_route_may_have_several_events_and_a_failure_of_its_own(client, paths) -> None:
+    responses = paths["/others"]["post"]["responses"]
+    *kinds, end = responses["200"]["content"]["text/event-stream"]["schema"]["properties"]["data"]["anyOf"]
+    references = [f"#/components/schemas/{name}" for name in ("Told", "Ask", "Failed")]
+    assert [kind["contentSchema"]["$ref"] for kind in kinds] == references
+    assert end == {"const": "[DONE]"}
+    for status in ("400", "404", "529"):
+        assert responses[status]["content"]["application/json"]["schema"] == {"$ref": references[-1]}
+    assert {"Told", "Ask", "Failed"} <= set(client.get("/schema/openapi.json").json()["components"]["schemas"])
 
 
 def test_parameters_of_the_address_are_told_and_never_null(paths) -> None:

@@ -98,7 +98,7 @@ SAID = {"reasoning_content": "Hm. ", "content": "Well: ", "tool_calls": CALLS}
 def test_a_whole_answer_has_a_block_for_each_thing() -> None:
     message = whole(SAID, "tool_calls")
     assert message.pop("content")[1:] == [
-        {"type": "text", "text": "Well: ", "citations": None},
+        {"type": "text", "text": "Well: "},
         {"type": "tool_use", "id": "call_1", "name": "look", "input": {"a": "é{"}},
         {"type": "tool_use", "id": "call_2", "name": LONG, "input": {}},
     ]
@@ -173,7 +173,7 @@ def test_why_an_answer_ended(said: Any, finish: Any, fields: Any, reason: str, s
 
 
 def test_a_refusal_is_text_and_a_mute_answer_has_none() -> None:
-    assert whole({"refusal": "No."})["content"] == [{"type": "text", "text": "No.", "citations": None}]
+    assert whole({"refusal": "No."})["content"] == [{"type": "text", "text": "No."}]
     assert whole({"content": "x"}, is_mute=True)["content"] == []
 
 
@@ -206,7 +206,7 @@ def test_other_choices_than_the_first_are_not_mixed_in() -> None:
     both = msgspec.convert(
         {"choices": [{"index": 1, "delta": {"content": "B"}}, {"index": 0, "delta": {"content": "A"}}]}, ReadAnswer
     )
-    assert put_together(streamed([both])) == [{"type": "text", "text": "A", "citations": None}]
+    assert put_together(streamed([both])) == [{"type": "text", "text": "A"}]
 
 
 def test_a_call_is_shown_while_it_is_written_and_the_next_one_too() -> None:
