@@ -25,6 +25,8 @@ from kit.results import merged, read
 from kit.server import MODELS, PREFIX
 
 HERE = Path(__file__).parent
+LOADING = 300.0
+"""Seconds until a server must have loaded its model."""
 RUNS = {"current": ("checks", "ecosystem/current"), "held": ("ecosystem/held",)}
 PATIENCE = 540.0
 """Seconds that all checks of an environment may take unless more are given; what has not ended then has failed."""
@@ -37,6 +39,7 @@ def main() -> int:
     told = {"base_url": asked.base_url.rstrip("/"), "api_key": asked.api_key, "headers": "\n".join(asked.header)}
     told |= {name: getattr(asked, name) or "" for name in MODELS}
     told["model"] = asked.model or first_model(told)
+    warm(told)
     began = time.monotonic()
     lines = [line for name in asked.environment for line in run(name, told, folder, asked)]
     found = {**about(asked, told), "seconds": round(time.monotonic() - began), **clients(lines, folder), **merged(lines)}
@@ -67,6 +70,17 @@ def parsed() -> argparse.Namespace:
     asked = parser.parse_args()
     asked.environment = asked.environment or sorted(RUNS)
     return asked
+
+
+def warm(told: dict[str, str]) -> None:
+    """Lets the server load its model: how long that takes is nothing that is checked."""
+    given = dict(line.partition(":")[::2] for line in told["headers"].splitlines())
+    headers = {"content-type": "application/json", "authorization": f"Bearer {told['api_key']}", **given}
+    body = {"model": told["model"], "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+    try:
+        urlopen(Request(told["base_url"] + "/chat/completions", json.dumps(body).encode(), headers), timeout=LOADING).close()
+    except OSError as error:
+        print(f"the first answer: {error}", flush=True)
 
 
 def first_model(told: dict[str, str]) -> str:
