@@ -14,7 +14,7 @@ from litestar.testing import TestClient
 
 from openai_compat.app import create_gateway
 from openai_compat.auth import hash_key
-from openai_compat.config import Auth, Config, Metering, Model, Responses, Server
+from openai_compat.config import Auth, Config, Metering, Model, Responses, Server, Upstream
 from openai_compat.config import Storage as Settings
 
 PATIENCE = 30.0  # seconds after which a test gives up, never what it expects
@@ -90,6 +90,7 @@ def served(tmp_path: Path, kept: Path) -> Callable[..., AbstractContextManager[C
         metering: dict[str, Any] | None = None,
         context_length: int | None = None,
         server: dict[str, Any] | None = None,
+        upstreams: dict[str, Upstream] | None = None,
         **responses: Any,
     ) -> Iterator[Client]:
         config = Config(
@@ -97,6 +98,7 @@ def served(tmp_path: Path, kept: Path) -> Callable[..., AbstractContextManager[C
             auth=Auth(keys=tuple(map(hash_key, keys))),
             metering=Metering(**(metering or {})),
             responses=Responses(**responses),
+            upstreams=upstreams or {},
             storage=Settings(dir=str(kept)),
             models={"echo": Model(source=str(tmp_path / "nothing"), kind="echo", context_length=context_length)},
         )

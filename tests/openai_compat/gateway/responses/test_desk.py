@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-SLOW = "[[delay=0.05]] [[tokens=400]] sea"
+from openai_compat.config import Upstream, UpstreamModel
+from tests.compat.provider import Upstream as Provider
 
 
 def test_a_response_goes_on_from_the_one_before_it_and_from_all_before_that(served) -> None:
@@ -250,3 +251,34 @@ def test_limits_are_told_and_hold_as_for_chats(served) -> None:
         assert (third.status_code, third.json()["error"]["code"]) == (429, "rate_limit_exceeded")
         assert third.headers["x-ratelimit-remaining-requests"] == "0"
         assert int(third.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_is_one_line_in_the_log_and_one_in_the_metrics(
+    served, caplog: pytest.LogCaptureFixture, stream: bool
+) -> None:
+    caplog.set_level(logging.INFO, "openai_compat.access")
+    with served() as client:
+        client.ask("x", stream=stream)
+        metrics = client.get("/metrics").text
+    lines = [record.getMessage() for record in caplog.records if record.name == "openai_compat.access"]
+    asked = [line for line in lines if "/metrics" not in line]
+    assert len(asked) == 1
+    assert asked[0].startswith("POST /v1/responses 200 echo ")
+    counted = [line for line in metrics.splitlines() if line.startswith("openai_compat_requests_total{")]
+    assert [line for line in counted if 'route="/v1/responses"' in line and 'model="echo"' in line and line.endswith(" 1.0")]
+    assert not [line for line in counted if "/v1/chat" in line]
+
+
+def test_a_response_is_made_by_an_upstream_as_by_a_local_model(served, text_of) -> None:
+    with Provider() as provider:
+        upstream = Upstream(base_url=f"http://127.0.0.1:{provider.port}/v1", models={"m": UpstreamModel()})
+        with served(upstreams={"mock": upstream}) as client:
+            made = client.until(client.ask("x", model="m", background=True).json()["id"], "in_progress")
+            provider.enough.set()
+            made = client.until(made["id"], "completed", "failed")
+            assert (made["status"], text_of(made)[-3:]) == ("completed", "end")
+            whole = client.ask("x", model="m", previous_response_id=made["id"]).json()
+            assert (text_of(whole), whole["usage"]["total_tokens"], whole["model"]) == ("Hi", 2, "m")
+            *_, last = client.events("x", model="m", previous_response_id=whole["id"])
+            assert (last["type"], text_of(last["response"])) == ("response.completed", "end")
