@@ -191,6 +191,7 @@ def _abilities(catalog: Catalog, offers: Offers, name: str) -> Sequence[str]:
 _QUESTIONS: dict[Verb, tuple[str, dict[str, Any]]] = {
     "generate_text": ("chat/completions", {"messages": [{"role": "user", "content": "Hello!"}]}),
     "embed_text": ("embeddings", {"input": "Hello!"}),
+    "classify_text": ("moderations", {"input": "Hello!"}),
     "generate_audio": ("audio/speech", {"voice": "alloy", "input": "Hello!"}),
     "generate_image": ("images/generations", {"prompt": "a red circle on a blue background"}),
 }

@@ -14,6 +14,7 @@ from openai_compat.config import Config, Model
     [
         (("generate_text",), "/chat/completions"),
         (("embed_text", "embed_image"), "/embeddings"),
+        (("classify_text", "tokenize_text"), "/moderations"),
         (("generate_audio",), "/audio/speech"),
         (("generate_image",), "/images/generations"),
         ((), "/chat/completions"),
