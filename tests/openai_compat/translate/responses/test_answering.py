@@ -262,6 +262,12 @@ def test_what_servers_leave_out_of_their_calls_is_made_up(answered, delta, piece
     assert result.deltas("function_call_arguments") == "{}{}"
 
 
+def test_arguments_that_come_before_the_name_are_not_lost(answered, delta) -> None:
+    pieces = [{"arguments": '{"a"'}, {"arguments": ": 1"}, {**LOOK, "arguments": "}"}]
+    result = answered(*(delta(tool_calls=[{"index": 0, "id": "a", "function": piece}]) for piece in pieces))
+    assert result.output[0]["arguments"] == result.deltas("function_call_arguments") == '{"a": 1}'
+
+
 def test_calls_that_have_one_id_among_them_get_their_own(answered, delta) -> None:
     pieces = [{"index": n, "id": "same", "function": {"name": "look", "arguments": "{}"}} for n in range(3)]
     ids = [item["call_id"] for item in answered(delta(tool_calls=pieces)).output]
@@ -359,12 +365,12 @@ def test_a_cancelled_answer_keeps_what_it_has_and_says_no_more(answering, delta)
 
 
 def test_the_response_can_be_seen_at_any_time_and_does_not_change_afterwards(answering, delta) -> None:
-    machine = answering()
+    machine = answering(include=["message.output_text.logprobs"])
     machine.begin()
-    machine.add(delta(content="Hel"))
+    machine.add(delta(content="Hel", logprobs={"content": [token("Hel")]}))
     early = machine.response
     before = msgspec.json.encode(early)
-    machine.add(delta(content="lo"))
+    machine.add(delta(content="lo", logprobs={"content": [token("lo")]}))
     machine.finish()
     assert msgspec.json.encode(early) == before
     assert early.output[0]["content"][0]["text"] == "Hel"

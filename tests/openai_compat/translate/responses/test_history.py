@@ -136,6 +136,12 @@ def test_ids_that_a_server_uses_again_are_no_mixture() -> None:
     ]
 
 
+def test_an_output_before_its_call_is_not_the_call_s() -> None:
+    told = user("Output of a tool (a):\nearly")
+    assert chat(gives("a", "early"), calls("a"), gives("a", "late")) == [told, assistant(None, call("a")), tool("a", "late")]
+    assert chat(gives("a", "early"), calls("a")) == [told, assistant(None, call("a")), tool("a", ABORTED)]
+
+
 def test_an_output_without_its_call_is_told() -> None:
     assert chat(gives("a", "42"), user()) == [user("Output of a tool (a):\n42"), user()]
     assert chat(gives("a", [IMAGE]))[0]["content"][1] == SHOWN
