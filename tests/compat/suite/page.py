@@ -24,7 +24,8 @@ What clients find when they talk to this server, and to others of its kind, chec
 
 ✓ passes, **✗** fails, {NONE} cannot be asked: the server has no such route, no model of that kind was named, or it refuses
 by name what it lacks. Every answer and event of every check is held to OpenAI's published schema (2.3.0; Anthropic's to its
-SDK's types). What neither OpenAI nor Anthropic promises is in a table of its own, and counts for nobody.
+SDK's types). What neither OpenAI nor Anthropic promises is in a table of its own, and counts for nobody. All were asked on one
+machine of two cores, with one small model. vLLM and SGLang cannot be installed there: run the suite where yours runs.
 """
 
 

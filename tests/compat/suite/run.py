@@ -25,6 +25,8 @@ from kit.results import merged, read
 from kit.server import MODELS, PREFIX
 
 HERE = Path(__file__).parent
+TOOLS = frozenset({"jsonschema", "mcp", "pytest", "httpx"})
+"""What the environments hold besides the clients."""
 LOADING = 300.0
 """Seconds until a server must have loaded its model."""
 RUNS = {"current": ("checks", "ecosystem/current"), "held": ("ecosystem/held",)}
@@ -122,7 +124,7 @@ def clients(lines: list[dict[str, Any]], folder: Path) -> dict[str, list[str]]:
     for line in lines:
         if line["kind"] == "packages":
             asked = (environments.LOCKS / f"{line['of']}.in").read_text()
-            names = {match.group() for match in re.finditer(r"^[a-z][a-z0-9-]*", asked, re.MULTILINE)} | {"openai"}
+            names = {match.group() for match in re.finditer(r"^[a-z][a-z0-9-]*", asked, re.MULTILINE)} - TOOLS | {"openai"}
             found |= {f"{name} {version}" for name, version in line["versions"].items() if name in names}
     wanted = json.loads((environments.NODE / "package.json").read_text())["dependencies"]
     javascript = [f"{name} {version}" for name, version in sorted(wanted.items())] if environments.node(folder) else []
