@@ -12,7 +12,7 @@ _METHODS = b"GET, HEAD, POST, DELETE"
 _ALLOWED = frozenset({"accept", "authorization", "content-type", "x-api-key", "x-request-id"})
 _ALLOWED_PREFIXES = ("x-stainless-", "openai-", "anthropic-")
 _EXPOSED = (
-    b"x-request-id, openai-processing-ms, retry-after, x-should-retry, openai-poll-after-ms, "
+    b"x-request-id, request-id, openai-processing-ms, retry-after, x-should-retry, openai-poll-after-ms, "
     b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
     b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )
