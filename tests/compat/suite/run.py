@@ -17,6 +17,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import environments
@@ -79,10 +80,16 @@ def warm(told: dict[str, str]) -> None:
     given = dict(line.partition(":")[::2] for line in told["headers"].splitlines())
     headers = {"content-type": "application/json", "authorization": f"Bearer {told['api_key']}", **given}
     body = {"model": told["model"], "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
-    try:
-        urlopen(Request(told["base_url"] + "/chat/completions", json.dumps(body).encode(), headers), timeout=LOADING).close()
-    except OSError as error:
-        print(f"the first answer: {error}", flush=True)
+    request = Request(told["base_url"] + "/chat/completions", json.dumps(body).encode(), headers)
+    deadline = time.monotonic() + LOADING
+    while time.monotonic() < deadline:
+        try:
+            return urlopen(request, timeout=LOADING).close()
+        except HTTPError as error:
+            if error.code != 503:
+                return None
+            time.sleep(1)
+    return None
 
 
 def first_model(told: dict[str, str]) -> str:
