@@ -44,13 +44,13 @@ _error = msgspec.json.Decoder(ErrorResponse)
 
 
 class AnthropicShape:
-    """Leaves all other paths alone."""
+    """Leaves all other paths alone, and answers to HEAD, which have no body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] == ScopeType.HTTP and (is_message(scope["path"]) or _is_list(scope)):
+        if scope["type"] == ScopeType.HTTP and _is_theirs(scope):
             send = _Reshaped(send)
         return self._app(scope, receive, send)
 
@@ -62,9 +62,12 @@ def is_message(path: str) -> bool:
     return path.startswith(PATH) and path[len(PATH) : len(PATH) + 1] in ("", "/")
 
 
-def _is_list(scope: HTTPScope) -> bool:
-    """Of models, for one of Anthropic's clients."""
-    return scope["path"].startswith(_MODELS) and any(name == _VERSION for name, _ in scope["headers"])
+def _is_theirs(scope: HTTPScope) -> bool:
+    """Whether one of Anthropic's clients asks: for a message, or for models."""
+    if scope["method"] == "HEAD":
+        return False
+    path = scope["path"]
+    return is_message(path) or (path.startswith(_MODELS) and any(name == _VERSION for name, _ in scope["headers"]))
 
 
 class _Reshaped:

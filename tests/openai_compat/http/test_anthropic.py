@@ -16,7 +16,7 @@ from openai_compat.http.sse import PING
 ID = (b"x-request-id", b"req_1")
 
 
-def through(app: Any, path: str = "/v1/messages") -> list[dict[str, Any]]:
+def through(app: Any, path: str = "/v1/messages", method: str = "POST") -> list[dict[str, Any]]:
     sent: list[dict[str, Any]] = []
 
     async def send(message: Any) -> None:
@@ -25,7 +25,7 @@ def through(app: Any, path: str = "/v1/messages") -> list[dict[str, Any]]:
     async def receive() -> Any:
         raise NotImplementedError
 
-    scope: Any = {"type": "http", "path": path, "method": "POST", "headers": []}
+    scope: Any = {"type": "http", "path": path, "method": method, "headers": []}
     asyncio.run(AnthropicShape(app)(scope, receive, send))  # type: ignore[arg-type]
     return sent
 
@@ -159,6 +159,12 @@ def test_an_error_that_cuts_an_event_begins_on_a_line_of_its_own() -> None:
     assert b'"rate_limit_error"' in last["body"]
 
 
+def test_an_answer_to_head_keeps_having_no_body() -> None:
+    length = (b"content-length", b"90")
+    start, body = through(answering(401, [ID, length], b""), method="HEAD")
+    assert (start["headers"], body["body"]) == ([ID, length], b"")
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messagesque", "/v1/models", "/", "/v2/messages"])
 def test_other_paths_are_left_alone(path: str) -> None:
     error = errors.ModelNotFound("m")
@@ -183,7 +189,8 @@ def test_another_path_is_called_as_it_is() -> None:
 
     async def send(message: Any) -> None: ...
 
-    asyncio.run(AnthropicShape(app)({"type": "http", "path": "/v1/chat/completions"}, send, send))  # type: ignore[arg-type, typeddict-item]
+    scope: Any = {"type": "http", "path": "/v1/chat/completions", "method": "POST", "headers": []}
+    asyncio.run(AnthropicShape(app)(scope, send, send))  # type: ignore[arg-type, typeddict-item]
     assert seen == [send]
 
 
