@@ -26,7 +26,10 @@ def unless_refused(*names: str) -> Iterator[None]:
 def assert_error(answer: Any, *statuses: int, code: str | None = None, param: str | None = None) -> None:
     """OpenAI's error body with one of these statuses. What is in its code is a check of its own, and the schema's."""
     assert answer.status in statuses, f"status {answer.status}, not {' or '.join(map(str, statuses))}: {answer.text[:120]}"
-    body = answer.json()
+    try:
+        body = answer.json()
+    except ValueError:
+        raise AssertionError(f"no JSON: {answer.body[:120]!r}") from None
     error = body.get("error") if isinstance(body, dict) else None
     assert isinstance(error, dict), f"no OpenAI error: {answer.text[:120]}"
     assert error.get("message"), f"no message: {answer.text[:120]}"
