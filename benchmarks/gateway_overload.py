@@ -34,6 +34,7 @@ AT_ONCE = 16
 CONNECTIONS = 256
 REFUSED_WITHIN = 0.05
 RATIO = 2.0
+NOTICED = 2.0  # seconds in which the server notices
 _LENGTH = b"content-length: "
 
 
@@ -116,7 +117,15 @@ class Client:
         return time.perf_counter() - began
 
     async def flood(self, rate: float, seconds: float) -> int:
-        """How many requests there were, at ``rate`` a second, whatever became of the last."""
+        """How many requests there were, at ``rate`` a second, whatever became of the last. The first ones are not counted."""
+        await self._ask_at(rate, NOTICED)
+        self.seconds.clear()
+        self.problems.clear()
+        asked = await self._ask_at(rate, seconds)
+        await asyncio.sleep(1.0)
+        return asked
+
+    async def _ask_at(self, rate: float, seconds: float) -> int:
         began, asked = time.perf_counter(), 0
         while (now := time.perf_counter() - began) < seconds:
             while asked < now * rate:
@@ -126,7 +135,6 @@ class Client:
                 else:
                     self.problems["no connection idle"] += 1
             await asyncio.sleep(0.0005)
-        await asyncio.sleep(1.0)
         return asked
 
 
@@ -141,9 +149,6 @@ async def measure(port: int, options: argparse.Namespace) -> list[str]:
     unloaded = quantile(client.seconds.pop(200), 0.99)
     print(f"capacity {capacity:.0f}/s, p99 {unloaded * 1e3:.1f} ms, {AT_ONCE} at a time", dict(client.problems) or "")
     await client.connect(CONNECTIONS - AT_ONCE)
-    await client.flood(options.times * capacity, 2.0)  # in which the server notices
-    client.seconds.clear()
-    client.problems.clear()
     asked = await client.flood(options.times * capacity, options.seconds)
     print(f"{asked / options.seconds:.0f}/s for {options.seconds:g} s:", dict(client.problems) or "")
     return list(judged(client, options.seconds, unloaded))

@@ -12,8 +12,8 @@ from typing import Any
 from litestar.types import Receive, Send
 
 from openai_compat.errors import APIError, Cancelled, error_event
-from openai_compat.gateway.delays import Delay
 from openai_compat.gateway.replica import Headers
+from openai_compat.http.delays import Delay
 from openai_compat.http.departure import DEPARTURE, Departure
 
 logger = logging.getLogger(__name__)

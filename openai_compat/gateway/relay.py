@@ -21,7 +21,6 @@ from openai_compat.errors import APIError, Cancelled, DeadlineExceeded, ModelNot
 from openai_compat.gateway.answer_cache import MISS, AnswerCache, Recorder
 from openai_compat.gateway.body import brings_form, read_form_body, read_json_body
 from openai_compat.gateway.checks import Checks, verbs_of
-from openai_compat.gateway.delays import Delay
 from openai_compat.gateway.delivery import ClientWatch, Deadline, Delivery
 from openai_compat.gateway.local import decoded
 from openai_compat.gateway.metering.ledger import Ledger
@@ -31,6 +30,7 @@ from openai_compat.gateway.order import Destination, Dispatcher, Envelope, Order
 from openai_compat.gateway.replica import Answer, Headers
 from openai_compat.gateway.spool import Body, Spool, Spooled
 from openai_compat.grants import ANYBODY, Grant
+from openai_compat.http.delays import Delay
 from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.form import Form
 from openai_compat.http.request_id import request_id_of

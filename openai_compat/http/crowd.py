@@ -1,8 +1,8 @@
 """How many are let in: connections, requests at once, and, where there is more to do than can be done, requests at a time.
 
 That is so when requests are begun in long rows, one row after another, for a while: then no more than a few may wait to be
-begun, and the others are told at once to come again. A row is what is begun between two looks at the sockets. One long row is
-only many clients who come at the same moment.
+begun, and the others are told at once to come again, until nobody had to be told for a while. A row is what is begun between
+two looks at the sockets. One long row is only many clients who come at the same moment.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from collections import deque
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 _ROW = 0.02  # seconds that a row may take
-_PATIENCE = 0.25  # seconds of long rows
+_PATIENCE = 0.25  # seconds of long rows, and then seconds in which nobody was told to come again
 _PAUSE = 0.1  # seconds between two rows, after which they are not one after another
 _FEW = 16
+_SEVERAL = 6  # in a row: there is no room for anybody besides
 _SILENCE = 10.0  # seconds between two lines of the log
 _logger = logging.getLogger("openai_compat.http")
 
@@ -72,11 +73,14 @@ class Crowd:
         """Another number from now on."""
         self._in_flight = in_flight
 
-    def objection(self) -> str:
-        """Why another request is one too many; nothing where it is not, and then it waits to be begun."""
+    def objection(self, *, late: bool = False) -> str:
+        """Why another request is one too many; nothing where it is not, and then it waits to be begun.
+
+        ``late``: its client has waited already, so that it would not be answered in time. There are others who have not.
+        """
         if self.running >= self._in_flight:
             return f"{self._in_flight} are under way (server.max_in_flight)"
-        if self._rows.too_long():
+        if self._rows.too_long(late=late):
             return "they come faster than they can be begun"
         self.running += 1
         self._rows.waiting += 1
@@ -109,15 +113,18 @@ class _Rows:
     def __init__(self) -> None:
         self.waiting = 0
         self._reached = 0  # the most that waited since the row began
+        self._length = self._last_length = 0
         self._began = self._last = float("-inf")
         self._long_since: float | None = None
         self._pressed = False
-        self._cut = False
+        self._cut_at = float("-inf")  # when it was last said
 
-    def too_long(self) -> bool:
-        if not self._pressed or self.waiting < _FEW:
+    def too_long(self, *, late: bool) -> bool:
+        if not self._pressed:
             return False
-        self._cut = True
+        if self.waiting < _FEW and not (late and self._last_length >= _SEVERAL):
+            return False
+        self._cut_at = time.monotonic()
         return True
 
     def begin(self, now: float) -> None:
@@ -125,13 +132,14 @@ class _Rows:
         if self.waiting > self._reached:  # more have come since: it is the first of its row
             self._judge(now)
             self._began = now
+            self._length, self._last_length = 0, self._length
+        self._length += 1
         self._last = now
         self.waiting -= 1
         self._reached = self.waiting
 
     def _judge(self, now: float) -> None:
-        long = self._cut or self._last - self._began > _ROW
-        self._cut = False
+        long = now - self._cut_at < _PATIENCE or self._last - self._began > _ROW
         if not long or now - self._last > _PAUSE:
             self._long_since = None
             self._pressed = False

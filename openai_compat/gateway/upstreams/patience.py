@@ -14,10 +14,10 @@ from typing import Any
 import aiohttp
 
 from openai_compat.errors import DeadlineExceeded
-from openai_compat.gateway.delays import Delay
 from openai_compat.gateway.order import Failure
 from openai_compat.gateway.upstreams.errors import lost, too_late
 from openai_compat.gateway.upstreams.plan import Response
+from openai_compat.http.delays import Delay
 
 COMMENTS = 5
 """Comments alone (``: ping``) keep a stream alive this many times as long as silence would."""

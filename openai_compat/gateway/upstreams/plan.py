@@ -10,8 +10,8 @@ from msgspec import Struct
 from multidict import CIMultiDictProxy
 
 from openai_compat.config import Upstream
-from openai_compat.gateway.delays import Delay
 from openai_compat.gateway.order import Order, UpstreamTarget
+from openai_compat.http.delays import Delay
 
 
 class Response(Protocol):

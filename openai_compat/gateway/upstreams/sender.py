@@ -13,7 +13,6 @@ from yarl import URL
 
 from openai_compat.config import Upstream
 from openai_compat.errors import ShuttingDown
-from openai_compat.gateway.delays import Delay
 from openai_compat.gateway.order import Failure, Order, UpstreamTarget
 from openai_compat.gateway.replica import Answer
 from openai_compat.gateway.spool import Body
@@ -30,6 +29,7 @@ from openai_compat.gateway.upstreams.session import Session, tls_context
 from openai_compat.gateway.upstreams.urls import Addresses
 from openai_compat.gateway.upstreams.whole import is_stream
 from openai_compat.gateway.upstreams.wire import Reply
+from openai_compat.http.delays import Delay
 
 _ENCRYPTED = "https:"
 _UNPACKED = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})  # by aiohttp, or else refused by it

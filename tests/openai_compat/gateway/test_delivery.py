@@ -8,8 +8,8 @@ import json
 import pytest
 
 from openai_compat.errors import Cancelled, WorkerDied
-from openai_compat.gateway.delays import Delay
 from openai_compat.gateway.delivery import ClientWatch, Deadline, Delivery
+from openai_compat.http.delays import Delay
 from openai_compat.http.departure import DEPARTURE, Departure
 
 STREAM = b'data: {"a": 1}\n\n: ping\n\ndata: {"b": 2}\n\ndata: [DONE]\n\n'

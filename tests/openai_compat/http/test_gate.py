@@ -7,6 +7,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -200,6 +201,43 @@ def test_a_crowd_at_the_door_leaves_nothing_behind(count: int) -> None:
             threading.Event().wait(0.01)
         assert server.crowd.connected == 0
         assert not server.server.server_state.connections
+
+
+def test_whoever_asks_again_at_once_is_read_a_moment_later_and_nobody_else() -> None:
+    with running(in_flight=0) as server, server.connect() as hasty, server.connect() as other:
+        hasty.sendall(POST + b"body")
+        assert_turned_away(hasty)
+        began = time.monotonic()
+        hasty.sendall(GET)
+        other.sendall(GET)
+        assert answer(other)[0] == 200
+        others = time.monotonic() - began
+        assert answer(hasty)[0] == 200
+        assert time.monotonic() - began >= max(0.02, others)
+
+
+def test_whoever_asks_again_and_again_has_a_chance_that_is_as_good_as_anybody_s() -> None:
+    with running(in_flight=0) as server, server.connect() as hasty:
+        took = []
+        for _ in range(40):
+            began = time.monotonic()
+            hasty.sendall(POST + b"body")
+            assert_turned_away(hasty)
+            took.append(time.monotonic() - began)
+        assert sum(took[1:32]) > 0.6
+        assert took[32] < 0.02 or sorted(took).index(took[32]) < 8  # the machine may have stood still
+
+
+def test_whoever_leaves_in_such_a_moment_is_forgotten() -> None:
+    with running(in_flight=0) as server:
+        for _ in range(20):
+            with server.connect() as hasty:
+                hasty.sendall(POST + b"body")
+                assert_turned_away(hasty)
+        deadline = time.monotonic() + 20
+        while server.crowd.connected and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert server.crowd.connected == 0
 
 
 class Busy(Slow):

@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 from aiohttp.base_protocol import BaseProtocol
 
-from openai_compat.gateway.delays import Delay
 from openai_compat.gateway.order import Failure
 from openai_compat.gateway.upstreams.patience import GLANCE, Patience
+from openai_compat.http.delays import Delay
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
 EVENT = b"data: " + json.dumps({"choices": [{"index": 0, "delta": {}, "finish_reason": None}]}).encode() + b"\n\n"

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from openai_compat.gateway.delays import Delay
+from openai_compat.http.delays import Delay
 
 
 class Waiting:
