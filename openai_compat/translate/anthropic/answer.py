@@ -9,6 +9,7 @@ from openai_compat.translate.anthropic.calls import Calls
 from openai_compat.translate.anthropic.request import Turn
 from schemas.answers import ReadAnswer, ReadChoice, ReadMessage, ReadUsage
 from schemas.anthropic_answers import (
+    EVENTS,
     AnthropicMessage,
     Ending,
     MessageDelta,
@@ -30,6 +31,7 @@ _REASONS: dict[str, StopReason] = {
 }
 _TOKEN = 4  # characters, where nobody counts
 _encode = msgspec.json.Encoder().encode
+_HEADS = {kind: f"event: {kind.__struct_config__.tag}\ndata: ".encode() for kind in EVENTS}
 
 
 class Answering:
@@ -131,4 +133,4 @@ class Answering:
 
 def frame(event: StreamEvent) -> bytes:
     """The event as it is sent: its name is its type."""
-    return b"event: %s\ndata: %s\n\n" % (str(event.__struct_config__.tag).encode(), _encode(event))
+    return _HEADS[type(event)] + _encode(event) + b"\n\n"
