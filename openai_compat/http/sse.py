@@ -118,7 +118,8 @@ class _Delivery:
                 return
             silence = self._clock() - self._last_write
             if silence < patience:
-                await asyncio.sleep(patience - silence)
+                often = self._timing.ping_interval or patience  # it may begin meanwhile
+                await asyncio.sleep(min(patience - silence, often))
             elif self._writing is not None:
                 await asyncio.sleep(patience)
             else:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TypeVar
 
 import msgspec
-from msgspec import structs
+from msgspec import Struct, structs
 
 from openai_compat.config import Config
 from openai_compat.config import Jobs as Turns
@@ -39,6 +39,7 @@ _RETRY_AFTER = 30.0  # seconds that a client is told to wait where too many wait
 _PAUSE = 5.0  # seconds between two looks for room on the disk
 _LINGER = 300.0  # seconds for which the events of a finished one stay as they were
 _LOGS = 64  # finished ones whose events stay
+_LOGGED = 32 << 20  # bytes of their events
 
 
 class Job:
@@ -46,6 +47,7 @@ class Job:
 
     def __init__(self, order: Order, size: int) -> None:
         self.order = order
+        self.owner = order.owner
         self.size = size
         self.answering = order.answering()
         self.log = EventLog()
@@ -62,6 +64,14 @@ class Job:
         self.log.put([frame(event) for event in events])
 
 
+class Finished(Struct, frozen=True, kw_only=True):
+    """One that has ended, and its events as they were."""
+
+    owner: str
+    response: Response
+    log: EventLog
+
+
 class Background:
     def __init__(self, config: Config, shelf: Shelf, answers: Answers) -> None:
         self._shelf = shelf
@@ -70,7 +80,7 @@ class Background:
         self._timeout = config.jobs.timeout
         self._queue = JobQueue(Turns(per_model=config.responses.background_at_once, max_waiting=_MOST))
         self._jobs: dict[str, Job] = {}
-        self._finished: dict[str, Job] = {}
+        self._finished: dict[str, Finished] = {}
 
     async def start(self) -> None:
         """What an earlier server left unfinished has failed."""
@@ -87,10 +97,10 @@ class Background:
 
     # ------------------------------------------------------------ what clients ask
 
-    def find(self, id: str, owner: str) -> Job | None:
-        """One that is on its way, or has just been finished."""
-        job = self._jobs.get(id) or self._finished.get(id)
-        return job if job is not None and job.order.owner == owner else None
+    def find(self, id: str, owner: str) -> Job | Finished | None:
+        """One that is on its way, or has just ended."""
+        found = self._jobs.get(id) or self._finished.get(id)
+        return found if found is not None and found.owner == owner else None
 
     async def put(self, order: Order) -> Job:
         """Raises ``RateLimited`` and ``Unavailable`` where it cannot be taken."""
@@ -121,7 +131,7 @@ class Background:
     def _admit(self, job: Job) -> None:
         self._queue.admit()
         jobs = self._jobs.values()
-        waiting = sum(other.order.owner == job.order.owner and not other.started for other in jobs)
+        waiting = sum(other.owner == job.owner and not other.started for other in jobs)
         size = job.size + sum(other.size for other in jobs)
         if waiting >= self._shelf.settings.background_waiting or len(jobs) >= _MOST or size > _LARGEST:
             raise RateLimited("Too many responses are waiting already.", retry_after=_RETRY_AFTER)
@@ -167,10 +177,11 @@ class Background:
         self._remember(job)
 
     def _remember(self, job: Job) -> None:
-        self._finished[job.order.id] = job
-        while len(self._finished) > _LOGS:
-            del self._finished[next(iter(self._finished))]
-        asyncio.get_running_loop().call_later(_LINGER, self.forget, job.order.id)
+        id, finished = job.order.id, self._finished
+        finished[id] = Finished(owner=job.owner, response=job.response, log=job.log)
+        while len(finished) > _LOGS or sum(one.log.size for one in finished.values()) > _LOGGED:
+            del finished[next(iter(finished))]
+        asyncio.get_running_loop().call_later(_LINGER, self.forget, id)
 
 
 async def patiently(open: Callable[[], Awaitable[T]]) -> T:

@@ -71,8 +71,10 @@ def _reasoning(item: Item) -> Iterator[Told]:
         yield "response.reasoning_summary_part.done", {**place, "part": part}
     for number, part in enumerate(item.get("content") or ()):
         place = {"content_index": number}
+        yield "response.content_part.added", {**place, "part": {**part, "text": ""}}
         yield "response.reasoning_text.delta", {**place, "delta": part["text"]}
         yield "response.reasoning_text.done", {**place, "text": part["text"]}
+        yield "response.content_part.done", {**place, "part": part}
 
 
 def _call(item: Item) -> Iterator[Told]:

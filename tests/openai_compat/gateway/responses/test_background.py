@@ -41,18 +41,36 @@ def test_its_events_can_be_read_from_any_one_on_while_it_runs_and_afterwards(ser
         assert events_of(client.get(f"{url}&starting_after={len(first)}").text) == []
 
 
-def test_after_a_restart_its_events_are_made_again(served, events_of) -> None:
+WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
+CALL = '{"name": "weather", "arguments": {"city": "Rome"}}'
+
+
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [
+        (SHORT, {}),
+        ("[[reasoning_parser=think]] [[answer=<think>why not</think>It is so]]", {}),
+        ("[[reasoning_parser=think]] [[answer=<think>why not</think>It is so]]", {"reasoning": {"summary": "auto"}}),
+        (f"[[tool_parser=json]] [[answer={CALL}]]", {"tools": [WEATHER]}),
+    ],
+    ids=["words", "reasoning", "summary", "call"],
+)
+def test_after_a_restart_its_events_are_made_again(served, events_of, said: str, asked: dict[str, Any]) -> None:
     with served() as client:
-        first = events_of(client.ask(SHORT, background=True, stream=True).text)
+        first = events_of(client.ask(said, background=True, stream=True, **asked).text)
+        assert first[-1]["type"] == "response.completed"
     url = f"/v1/responses/{first[-1]['response']['id']}?stream=true"
     with served() as client:
         again = events_of(client.get(url).text)
-        assert [event["type"] for event in again] == list(dict.fromkeys(event["type"] for event in first))
+        kinds = [event["type"] for event in first]
+        whole = [kind for kind, before in zip(kinds, ["", *kinds], strict=False) if kind != before]  # runs of deltas as one
+        assert [event["type"] for event in again] == whole
+        assert [event.keys() for event in again] == [first[kinds.index(event["type"])].keys() for event in again]
         assert again[-1] == first[-1]
         assert [event["sequence_number"] for event in again[:-1]] == list(range(len(again) - 1))
-        deltas = [event["delta"] for events in (first, again) for event in events if "delta" in event]
-        assert "".join(deltas[:-1]) == deltas[-1]
-        assert events_of(client.get(f"{url}&starting_after=9").text) == first[-1:]
+        texts = ["".join(event["delta"] for event in events if "delta" in event) for events in (first, again)]
+        assert texts[0] == texts[1]
+        assert events_of(client.get(f"{url}&starting_after=4").text) == first[-1:]
         assert client.get(f"{url}&starting_after={len(first)}").text == ""
         assert client.get(f"{url}&starting_after=-1").status_code == 400
 

@@ -282,3 +282,10 @@ def test_a_response_is_made_by_an_upstream_as_by_a_local_model(served, text_of) 
             assert (text_of(whole), whole["usage"]["total_tokens"], whole["model"]) == ("Hi", 2, "m")
             *_, last = client.events("x", model="m", previous_response_id=whole["id"])
             assert (last["type"], text_of(last["response"])) == ("response.completed", "end")
+
+
+def test_a_silent_model_s_stream_is_kept_alive(served) -> None:
+    with served(server={"first_byte_timeout": 0.1, "ping_interval": 0.2}) as client:
+        text = client.ask("[[first_delay=1.5]] x", stream=True).text
+    assert text.startswith("event: response.created\n")
+    assert ": ping\n\n" in text
