@@ -44,8 +44,8 @@ class ReadLogprobs(Struct, frozen=True, kw_only=True):
 
 
 class ReadChoice(Struct, frozen=True, kw_only=True):
-    """``message`` of a whole answer, ``delta`` of a chunk. ``stop_reason`` is the stop string that ended it, or a token's id;
-    few servers tell.
+    """``message`` of a whole answer, ``delta`` of a chunk. ``stop_reason`` is the stop string that ended it, or a token's id,
+    of the few servers that tell; others may mean something else by it.
     """
 
     index: int = 0
@@ -53,7 +53,7 @@ class ReadChoice(Struct, frozen=True, kw_only=True):
     delta: ReadMessage | None = None
     logprobs: ReadLogprobs | None = None
     finish_reason: str | None = None
-    stop_reason: str | int | None = None
+    stop_reason: Any = None
 
     @property
     def said(self) -> ReadMessage:

@@ -159,6 +159,7 @@ def test_omitted_thoughts_show_no_word() -> None:
         ({"content": "x"}, "stop", {"stop_reason": "END"}, "stop_sequence", "END"),
         ({"content": "x"}, "stop", {"stop_reason": "other"}, "end_turn", None),
         ({"content": "x"}, "stop", {"stop_reason": 2}, "end_turn", None),
+        ({"content": "x"}, "stop", {"stop_reason": {"kind": "END"}}, "end_turn", None),
         ({"content": "x"}, "content_filter", {}, "refusal", None),
         ({"refusal": "No."}, "stop", {}, "refusal", None),
         ({"tool_calls": CALLS}, "stop", {}, "tool_use", None),
