@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 SUITE = ROOT / "tests" / "compat" / "suite"
 STORED = ROOT / "docs" / "conformance"
 SCRIPT = Path(__file__).with_name("scripted.py")
+pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is one of the clients, and is not installed")
 PLANTED = {
     "chat.whole": "usage that does not add up",
     "chat.request-id": "no x-request-id",

@@ -33,7 +33,10 @@ class Node:
             **options,
         }
         command = ["node", "run.mjs", f"./{module}.mjs", scenario, json.dumps(told)]
-        done = subprocess.run(command, cwd=Path(self._folder), capture_output=True, timeout=SECONDS, text=True)
+        try:
+            done = subprocess.run(command, cwd=Path(self._folder), capture_output=True, timeout=SECONDS, text=True)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{module}.{scenario}: no end within {SECONDS:g} s") from None
         if done.returncode:
             raise AssertionError(f"{module}.{scenario}: {done.stderr.strip()[-400:]}")
         return json.loads(done.stdout)
