@@ -100,9 +100,7 @@ def check_provider(node: Node, provider: str, scenario: Any) -> None:
     scenario(node, provider)
 
 
-@checks("ai-sdk")(
-    "ai-sdk.embed-many", "embedMany gives vectors in order.", needs=("embeddings", "embedding-model")
-)
+@checks("ai-sdk")("ai-sdk.embed-many", "embedMany gives vectors in order.", needs=("embeddings", "embedding-model"))
 def check_embed_many(node: Node) -> None:
     seen = node.run("ai", "vectors")
     assert len(set(seen["lengths"])) == 1

@@ -1,6 +1,6 @@
 """LangChain's own standard tests, as each of its integrations runs them: `ChatOpenAI` by both APIs, and `OpenAIEmbeddings`.
 
-None is changed: one is expected to fail, and each that is skipped says why in the table. Three things are done for small models
+None is changed: those that are expected to fail, or are skipped, say why in the table. Three things are done for small models
 and for machines without the internet: the agent's loop is told to call a tool, since a small model cannot be trusted to decide
 for it; where a text has no bounds it is kept from repeating itself; and the pictures that LangChain fetches are made here.
 """
@@ -20,6 +20,7 @@ from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from langchain_tests.integration_tests import ChatModelIntegrationTests, EmbeddingsIntegrationTests
 
 check = checks("langchain")
+ENDLESS = "a small greedy model does not end a text without bounds, and this API has no penalty for repeating"
 SEEING = frozenset({"test_image_inputs", "test_image_tool_message", "test_anthropic_inputs"})
 
 
@@ -55,13 +56,11 @@ class Chats(ChatModelIntegrationTests):
         }
 
     def _helped(self) -> dict[str, Any]:
-        """Greedy; kept from saying the same words over and over in a text that no schema bounds."""
+        """Greedy; kept from saying the same words over and over in a text that no schema bounds, where the API can."""
         if self.asked == "test_agent_loop":
             return {"temperature": 0, "model_kwargs": {"tool_choice": "required"}}
-        if not self.asked.startswith("test_structured_output"):
-            return {"temperature": 0}
-        briefly = {"model_kwargs": {"instructions": "Answer in a few words."}} if self.responses else {"frequency_penalty": 0.7}
-        return {"temperature": 0, **briefly}
+        unbounded = self.asked.startswith("test_structured_output") and not self.responses
+        return {"temperature": 0, **({"frequency_penalty": 0.7} if unbounded else {})}
 
     @pytest.mark.xfail(
         reason="the keys of free JSON are the model's choice, and a small one chooses others than were asked for"
@@ -100,6 +99,14 @@ class CheckResponses(Chats):
     """`ChatOpenAI(use_responses_api=True)`."""
 
     responses = True
+
+    @pytest.mark.xfail(reason=ENDLESS)
+    def test_structured_output_optional_param(self, model: BaseChatModel) -> None:
+        super().test_structured_output_optional_param(model)
+
+    @pytest.mark.xfail(reason=ENDLESS)
+    def test_structured_output_pydantic_2_v1(self, model: BaseChatModel) -> None:
+        super().test_structured_output_pydantic_2_v1(model)
 
 
 class Vectors(EmbeddingsIntegrationTests):
