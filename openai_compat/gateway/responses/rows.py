@@ -103,9 +103,8 @@ def append(connection: sqlite3.Connection, id: str, owner: str, items: Sequence[
 
 def make_room(connection: sqlite3.Connection, owner: str, room: Room, size: int, *, more: int = 0) -> None:
     """Remove the oldest finished responses of a key, as many as it takes and no more. Raises ``Unavailable``."""
-    kinds = f"kind IN ('{RESPONSE}', '{CONVERSATION}')"
-    query = f"SELECT count(*), coalesce(sum(size), 0) FROM objects WHERE owner = ? AND {kinds}"  # noqa: S608
-    count, used = connection.execute(query, (owner,)).fetchone()
+    found = connection.execute("SELECT count, bytes FROM held WHERE owner = ?", (owner,)).fetchone()
+    count, used = found or (0, 0)
     too_many, too_much = count + more - room.most, used + size - room.bytes
     if too_many <= 0 and too_much <= 0:
         return

@@ -20,7 +20,7 @@ from openai_compat.gateway.responses.answers import Answers
 from openai_compat.gateway.responses.history import MAX_TURNS, Wanted
 from openai_compat.gateway.responses.orders import Order
 from openai_compat.gateway.responses.records import draft_of
-from openai_compat.gateway.responses.rows import RESPONSE
+from openai_compat.gateway.responses.rows import CONVERSATION, RESPONSE
 from openai_compat.gateway.responses.shelf import Shelf
 from openai_compat.gateway.store.database import Database
 from openai_compat.gateway.store.schema import MIGRATIONS
@@ -133,3 +133,40 @@ def test_the_store_of_an_earlier_version_is_brought_up_to_date(in_time, tmp_path
         return found
 
     assert in_time(scenario()) == ("v", "queued", None, 0)
+
+
+def test_what_a_key_holds_is_counted_whatever_happens_to_it(shelved, in_time) -> None:
+    """Added, finished, appended to, an item removed, deleted, swept: the count of rows and bytes is that of the rows."""
+
+    def held(connection: sqlite3.Connection) -> tuple[Any, Any]:
+        counted = "SELECT count(*), coalesce(sum(size), 0) FROM objects WHERE owner = 'me'"
+        told = connection.execute("SELECT count, bytes FROM held WHERE owner = 'me'").fetchone()
+        return told, connection.execute(counted).fetchone()
+
+    async def scenario() -> None:
+        async with shelved() as (shelf, storage):
+            made = order("resp_a")
+            response = structs.replace(made.answering().response, status="queued")
+            draft = draft_of(made, response, expires=2**40)
+            talk = structs.replace(draft, id="conv_a", kind=CONVERSATION, said=made.inputs, inputs=())
+            item = [{"id": "msg_a", "type": "message"}]
+            steps: list[Any] = [
+                lambda: shelf.add(draft),
+                lambda: shelf.add(talk),
+                lambda: shelf.append("conv_a", "me", item),
+                lambda: shelf.finish(structs.replace(draft, status="completed", outputs=item), "conv_a"),
+                lambda: shelf.add(structs.replace(draft, id="resp_b", status="completed", expires=1)),
+                lambda: storage.store.media.expire(),
+                lambda: shelf.remove("resp_a"),
+            ]
+            for step in steps:
+                await step()
+                told, found = await storage.store.database.look(held)
+                assert told == found
+            assert told[0] == 1
+            row = await shelf.item("conv_a", "said", "msg_a")
+            await shelf.remove_item("conv_a", row)
+            told, found = await storage.store.database.look(held)
+            assert told == found
+
+    in_time(scenario())
