@@ -8,13 +8,12 @@ from litestar import Controller, Request, delete, get, patch, post
 from litestar.datastructures import CacheControlHeader
 from litestar.di import NamedDependency
 from litestar.params import FromPath
-from msgspec import Struct
 
 from openai_compat.errors import UnsupportedMediaType
 from openai_compat.http.openapi import documented
+from routes.queries import query_of
 from schemas.admin import CreateKey, Key, KeyDeleted, KeyList, KeyListQuery, NewKey, UpdateKey
 from schemas.decode import decode
-from schemas.form import decode_form
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -47,7 +46,7 @@ class KeyController(Controller):
     @get(operation_class=documented(None, KeyList, query=KeyListQuery))
     async def list(self, request: AnyRequest, keys: NamedDependency[KeyDesk]) -> KeyList:
         """All keys that were made while a server ran, the oldest first, revoked and expired ones too."""
-        return await keys.list(decode_form(_Query(fields=request.query_params.dict()), KeyListQuery))
+        return await keys.list(query_of(request, KeyListQuery))
 
     @post(status_code=200, operation_class=documented(CreateKey, NewKey))
     async def create(self, request: AnyRequest, keys: NamedDependency[KeyDesk]) -> NewKey:
@@ -80,7 +79,3 @@ async def _body(request: AnyRequest) -> bytes:
 
 def _operator(request: AnyRequest) -> str:
     return str(request.scope["state"].get("key_id", ""))
-
-
-class _Query(Struct, frozen=True):
-    fields: dict[str, list[str]]

@@ -6,10 +6,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from litestar import Controller, Request, get, post
 from litestar.di import NamedDependency
-from msgspec import Struct
 
 from openai_compat.http.openapi import documented
-from schemas.form import decode_form
+from routes.queries import query_of
 from schemas.residents import Resident, ResidentList, UnloadRequest
 
 
@@ -35,9 +34,5 @@ class ResidentController(Controller):
     @post("/unload", operation_class=documented(UnloadRequest, Resident), status_code=200, sync_to_thread=False)
     def unload(self, request: Request[Any, Any, Any], residents: NamedDependency[Residents]) -> Resident:
         """End the worker of a model that has nothing to do; the next request loads it again."""
-        asked = decode_form(_Query(fields=request.query_params.dict()), UnloadRequest)
+        asked = query_of(request, UnloadRequest)
         return residents.unload(asked.model)
-
-
-class _Query(Struct, frozen=True):
-    fields: dict[str, list[str]]

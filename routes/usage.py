@@ -6,11 +6,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from litestar import Controller, Request, get
 from litestar.di import NamedDependency
-from msgspec import Struct
 
 from openai_compat.grants import Grant
 from openai_compat.http.openapi import documented
-from schemas.form import decode_form
+from routes.queries import query_of
 from schemas.usage import UsageList, UsageQuery
 
 
@@ -31,9 +30,5 @@ class UsageController(Controller):
         """What this key has used, by day and model, the newest day first, and what is left of its limits. Of other keys
         nothing is shown.
         """
-        query = decode_form(_Query(fields=request.query_params.dict()), UsageQuery)
+        query = query_of(request, UsageQuery)
         return await usage_reader.usage(request.scope["state"]["grant"], query)
-
-
-class _Query(Struct, frozen=True):
-    fields: dict[str, list[str]]

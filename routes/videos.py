@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from litestar import Controller, Request, Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.types import HTTPScope, Receive
-from msgspec import Struct
 
 from openai_compat.errors import NotFound, UnsupportedCapability
 from openai_compat.http.openapi import documented
 from routes.media import Bytes, Facts, file_answer
-from schemas.form import decode_form
+from routes.queries import owner_of, query_of
 from schemas.videos import (
     CreateVideoRequest,
     RemixVideoRequest,
@@ -33,7 +32,6 @@ _UNMADE = (409,)
 _CONTENT = documented(None, None, media=("video/mp4", "image/webp"), query=VideoContentQuery, refuses=_UNMADE)
 _OTHERS = ("edits", "extensions", "characters")
 AnyRequest = Request[Any, Any, Any]
-QueryT = TypeVar("QueryT", bound=Struct)
 
 
 @runtime_checkable
@@ -65,22 +63,22 @@ class VideoController(Controller):
     @get(operation_class=documented(None, VideoList, query=VideoListQuery))
     async def list(self, request: AnyRequest, videos: NamedDependency[Desk]) -> VideoList:
         """The videos of this key, the newest first."""
-        return await videos.list(_owner(request), _query(request, VideoListQuery))
+        return await videos.list(owner_of(request), query_of(request, VideoListQuery))
 
     @get("/{video_id:str}", operation_class=documented(None, Video))
     async def retrieve(self, request: AnyRequest, videos: NamedDependency[Desk], video_id: FromPath[str]) -> Response[Video]:
         """How far a video is."""
-        return _polled(await videos.get(video_id, _owner(request)))
+        return _polled(await videos.get(video_id, owner_of(request)))
 
     @delete("/{video_id:str}", status_code=200, operation_class=documented(None, VideoDeleted))
     async def remove(self, request: AnyRequest, videos: NamedDependency[Desk], video_id: FromPath[str]) -> VideoDeleted:
         """Remove a video, made or not."""
-        return await videos.delete(video_id, _owner(request))
+        return await videos.delete(video_id, owner_of(request))
 
     @get("/{video_id:str}/content", operation_class=_CONTENT)
     async def content(self, request: AnyRequest, videos: NamedDependency[Desk], video_id: FromPath[str]) -> Response[Any]:
         """The file of a finished video, or its first frame as a small picture."""
-        facts, file = await videos.content(video_id, _owner(request), _query(request, VideoContentQuery).variant)
+        facts, file = await videos.content(video_id, owner_of(request), query_of(request, VideoContentQuery).variant)
         return file_answer(file, facts, request.headers)
 
     @post("/{video_id:str}/remix", status_code=200, operation_class=documented(RemixVideoRequest, Video, refuses=_UNMADE))
@@ -102,16 +100,3 @@ def _polled(video: Video) -> Response[Video]:
         return Response(video)
     pause = _SOON if time.time() - video.created_at < _YOUNG else _LATER
     return Response(video, headers={"openai-poll-after-ms": str(pause)})
-
-
-def _owner(request: AnyRequest) -> str:
-    return str(request.scope["state"].get("key_id", ""))
-
-
-def _query(request: AnyRequest, type: type[QueryT]) -> QueryT:
-    """The query's parameters, checked as a body's fields are."""
-    return decode_form(_Query(fields=request.query_params.dict()), type)
-
-
-class _Query(Struct, frozen=True):
-    fields: dict[str, list[str]]
