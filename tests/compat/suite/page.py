@@ -61,7 +61,7 @@ def _totals(servers: Sequence[Results]) -> Iterator[str]:
     yield f"| | ✓ | **✗** | {NONE} | answers held to the schema | kinds of answers that break it |\n|---|---|---|---|---|---|"
     for found in servers:
         counts = Counter(check["status"] for check in found["checks"] if check["promise"] != "ours")
-        answers = sum(row["exchanges"] for row in found["schema"])
+        answers = sum(sum(row["by"].values()) for row in found["schema"])
         broken = sum(1 for row in found["schema"] if row["wrong"])
         told = (counts["pass"], counts["fail"], counts["skip"], answers, f"{broken} of {len(found['schema'])}")
         yield f"| {found['server']} | {' | '.join(map(str, told))} |"
@@ -83,7 +83,9 @@ def _schema(servers: Sequence[Results]) -> Iterator[str]:
     yield f"|---|{'---|' * len(servers)}"
     for kind in kinds:
         rows = [next((row for row in found["schema"] if row["of"] == kind), None) for found in servers]
-        cells = (NONE if row is None else f"{SIGN['fail' if row['wrong'] else 'pass']} {row['exchanges']}" for row in rows)
+        cells = (
+            NONE if row is None else f"{SIGN['fail' if row['wrong'] else 'pass']} {sum(row['by'].values())}" for row in rows
+        )
         yield f"| {kind} | {' | '.join(cells)} |"
 
 
@@ -130,8 +132,8 @@ def summary(found: Results) -> str:
     others = [check for check in found["checks"] if check["status"] != "pass"]
     lines = [f"{check['status']} {check['id']} ({check['client']}): {check['reason']}" for check in others]
     for row in found["schema"]:
-        wrong = [f"{what} (in {where})" for what, where in row["wrong"].items()]
-        lines += [f"schema {row['of']}, {row['exchanges']} answers: {line}" for line in wrong]
+        wrong = [f"{what} (in {where[0]})" for what, where in row["wrong"].items()]
+        lines += [f"schema {row['of']}: {line}" for line in wrong]
     lines.append(", ".join(f"{count} {name}" for name, count in sorted(counted(found).items())))
     return "\n".join(lines)
 

@@ -22,7 +22,7 @@ from urllib.request import Request, urlopen
 
 import environments
 import page
-from kit.results import merged, read
+from kit.results import joined, merged, read
 from kit.server import MODELS, PREFIX
 
 HERE = Path(__file__).parent
@@ -48,6 +48,8 @@ def main() -> int:
     found = {**about(asked, told), "seconds": round(time.monotonic() - began), **clients(lines, folder), **merged(lines)}
     output = asked.output or folder / "results" / f"{asked.name}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
+    if asked.add and output.exists():
+        found = joined(json.loads(output.read_text()), found)
     output.write_text(json.dumps(found, indent=1) + "\n")
     print(page.summary(found))
     print(f"written: {output}")
@@ -69,6 +71,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=environments.ROOT / ".conformance", help="where environments are kept")
     parser.add_argument("--environment", action="append", choices=sorted(RUNS), help="only this one's checks")
     parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds for all checks of an environment")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="for one check: more on a machine that has other things to do"
+    )
+    parser.add_argument("--add", action="store_true", help="keep what is stored of the checks that are not made now")
     parser.add_argument("--select", default="", help="only checks whose name matches, as pytest's -k")
     asked = parser.parse_args()
     asked.environment = asked.environment or sorted(RUNS)
@@ -104,7 +110,7 @@ def run(name: str, told: dict[str, str], folder: Path, asked: argparse.Namespace
     results = folder / f"{asked.name}-{name}.jsonl"
     results.unlink(missing_ok=True)
     settings = {PREFIX + key.upper(): value for key, value in told.items()}
-    settings |= {PREFIX + "RESULTS": str(results), PREFIX + "NODE": str(node or "")}
+    settings |= {PREFIX + "RESULTS": str(results), PREFIX + "NODE": str(node or ""), PREFIX + "SECONDS": str(asked.seconds)}
     command = [python, "-m", "pytest", "-p", "kit.plugin", "-q", "--tb=line", *(["-k", asked.select] if asked.select else ())]
     here = [place for place in RUNS[name] if any((HERE / place).rglob("check_*.py"))]
     if not here:

@@ -19,10 +19,8 @@ from kit.curl import Curl
 from kit.node import Node
 from kit.recorder import Exchange, Recorder
 from kit.results import Log, short
-from kit.server import Server, from_environment, through
+from kit.server import LIMIT, Server, from_environment, through
 
-SECONDS = float(os.environ.get("CONFORMANCE_SECONDS", "60"))
-"""What a check may take, set-up included."""
 CHECK = pytest.StashKey[Check]()
 
 
@@ -80,10 +78,10 @@ class Suite:
         """Ends what hangs: a signal breaks into whatever the main thread waits for."""
 
         def late(*_: Any) -> None:
-            raise Late(f"took longer than {SECONDS:g} s")
+            raise Late(f"took longer than {LIMIT:g} s")
 
         before = signal.signal(signal.SIGALRM, late)
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, LIMIT)
         try:
             return (yield)
         finally:

@@ -45,14 +45,30 @@ def merged(lines: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _schema(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By kind of answer: how many each check had of it, and what was wrong in which."""
     kinds: dict[str, dict[str, Any]] = {}
     for line in lines:
         if line["kind"] == "exchange":
-            row = kinds.setdefault(line["of"], {"of": line["of"], "exchanges": 0, "wrong": {}})
-            row["exchanges"] += 1
+            row = kinds.setdefault(line["of"], {"of": line["of"], "by": {}, "wrong": {}})
+            row["by"][line["check"]] = row["by"].get(line["check"], 0) + 1
             for wrong in line["wrong"]:
-                row["wrong"].setdefault(wrong, line["check"])
+                row["wrong"][wrong] = sorted({*row["wrong"].get(wrong, ()), line["check"]})
     return [kinds[name] for name in sorted(kinds)]
+
+
+def joined(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """What is found ``now``, and what was found ``before`` by the checks that were not made again."""
+    again = {check["id"] for check in now["checks"]}
+    checks = [*now["checks"], *(check for check in before["checks"] if check["id"] not in again)]
+    rows = {row["of"]: {**row, "by": dict(row["by"]), "wrong": dict(row["wrong"])} for row in now["schema"]}
+    for row in before["schema"]:
+        kept = rows.setdefault(row["of"], {"of": row["of"], "by": {}, "wrong": {}})
+        kept["by"] |= {check: count for check, count in row["by"].items() if check not in again}
+        for wrong, where in row["wrong"].items():
+            if others := set(where) - again:
+                kept["wrong"][wrong] = sorted(others | set(kept["wrong"].get(wrong, ())))
+    schema = [rows[name] for name in sorted(rows) if rows[name]["by"]]
+    return {**now, "checks": sorted(checks, key=lambda check: (check["client"], check["id"])), "schema": schema}
 
 
 def short(reason: str) -> str:
