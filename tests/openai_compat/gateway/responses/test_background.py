@@ -78,8 +78,8 @@ def test_after_a_restart_its_events_are_made_again(served, events_of, said: str,
 def test_cancelling_ends_it_at_once_and_a_second_time_changes_nothing(served, events_of) -> None:
     with served() as client:
         id = start(client)
-        client.until(id, "in_progress")
-        time.sleep(0.3)
+        while not client.until(id, "in_progress")["output"]:
+            time.sleep(0.02)
         first = client.post(f"/v1/responses/{id}/cancel").json()
         assert first["status"] == "cancelled"
         assert first["output"][0]["status"] == "incomplete"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -99,15 +98,14 @@ def test_of_many_at_once_on_one_conversation_no_item_is_lost(served) -> None:
 
 
 def test_a_conversation_that_is_removed_meanwhile_leaves_the_response(served) -> None:
-    with served() as client, ThreadPoolExecutor(1) as pool:
+    with served() as client:
         id = begin(client, "one")
-        client.ask("x")
-        asked = pool.submit(client.ask, "[[delay=0.05]] [[tokens=20]] x", conversation=id)
-        time.sleep(0.4)
+        made = client.ask("[[delay=0.05]] [[tokens=20]] x", conversation=id, background=True).json()["id"]
+        client.until(made, "in_progress")
         client.delete(f"/v1/conversations/{id}")
-        found = asked.result().json()
-        assert (found["status"], found["conversation"], found["store"]) == ("completed", None, True)
-        assert client.get(f"/v1/responses/{found['id']}").status_code == 200
+        found = client.until(made, "completed", "failed")
+        assert (found["status"], found["store"]) == ("completed", True)
+        assert client.ask("y", previous_response_id=made).json()["usage"]["input_tokens"] == 24  # without what was removed
 
 
 def test_to_another_key_a_conversation_does_not_exist(served, bearer) -> None:
