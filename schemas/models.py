@@ -25,8 +25,8 @@ class Model(Struct, frozen=True, kw_only=True):
 
 
 class ModelList(Struct, frozen=True, kw_only=True):
-    """``models`` is for Codex, which asks with its version and reads a catalogue of its own kind there: an empty one leaves it with
-    its own.
+    """``models`` is for Codex, which asks with its version and reads a catalogue of its own kind there: an empty one leaves it
+    with its own.
     """
 
     data: tuple[Model, ...]
