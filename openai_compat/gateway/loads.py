@@ -41,8 +41,8 @@ class Loads:
         self._pool = pool
 
     async def load(self, scope: HTTPScope, receive: Receive) -> None:
-        """Raises ``ModelNotFound``, ``InvalidRequest`` for a model that is elsewhere, and ``ModelUnavailable`` for one that failed
-        a moment ago.
+        """Raises ``ModelNotFound``, ``InvalidRequest`` for a model that is elsewhere, and ``ModelUnavailable`` for one that
+        failed a moment ago.
         """
         self._pool.load(await self._named(scope, receive))
 
