@@ -37,6 +37,7 @@ from openai_compat.gateway.order import Choice, Destination, LocalTarget
 from openai_compat.gateway.relay import Relay
 from openai_compat.gateway.replica import WorkerReplica
 from openai_compat.gateway.routing.dispatcher import Router
+from openai_compat.grants import Grant
 from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.front import Front
 from openai_compat.metrics import Metrics
@@ -76,7 +77,7 @@ class Everywhere:
     def __init__(self, path: str) -> None:
         self.replica = WorkerReplica(path)
 
-    def find(self, name: str) -> Destination:
+    def find(self, name: str, grant: Grant) -> Destination:
         return Destination(public_name=name, choices=(Choice(target=LocalTarget(model_id=name)),))
 
     def resolve(self, name: str) -> Everywhere:
@@ -107,11 +108,13 @@ def serve_gateway(path: str, upstream: str) -> None:
 
 async def whole(session: aiohttp.ClientSession) -> None:
     async with session.post("http://localhost" + PATH, json=BODY) as answer:
+        answer.raise_for_status()
         await answer.read()
 
 
 async def stream(session: aiohttp.ClientSession, **more: int) -> None:
     async with session.post("http://localhost" + PATH, json={**BODY, "stream": True, **more}) as answer:
+        answer.raise_for_status()
         async for _ in answer.content.iter_any():
             pass
 

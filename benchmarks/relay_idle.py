@@ -73,7 +73,7 @@ async def idle(server: Server, count: int) -> None:
     during, slow = await server.look(), await server.p99()
     show(f"{count} idle streams", before, during)
     more, limit = during.own - before.own, LIMIT * count / 1000
-    print(f"memory of its own (PSS): {more:+.1f} MB, limit {limit:g} MB")
+    print(f"memory of its own: {more:+.1f} MB, limit {limit:g} MB")
     print(f"other requests' p99: {quick:.1f} ms before, {slow:.1f} ms meanwhile")
     for stream in streams:
         stream.close()

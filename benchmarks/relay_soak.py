@@ -153,7 +153,8 @@ def late(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 def growing(name: str, points: list[tuple[float, float]]) -> list[str]:
     """Print how memory grows; a problem where it certainly does by more than it may."""
     rise, error = slope(late(points))
-    print(f"{name}: {rise:+.2f} ± {error:.2f} MB an hour, {points[-1][1]:.1f} MB at the end, by {len(points)} looks")
+    told = "" if rise + error <= GROWTH else f": too few looks to tell that it is less than {GROWTH:g}"
+    print(f"{name}: {rise:+.2f} ± {error:.2f} MB an hour, {points[-1][1]:.1f} MB at the end, by {len(points)} looks{told}")
     if len(points) < LONG_ENOUGH or rise - error <= GROWTH:
         return []
     return [f"{name}: memory grows by {rise:.2f} MB an hour"]

@@ -6,6 +6,7 @@ import math
 import re
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import aiohttp
 import psutil
@@ -17,7 +18,7 @@ _FEWEST = 5
 
 
 class Look(Struct, frozen=True, kw_only=True):
-    """One look at the process that answers. Memory in MB: resident, and its own share of it (PSS)."""
+    """One look at the process that answers. Memory in MB: resident, and what it has of its own (see ``own_of``)."""
 
     resident: float
     own: float
@@ -46,10 +47,15 @@ def resident(pid: int) -> float:
 
 
 def own_of(process: psutil.Process) -> float:
-    """Its own share of memory (PSS) in MB; 0 where it has gone."""
+    """Memory in MB that is no file's, swapped or not; 0 where the process has gone.
+
+    Its share of files (in PSS) goes up and down with what other programs read of the same files: by 60 MB for a worker, as
+    somebody else's has ended.
+    """
     try:
-        return float(process.memory_full_info().pss / MEGABYTE)
-    except psutil.Error:
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
+        return sum(int(status[name].split()[0]) for name in ("RssAnon", "VmSwap")) * 1024 / MEGABYTE
+    except (OSError, KeyError):
         return 0.0
 
 
@@ -70,10 +76,9 @@ async def look(session: aiohttp.ClientSession, pid: int, origin: str, headers: d
     async with session.get(f"{origin}/metrics", headers=headers) as answer:
         metrics = {found["name"]: float(found["value"]) for found in _METRIC.finditer(await answer.text())}
     process = psutil.Process(pid)
-    memory = process.memory_full_info()
     return Look(
-        resident=memory.rss / MEGABYTE,
-        own=memory.pss / MEGABYTE,
+        resident=process.memory_info().rss / MEGABYTE,
+        own=own_of(process),
         descriptors=process.num_fds(),
         threads=process.num_threads(),
         tasks=int(metrics["openai_compat_event_loop_tasks"]),
