@@ -308,5 +308,5 @@ def test_its_capabilities_are_read_from_the_configuration(folder, tiny_mixed) ->
     def verbs(path: Path) -> frozenset[str]:
         return JanusHandler.get_model_capabilities(t.ModelSpec(id="j", path=str(path), kind="janus"))
 
-    assert verbs(folder()) == {"generate_text", "process_multimodal", "generate_image"}
+    assert verbs(folder()) == {"generate_text", "process_multimodal", "generate_image", "tokenize_text"}
     assert verbs(tiny_mixed("llava")) == frozenset()
