@@ -39,6 +39,7 @@ class Suite:
         self.log = Log(Path(os.environ["CONFORMANCE_RESULTS"]))
         self.prefix = urlsplit(target.target).path
 
+    @pytest.hookimpl(trylast=True)  # after pytest has left out what was not selected
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
             check = item.stash[CHECK] = declared(item)
