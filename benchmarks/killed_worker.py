@@ -51,9 +51,17 @@ class Client:
                 await asyncio.sleep(float(answer.headers["retry-after"]))
 
     async def loaded(self) -> float:
-        async with self._session.post(f"{self._origin}/models/unload", json={"model": "text"}) as answer:
-            answer.raise_for_status()
+        while await self._is_busy():
+            await asyncio.sleep(0.1)
         return await self.answered()
+
+    async def _is_busy(self) -> bool:
+        """Unloads the model, unless its worker has not yet said that its last request is done."""
+        async with self._session.post(f"{self._origin}/models/unload", json={"model": "text"}) as answer:
+            if answer.status == 409:
+                return True
+            answer.raise_for_status()
+        return False
 
     async def killed(self, worker: psutil.Process) -> tuple[float, str]:
         """Also the last event of the stream that it was working on."""
