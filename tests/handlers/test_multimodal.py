@@ -443,5 +443,6 @@ def test_its_capabilities_are_read_from_the_configuration(tiny_mixed, tiny_llama
     def verbs(folder: Path) -> frozenset[str]:
         return MultimodalHandler.get_model_capabilities(t.ModelSpec(id="m", path=str(folder), kind="multimodal"))
 
-    assert verbs(tiny_mixed("llava")) == verbs(tiny_mixed("qwen2_audio")) == {"generate_text", "process_multimodal", "tokenize_text"}
+    able = {"generate_text", "process_multimodal", "tokenize_text"}
+    assert verbs(tiny_mixed("llava")) == verbs(tiny_mixed("qwen2_audio")) == able
     assert verbs(tiny_llama) == verbs(Path("/nowhere")) == frozenset()
