@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
@@ -24,12 +25,14 @@ from openai_compat.gateway.responses.rows import (
 
 MAX_TURNS = 1024
 """How many responses one can go on from, one after the other."""
+MAX_ITEMS = 8192
+"""Of a history, and as many that a request refers to: more than a chat of 2048 messages is made of."""
 _PREVIOUS = "previous_response_id"
 _SHOWN = 100
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    """``named`` are the ids of items that the input refers to. ``longest`` is bytes of a history."""
+    """``named`` are the ids of items that the input refers to, as often as it does. ``longest`` is bytes of what is found."""
 
     owner: str
     previous: str | None = None
@@ -58,8 +61,8 @@ _origin = msgspec.json.Decoder(_Origin)
 
 def look(connection: sqlite3.Connection, wanted: Wanted, room: Room) -> Found:
     """Raises ``InvalidRequest`` and ``NotFound`` for what is not there, ``Unavailable`` for a conversation that is full."""
-    named = {id: _named(connection, wanted.owner, id) for id in wanted.named}
     size = _Size(wanted.longest)
+    named = {id: _named(connection, wanted.owner, id, times, size) for id, times in Counter(wanted.named).items()}
     if wanted.previous is not None:
         return Found(history=list(_chain(connection, wanted, wanted.previous, size)), named=named)
     if wanted.conversation is None:
@@ -87,14 +90,16 @@ def no_conversation(id: str) -> NotFound:
 
 
 class _Size:
-    """Bytes that a history has so far."""
+    """Bytes and items that are still allowed."""
 
     def __init__(self, longest: int) -> None:
         self._left = longest
+        self._items = MAX_ITEMS
 
-    def take(self, body: bytes) -> bytes:
-        self._left -= len(body)
-        if self._left < 0:
+    def take(self, body: bytes, times: int = 1) -> bytes:
+        self._left -= len(body) * times
+        self._items -= times
+        if self._left < 0 or self._items < 0:
             message = "What this goes on from is larger than a request may be. Begin anew with what still matters of it."
             raise InvalidRequest(message, param="input", code="history_too_large")
         return body
@@ -103,35 +108,33 @@ class _Size:
 def _chain(connection: sqlite3.Connection, wanted: Wanted, previous: str, size: _Size) -> Iterator[Item]:
     """All items of the responses up to ``previous``, the oldest first."""
     turns = _turns(connection, wanted.owner, previous)
-    origin = _origin.decode(turns[-1][1])
+    (record,) = connection.execute("SELECT body FROM objects WHERE id = ?", (turns[-1],)).fetchone()
+    origin = _origin.decode(record)
     if origin.conversation is not None and find(connection, CONVERSATION, origin.conversation, wanted.owner) is not None:
         yield from (item for _, item in _said(connection, origin.conversation, origin.until, size))
-    for id, _ in reversed(turns):
+    for id in reversed(turns):
         rows = connection.execute("SELECT body FROM items WHERE object = ? ORDER BY number", (id,))
         yield from (decoded(size.take(body)) for (body,) in rows)
 
 
-def _turns(connection: sqlite3.Connection, owner: str, previous: str) -> list[tuple[str, bytes]]:
-    """Ids and records from ``previous`` back to the first one."""
-    turns: list[tuple[str, bytes]] = []
+def _turns(connection: sqlite3.Connection, owner: str, previous: str) -> list[str]:
+    """Ids from ``previous`` back to the first one."""
+    turns: list[str] = []
     id: str | None = previous
-    query = (
-        "SELECT id, status, previous, body FROM objects "
-        "WHERE id = ? AND kind = ? AND owner = ? AND (expires IS NULL OR expires > ?)"
-    )
+    query = "SELECT status, previous FROM objects WHERE id = ? AND kind = ? AND owner = ? AND (expires IS NULL OR expires > ?)"
     moment = now()
     while id is not None:
         found = connection.execute(query, (id, RESPONSE, owner, moment)).fetchone()
         if found is None:
             raise _missing(previous, None if id == previous else id)
-        if found[1] in UNFINISHED:
+        if found[0] in UNFINISHED:
             message = f"The response '{id}' is not finished yet, so nothing can follow it."
             raise InvalidRequest(message, param=_PREVIOUS, code="response_not_finished")
         if len(turns) == MAX_TURNS:
             message = f"No more than {MAX_TURNS} responses can follow one another. Begin anew, or use a conversation."
             raise InvalidRequest(message, param=_PREVIOUS, code="history_too_large")
-        turns.append((found[0], found[3]))
-        id = found[2]
+        turns.append(id)
+        id = found[1]
     return turns
 
 
@@ -157,11 +160,12 @@ def _check_room(connection: sqlite3.Connection, owner: str, room: Room) -> None:
         raise no_room()
 
 
-def _named(connection: sqlite3.Connection, owner: str, id: str) -> Item:
+def _named(connection: sqlite3.Connection, owner: str, id: str, times: int, size: _Size) -> Item:
+    """An item that stands in ``times`` places is as large as so many."""
     found = item_of_owner(connection, owner, id)
     if found is None:
         raise _unknown(id)
-    return found
+    return decoded(size.take(found, times))
 
 
 def _unknown(id: str) -> NotFound:

@@ -46,8 +46,8 @@ def owner_of(scope: HTTPScope) -> str:
 
 
 def named_in(items: Sequence[Item]) -> tuple[str, ...]:
-    """The ids of kept items that these refer to, each once."""
-    return tuple(dict.fromkeys(str(item["id"]) for item in items if item["type"] == REFERENCE))
+    """The ids of kept items that these refer to, one for each place."""
+    return tuple(str(item["id"]) for item in items if item["type"] == REFERENCE)
 
 
 def put_in(items: Sequence[Item], named: Mapping[str, Item]) -> list[Item]:

@@ -152,14 +152,14 @@ def item_of(connection: sqlite3.Connection, object: str, part: Part, id: str) ->
     return None if found is None else ItemRow(found[0], _ITEM.decode(found[1]))
 
 
-def item_of_owner(connection: sqlite3.Connection, owner: str, id: str) -> Item | None:
-    """Whatever the key keeps under that id; the newest of several."""
+def item_of_owner(connection: sqlite3.Connection, owner: str, id: str) -> bytes | None:
+    """Whatever the key keeps under that id, as JSON; the newest of several."""
     query = (
         "SELECT items.body FROM items JOIN objects ON objects.id = items.object WHERE items.owner = ? AND items.id = ? "
         "AND (expires IS NULL OR expires > ?) ORDER BY items.number DESC LIMIT 1"
     )
     found = connection.execute(query, (owner, id, now())).fetchone()
-    return None if found is None else _ITEM.decode(found[0])
+    return None if found is None else bytes(found[0])
 
 
 def remove_item(connection: sqlite3.Connection, object: str, found: ItemRow) -> None:
