@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 from litestar.types import HTTPScope, Receive
 from msgspec import Struct
+from msgspec.structs import replace
 
 from openai_compat.config import Config
 from openai_compat.errors import APIError
@@ -48,7 +49,7 @@ class MessageDesk:
             try:
                 answer = await self._chats.whole(turn.chat, asker)
             except APIError as error:
-                turn = again(turn, error)
+                turn, asker = again(turn, error), replace(asker, again=True)
             else:
                 return _answering(request, turn).whole(answer)
 
@@ -84,7 +85,7 @@ class MessageDesk:
                 try:
                     chunks = await stack.enter_async_context(self._chats.stream(turn.chat, asker))
                 except APIError as error:
-                    turn = again(turn, error)
+                    turn, asker = again(turn, error), replace(asker, again=True)
                 else:
                     break
             yield turn, chunks

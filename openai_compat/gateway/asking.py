@@ -15,6 +15,7 @@ from litestar.types import HTTPScope, Receive, Send
 from msgspec import Struct
 
 from openai_compat.errors import APIError, NotFound
+from openai_compat.gateway.order import AGAIN
 from openai_compat.gateway.refusals import refusal_of
 from openai_compat.gateway.replica import Headers
 from openai_compat.grants import Grant
@@ -34,7 +35,8 @@ class Serving(Protocol):
 
 class Asker(Struct, frozen=True, kw_only=True):
     """In whose name a request is made. ``state`` is that of the connection, where there is one: what the relay notes about the
-    request (its model, the key's limits) is left there too.
+    request (its model, the key's limits) is left there too. ``again``: the same request was asked in other words before, and
+    counted.
     """
 
     grant: Grant
@@ -42,6 +44,7 @@ class Asker(Struct, frozen=True, kw_only=True):
     headers: tuple[tuple[bytes, bytes], ...] = ()
     client: tuple[str, int] | None = None
     state: dict[str, Any] | None = None
+    again: bool = False
 
     @classmethod
     def of(cls, scope: HTTPScope) -> Asker:
@@ -161,6 +164,7 @@ def _scope(path: str, asker: Asker, departure: Departure) -> HTTPScope:
         "key_id": asker.grant.key_id,
         "request_id": asker.request_id,
         DEPARTURE: departure,
+        AGAIN: asker.again,
     }
     scope = {
         "type": "http",

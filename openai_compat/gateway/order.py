@@ -22,6 +22,8 @@ from openai_compat.gateway.spool import Body
 from openai_compat.http.endpoint import Endpoint
 from openai_compat.http.form import Form
 
+AGAIN = "again"
+"""In a request's state: whether it was asked in other words before, and counted."""
 Cause = Literal["not_begun", "lost", "timeout", "rate_limited", "server_error", "refused", "context", "open"]
 """``refused``: the target will not have us, whatever we ask (401, 403, 404 of the model). ``open``: its breaker is."""
 

@@ -26,7 +26,7 @@ from openai_compat.gateway.local import decoded
 from openai_compat.gateway.metering.ledger import Ledger
 from openai_compat.gateway.metering.limits import Arrival
 from openai_compat.gateway.metering.tally import Tally
-from openai_compat.gateway.order import Destination, Dispatcher, Envelope, Order
+from openai_compat.gateway.order import AGAIN, Destination, Dispatcher, Envelope, Order
 from openai_compat.gateway.replica import Answer, Headers
 from openai_compat.gateway.spool import Body, Spool, Spooled
 from openai_compat.grants import ANYBODY, Grant
@@ -148,7 +148,10 @@ class Relay:
         state, path = arrived.scope["state"], arrived.scope["path_template"]
         grant = state.get("grant", ANYBODY)
         arrived.arrival.close()
-        tally = self._ledger.open(grant, path=path, body=arrived.body, envelope=envelope, choices=destination.choices)
+        counts = 0 if state.get(AGAIN) else 1
+        tally = self._ledger.open(
+            grant, path=path, body=arrived.body, envelope=envelope, choices=destination.choices, requests=counts
+        )
         if (hold := tally.hold) is not None:
             state["headers"] = hold.headers
             delivery.on_last = hold.leave

@@ -115,6 +115,7 @@ def place(serve: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -
     with Provider() as provider:
         config = folder / "config.toml"
         config.write_text(
+            "[metering]\nrequests_per_minute = 1000\n"
             f'[workers]\nfork_server = false\n[upstreams.far]\nbase_url = "{provider.base_url}"\n'
             'retries = 0\nbreaker = { failures = 1000 }\nmodels = { far = { name = "m" } }\n'
         )
@@ -210,6 +211,21 @@ def test_an_answer_has_the_room_that_the_context_leaves(provider: Provider, clau
     message = ask(claude, max_tokens=5000)
     assert message.stop_reason == "model_context_window_exceeded"
     assert [asked["max_completion_tokens"] for asked in provider.asked] == [5000, 600]
+
+
+def test_a_request_that_is_put_in_other_words_counts_once(provider: Provider, claude: anthropic.Anthropic) -> None:
+    def left(**fields: Any) -> int:
+        answer = claude.messages.with_raw_response.create(**{"model": "far", "max_tokens": 5000, "messages": HELLO, **fields})
+        return int(answer.headers["x-ratelimit-remaining-requests"])
+
+    provider.acts = [whole({"content": "Hi."})]
+    before = left()
+    provider.acts = [refusal(400, TOO_LONG), whole({"content": "Long."}, "length")]
+    assert left() == before - 1
+    said = stream(event({"content": "Long."}), event({}, "length"), b"data: [DONE]\n\n")
+    provider.acts = [refusal(400, TOO_LONG), said]
+    assert left(stream=True) == before - 2
+    assert len(provider.asked) == 5
 
 
 @pytest.mark.parametrize(

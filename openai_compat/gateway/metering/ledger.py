@@ -65,12 +65,22 @@ class Ledger:
         self._defaults = limits
         self._limited = limits != Metering()
 
-    def open(self, grant: Grant, *, path: str, body: bytes | Body, envelope: Envelope, choices: Iterable[Choice] = ()) -> Tally:
+    def open(
+        self,
+        grant: Grant,
+        *,
+        path: str,
+        body: bytes | Body,
+        envelope: Envelope,
+        choices: Iterable[Choice] = (),
+        requests: int = 1,
+    ) -> Tally:
         """The account of one request, which must be closed.
 
         Args:
             path: without a query.
             choices: where it may go; the dearest is reserved for.
+            requests: how many it counts as; none where it was counted before.
 
         Raises:
             RateLimited: with what it may use at most, the key would use more than it may.
@@ -78,7 +88,7 @@ class Ledger:
         self._know(grant)
         guess = _Guess(path, body, stream=envelope.stream is True)
         limited = self._limited or not grant.unlimited
-        hold = self._hold(grant, path, body, envelope, choices) if limited else None
+        hold = self._hold(grant, path, body, envelope, choices, requests) if limited else None
         return Tally(self, grant.key_id, guess, hold)
 
     def arrive(self, grant: Grant) -> Arrival:
@@ -156,14 +166,16 @@ class Ledger:
         if grant.spent and grant.key_id not in self.spent:
             self.spent[grant.key_id] = grant.spent
 
-    def _hold(self, grant: Grant, path: str, body: bytes | Body, envelope: Envelope, choices: Iterable[Choice]) -> Hold:
+    def _hold(
+        self, grant: Grant, path: str, body: bytes | Body, envelope: Envelope, choices: Iterable[Choice], requests: int
+    ) -> Hold:
         prompt = _prompt(path, body)
         most = estimate.most_completion_tokens(path, envelope)
         cost = 0
         for choice in choices:
             rate = rates_of(choice.target.price)
             cost = max(cost, rate.request + max(rate.prompt, rate.cached) * prompt + rate.completion * most)
-        return self.allowance(grant).reserve(self._steady(), tokens=prompt + most, cost=cost)
+        return self.allowance(grant).reserve(self._steady(), tokens=prompt + most, cost=cost, requests=requests)
 
     def _charge(self, key_id: str, cost: int) -> _Charge:
         allowance = self._allowances.get(key_id)

@@ -107,12 +107,12 @@ class Allowance:
         self.arriving += 1
         return Arrival(self)
 
-    def reserve(self, now: float, *, tokens: int, cost: int) -> Hold:
+    def reserve(self, now: float, *, tokens: int, cost: int, requests: int = 1) -> Hold:
         """Raises ``RateLimited`` where it is more than is left; then nothing is reserved and nothing counted."""
         bounds = self._bounds
         if bounds.budget is not None:
             self._check_budget(now, bounds.budget, cost)
-        amounts = (1, tokens, cost)
+        amounts = (requests, tokens, cost)
         for limit in self._limits:
             if limit.window.total(now) + amounts[limit.of] > limit.most:
                 raise self._refused(now, limit.refusal(now, amounts[limit.of]))
