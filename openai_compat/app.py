@@ -138,7 +138,7 @@ def create_gateway(config: Config, *, read: Read | None = None) -> Gateway:
     reload.also(lambda config: partial(crowd.allow, config.server.max_in_flight))
     readiness = GatewayReadiness(pool)
     asking = Asking(editions.relaying, cache(lambda: dict(endpoints_of(app))))
-    desks = Desks(config, storage, ledger, asking, lambda name, grant: editions.now.offers.find(name, grant))
+    desks = Desks(config, storage, ledger, asking, lambda name, grant: editions.now.offers.find(name, grant), keys.still)
     reload.also(desks.renewal)
     app = Litestar(
         route_handlers=[*MODEL_ROUTES, *GATEWAY_ROUTES],

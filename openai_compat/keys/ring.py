@@ -83,6 +83,13 @@ class Ring:
         key.used = int(now)
         return key.grant
 
+    def still(self, grant: Grant) -> Grant | None:
+        """What the holder of ``grant`` may do by now, for work that waited; None where the key has ended meanwhile."""
+        if not grant.key_id:
+            return None if self.exist else grant
+        key = self._known.get(bytes.fromhex(grant.key_id))
+        return key.grant if key is not None and key.expires > self._clock() else None
+
     def keeper(self) -> KeyKeeper:
         """To change keys with; ``refresh`` puts the change in force. Raises ``ConfigError`` where none can be kept."""
         if self._file is None:

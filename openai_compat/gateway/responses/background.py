@@ -20,7 +20,7 @@ from msgspec import Struct, structs
 
 from openai_compat.config import Config
 from openai_compat.config import Jobs as Turns
-from openai_compat.errors import APIError, RateLimited, Unavailable
+from openai_compat.errors import APIError, AuthenticationFailed, RateLimited, Unavailable
 from openai_compat.gateway.jobs.queue import JobQueue
 from openai_compat.gateway.responses.answers import Answers, known
 from openai_compat.gateway.responses.event_log import EventLog
@@ -28,15 +28,19 @@ from openai_compat.gateway.responses.orders import Order
 from openai_compat.gateway.responses.records import FINISHED_WELL, RESTARTED, draft_of, failed, record_of
 from openai_compat.gateway.responses.rows import RESPONSE, Row
 from openai_compat.gateway.responses.shelf import Shelf
+from openai_compat.grants import Grant
 from openai_compat.translate.responses import frame
 from schemas.responses_answer import Event, Response
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+Still = Callable[[Grant], Grant | None]
+"""What a key may do by now; None where it has ended."""
 _MOST = 512  # of all keys, running and waiting
 _LARGEST = 256 << 20  # bytes of all their chats together
 _RETRY_AFTER = 30.0  # seconds that a client is told to wait where too many wait already
 _PAUSE = 5.0  # seconds between two looks for room on the disk
+_FAREWELL = 10.0  # seconds in which all that is unfinished is written when the server ends; the next one does the rest
 _LINGER = 300.0  # seconds for which the events of a finished one stay as they were
 _LOGS = 64  # finished ones whose events stay
 _LOGGED = 32 << 20  # bytes of their events
@@ -73,9 +77,10 @@ class Finished(Struct, frozen=True, kw_only=True):
 
 
 class Background:
-    def __init__(self, config: Config, shelf: Shelf, answers: Answers) -> None:
+    def __init__(self, config: Config, shelf: Shelf, answers: Answers, still: Still) -> None:
         self._shelf = shelf
         self._answers = answers
+        self._still = still
         self._grace = config.server.shutdown_grace
         self._timeout = config.jobs.timeout
         self._queue = JobQueue(Turns(per_model=config.responses.background_at_once, max_waiting=_MOST))
@@ -84,16 +89,19 @@ class Background:
 
     async def start(self) -> None:
         """What an earlier server left unfinished has failed."""
-        await self._shelf.cut_off(_cut_off)
+        try:
+            await self._shelf.cut_off(_cut_off)
+        except (Unavailable, sqlite3.Error) as error:  # clients are told so nevertheless
+            logger.warning("it could not be written that an earlier server's responses have failed: %s", error)
 
     async def close(self) -> None:
         await self._queue.close(self._grace)
-        for job in tuple(self._jobs.values()):
-            try:
-                async with asyncio.timeout(_PAUSE):
+        try:
+            async with asyncio.timeout(_FAREWELL):
+                for job in tuple(self._jobs.values()):
                     await self._stop(job, lambda job: job.answering.fail(APIError(RESTARTED.message)))
-            except TimeoutError:
-                logger.warning("the response %s is left to the next server", job.order.id)
+        except TimeoutError:
+            logger.warning("%d unfinished responses are left to the next server", len(self._jobs))
 
     # ------------------------------------------------------------ what clients ask
 
@@ -154,10 +162,17 @@ class Background:
     async def _answered(self, job: Job) -> list[Event]:
         """The last events. Raises ``APIError``."""
         async with AsyncExitStack() as stack:
-            chunks = await patiently(lambda: self._answers.opened(job.order, stack))
+            chunks = await patiently(lambda: self._answers.opened(self._by_now(job.order), stack))
             async for batch in chunks:
                 job.tell(event for chunk in batch for event in job.answering.add(chunk))
         return job.answering.finish()
+
+    def _by_now(self, order: Order) -> Order:
+        """In the name of its key as that is now. Raises ``AuthenticationFailed`` where it may not ask any more."""
+        grant = self._still(order.asker.grant)
+        if grant is None or "chat" not in grant.scopes:
+            raise AuthenticationFailed("The key that asked for the response may not ask for it any more.")
+        return structs.replace(order, asker=structs.replace(order.asker, grant=grant))
 
     async def _stop(self, job: Job, how: Callable[[Job], list[Event]]) -> None:
         """Bring one whose work was cancelled to its end, unless it has reached that already."""

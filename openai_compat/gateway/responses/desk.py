@@ -12,7 +12,7 @@ from openai_compat.gateway.asking import Asker
 from openai_compat.gateway.chats import Chats
 from openai_compat.gateway.counting import Counter
 from openai_compat.gateway.responses.answers import Answers
-from openai_compat.gateway.responses.background import Background
+from openai_compat.gateway.responses.background import Background, Still
 from openai_compat.gateway.responses.intake import Intake, listed
 from openai_compat.gateway.responses.orders import FindModel, Order, Orders
 from openai_compat.gateway.responses.records import record_of, shown
@@ -25,12 +25,19 @@ from schemas.responses_answer import InputTokens, ItemList, Response, ResponseDe
 
 class ResponseDesk:
     def __init__(
-        self, config: Config, shelf: Shelf, intake: Intake, chats: Chats, counter: Counter, find_model: FindModel
+        self,
+        config: Config,
+        shelf: Shelf,
+        intake: Intake,
+        chats: Chats,
+        counter: Counter,
+        find_model: FindModel,
+        still: Still,
     ) -> None:
         self._shelf = shelf
         self._orders = Orders(shelf, intake, find_model)
         self._answers = Answers(chats, shelf)
-        self._background = Background(config, shelf, self._answers)
+        self._background = Background(config, shelf, self._answers, still)
         self._counter = counter
 
     async def start(self) -> None:

@@ -10,6 +10,7 @@ from openai_compat.gateway.asking import Asking
 from openai_compat.gateway.chats import Chats
 from openai_compat.gateway.counting import Counter
 from openai_compat.gateway.metering.ledger import Ledger
+from openai_compat.gateway.responses.background import Still
 from openai_compat.gateway.responses.conversations import ConversationDesk
 from openai_compat.gateway.responses.desk import ResponseDesk
 from openai_compat.gateway.responses.intake import Intake
@@ -21,10 +22,12 @@ from openai_compat.gateway.store.storage import Storage
 class Desks:
     """They last as long as the process; ``renewal`` lets them take part in a reload."""
 
-    def __init__(self, config: Config, storage: Storage, ledger: Ledger, asking: Asking, find_model: FindModel) -> None:
+    def __init__(
+        self, config: Config, storage: Storage, ledger: Ledger, asking: Asking, find_model: FindModel, still: Still
+    ) -> None:
         self._shelf, self._intake = Shelf(config, storage), Intake(config, ledger)
         chats, counter = Chats(asking), Counter(asking)
-        self.responses = ResponseDesk(config, self._shelf, self._intake, chats, counter, find_model)
+        self.responses = ResponseDesk(config, self._shelf, self._intake, chats, counter, find_model, still)
         self.conversations = ConversationDesk(self._shelf, self._intake)
 
     async def start(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from openai_compat.config import ConfigError
 from openai_compat.errors import Unavailable
@@ -66,7 +66,9 @@ class Database:
 
     async def _apart(self, work: Callable[[], T]) -> T:
         """On the database's thread, and to its end even where nobody waits for it any more."""
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
+        doing = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        doing.add_done_callback(_seen)
+        return await asyncio.shield(doing)
 
     def _connect(self) -> None:
         # Never opened where it is there: closing it would take the locks away that another connection of this process has.
@@ -123,6 +125,12 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                 raise
         time.sleep(_MOMENT)
+
+
+def _seen(done: asyncio.Future[Any]) -> None:
+    """What went wrong is told to whoever waits; asyncio would complain where nobody does any more."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _version(connection: sqlite3.Connection) -> int:

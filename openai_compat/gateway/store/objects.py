@@ -81,7 +81,7 @@ class Objects:
         def read(connection: sqlite3.Connection) -> list[Kept]:
             return [Kept(*row) for row in connection.execute(f"SELECT {_COLUMNS} FROM objects {rest}", values)]  # noqa: S608
 
-        return await self._database.run(read)
+        return await self._database.look(read)
 
 
 def _now() -> int:

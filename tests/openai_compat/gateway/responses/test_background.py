@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from openai_compat.config import Config, Storage
 from openai_compat.errors import APIError, ModelLoading, NotFound, RateLimited, Unavailable
+from openai_compat.gateway.metering.ledger import Ledger
 from openai_compat.gateway.responses.background import patiently
+from openai_compat.gateway.responses.desks import Desks
+from openai_compat.gateway.store.place import DATABASE
+from openai_compat.gateway.store.storage import Storage as StorageOf
 
 SLOW = "[[delay=0.02]] [[tokens=2000]] sea"
 SHORT = "[[delay=0.01]] [[tokens=20]] sea"
@@ -125,6 +133,42 @@ def test_the_end_of_a_server_fails_what_it_does_not_finish(served) -> None:
         for id in (running, waiting):
             found = client.get(f"/v1/responses/{id}").json()
             assert (found["status"], found["error"]) == ("failed", CUT_OFF)
+
+
+@pytest.mark.slow
+def test_a_server_in_whose_file_nothing_can_be_written_ends_soon(served, kept: Path) -> None:
+    """However much is unfinished; the next server tells what became of it."""
+    with ExitStack() as stack:
+        with served(background_at_once=1) as client:
+            ids = [start(client) for _ in range(8)]
+            other = stack.enter_context(closing(sqlite3.connect(kept / DATABASE, isolation_level=None)))
+            other.execute("BEGIN IMMEDIATE")
+            began = time.monotonic()
+        assert time.monotonic() - began < 25
+    with served() as client:
+        assert {client.get(f"/v1/responses/{id}").json()["status"] for id in ids} == {"failed"}
+
+
+@pytest.mark.slow
+def test_a_server_begins_also_where_what_was_cut_off_cannot_be_written(served, kept: Path, in_time) -> None:
+    with served(background_at_once=1) as client:
+        id = start(client)
+    config = Config(storage=Storage(dir=str(kept)))
+
+    async def scenario() -> None:
+        storage = StorageOf(config)
+        await storage.open()
+        try:
+            with closing(sqlite3.connect(kept / DATABASE, isolation_level=None)) as other:
+                other.execute("UPDATE objects SET status = 'queued'")
+                other.execute("BEGIN IMMEDIATE")
+                desks = Desks(config, storage, Ledger(config.metering), None, None, None)  # type: ignore[arg-type]
+                await desks.start()
+                assert (await desks.responses.get(id, "")).status == "failed"
+        finally:
+            await storage.close()
+
+    in_time(scenario())
 
 
 def test_a_server_that_is_given_time_finishes_what_runs(served, text_of) -> None:
