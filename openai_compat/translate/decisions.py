@@ -36,6 +36,8 @@ AT_ONCE = 20
 """Options that one chat may have: so many of the likeliest tokens a chat tells."""
 MAX_CHATS = 1024
 _LONGEST_JSON = 256 * 1024  # bytes
+MAX_BYTES = 512 * 2**20
+"""That all chats of one request may have of its input together: an upstream is sent it with each of them."""
 _ORDERS = 2
 _OUTPUTS = {"function_call_output": "function_call", "custom_tool_call_output": "custom_tool_call"}
 _TRUE = "Is this statement about what you were given true?\n\n"
@@ -54,7 +56,7 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 def to_input(request: CreateDecisionRequest) -> Turn:
     """The chat that holds the input alone. Raises ``InvalidRequest`` for all that needs no model."""
-    _check_questions(request)
+    chats = _check_questions(request)
     given: str | list[Any] = request.input
     if isinstance(given, list):
         given = [_as_text(item, f"input[{i}]") for i, item in enumerate(given)]
@@ -63,7 +65,9 @@ def to_input(request: CreateDecisionRequest) -> Turn:
     shaping = CreateResponseRequest(
         model=request.model, prompt_cache_key=request.prompt_cache_key, safety_identifier=request.safety_identifier
     )
-    return to_turn(shaping, [], items)
+    turn = to_turn(shaping, [], items)
+    _check_size(turn, chats)
+    return turn
 
 
 def asked_of(question: Question) -> Asked:
@@ -104,7 +108,8 @@ def param_in(turn: Turn, number: int, param: str | None) -> str | None:
 # ---------------------------------------------------------------- checks
 
 
-def _check_questions(request: CreateDecisionRequest) -> None:
+def _check_questions(request: CreateDecisionRequest) -> int:
+    """How many chats they are at most."""
     chats = 0
     for i, question in enumerate(request.questions):
         for j, part in enumerate(question.instructions):
@@ -117,6 +122,14 @@ def _check_questions(request: CreateDecisionRequest) -> None:
     if chats > MAX_CHATS:
         message = f"These questions have so many options that the model would be asked {chats} times; {MAX_CHATS} are allowed."
         raise InvalidRequest(message, param="questions", code="invalid_value")
+    return chats
+
+
+def _check_size(turn: Turn, chats: int) -> None:
+    size = len(msgspec.json.encode(turn.chat))
+    if size * chats > MAX_BYTES:
+        message = f"The input has {size} bytes and would be read {chats} times; {MAX_BYTES} bytes together are allowed."
+        raise InvalidRequest(message, param="input", code="invalid_value")
 
 
 def _check_unique(question: Any, where: str) -> None:

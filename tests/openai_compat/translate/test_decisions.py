@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 
 from openai_compat.errors import InvalidRequest, UnsupportedCapability
 from openai_compat.translate.decided import joined, shares_of, to_answer, together, usage_of
-from openai_compat.translate.decisions import AT_ONCE, asked_of, chat_of, groups_of, to_input
+from openai_compat.translate.decisions import AT_ONCE, MAX_BYTES, asked_of, chat_of, groups_of, to_input
 from schemas.answers import ReadAnswer
 from schemas.decisions import CreateDecisionRequest, ScoreAnswer
 
@@ -55,6 +55,15 @@ def test_options_in_groups_are_all_there_and_never_too_many(number: int) -> None
     assert [i for group in groups for i in group] == list(range(number))
     assert all(1 <= len(group) <= AT_ONCE for group in groups)
     assert len(groups) <= AT_ONCE
+
+
+def test_a_long_input_may_have_fewer_questions() -> None:
+    predicate = {"type": "predicate", "instructions": "Is it?"}
+    longest = "x" * (MAX_BYTES // 800)
+    with pytest.raises(InvalidRequest) as caught:
+        to_input(request(*[predicate] * 400, input=longest))
+    assert caught.value.param == "input"
+    to_input(request(*[predicate] * 399, input=longest))
 
 
 def test_letters_are_found_however_they_are_written_and_what_is_not_told_counts_least() -> None:
