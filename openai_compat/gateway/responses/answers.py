@@ -35,13 +35,13 @@ class Answers:
         self._shelf = shelf
 
     async def whole(self, order: Order) -> Response:
-        answering, turn = order.answering(), order.turn
+        answering, turn, asker = order.answering(), order.turn, order.asker
         answer = None
         while answer is None:
             try:
-                answer = await self._chats.whole(turn.chat, order.asker)
+                answer = await self._chats.whole(turn.chat, asker)
             except APIError as error:
-                turn = _shortened(order, turn, error)
+                turn, asker = _shortened(order, turn, error), structs.replace(asker, again=True)
         answering.begin()
         answering.add(answer)
         answering.finish()
@@ -71,12 +71,12 @@ class Answers:
 
     async def opened(self, order: Order, stack: AsyncExitStack) -> AsyncIterator[list[ReadAnswer]]:
         """The chunks of the answer, once the model has begun it; leaving ``stack`` ends its work."""
-        turn = order.turn
+        turn, asker = order.turn, order.asker
         while True:
             try:
-                return await stack.enter_async_context(self._chats.stream(turn.chat, order.asker))
+                return await stack.enter_async_context(self._chats.stream(turn.chat, asker))
             except APIError as error:
-                turn = _shortened(order, turn, error)
+                turn, asker = _shortened(order, turn, error), structs.replace(asker, again=True)
 
     async def keep(self, order: Order, response: Response) -> Response:
         """The response as its client is to be told of it: one that could not be kept says so."""

@@ -66,7 +66,7 @@ def to_turn(request: TurnFields, history: Sequence[Item], added: Sequence[Item])
     box = toolbox_of(request.tools, items, earlier=len(history))
     messages, places = _messages(request, items, len(history))
     chat = {"model": request.model, "messages": messages, **_fields(request), **_tools(request, box)}
-    return Turn(chat=chat, tools=box, places=places)
+    return _short_enough(Turn(chat=chat, tools=box, places=places), auto=request.truncation == "auto")
 
 
 def _check(request: CreateResponseRequest) -> None:
@@ -85,8 +85,6 @@ def _messages(request: TurnFields, items: list[Item], earlier: int) -> tuple[lis
         places.insert(0, "instructions")
     if not messages:
         raise wrong_value("it holds nothing that the model could be shown.", "input")
-    if len(messages) > MAX_MESSAGES:
-        raise wrong_value(f"a model is shown at most {MAX_MESSAGES} messages; these are {len(messages)}.", "input")
     return messages, tuple(places)
 
 
@@ -204,6 +202,17 @@ def _size(message: dict[str, Any]) -> int:
     parts = [content] if isinstance(content, str) else [part.get("text", " " * 4096) for part in content]
     calls = [call["function"]["arguments"] for call in message.get("tool_calls", ())]
     return 1 + sum(map(len, (*parts, *calls, message.get("reasoning_content", ""))))
+
+
+def _short_enough(turn: Turn, *, auto: bool) -> Turn:
+    """Where the client wants that, its oldest messages go. Raises ``InvalidRequest`` else."""
+    found: Turn | None = turn
+    while found is not None and len(found.chat["messages"]) > MAX_MESSAGES:
+        found = shorter(found) if auto else None
+    if found is None:
+        many = len(turn.chat["messages"])
+        raise wrong_value(f"a model is shown at most {MAX_MESSAGES} messages; these are {many}.", "input")
+    return found
 
 
 _MESSAGE = re.compile(r"^messages\[(\d+)\](.*)$")

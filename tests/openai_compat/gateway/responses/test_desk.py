@@ -160,6 +160,17 @@ def test_the_oldest_part_goes_where_the_client_lets_it(served) -> None:
         assert last["response"]["usage"]["input_tokens"] == 32
 
 
+def test_a_request_that_gets_shorter_counts_once_for_its_key_s_limits(served) -> None:
+    said = [{"role": "user", "content": "a few words"}] * 60
+    with served(context_length=40, metering={"requests_per_minute": 3}) as client:
+        answer = client.ask(said, truncation="auto")
+        assert (answer.status_code, answer.headers["x-ratelimit-remaining-requests"]) == (200, "2")
+        assert client.events(said, truncation="auto")[-1]["type"] == "response.completed"
+        later = client.ask(said, truncation="auto", background=True).json()["id"]
+        assert client.until(later, "completed", "failed")["status"] == "completed"
+        assert client.ask("x").status_code == 429
+
+
 def test_a_deleted_response_is_gone_with_its_items_and_breaks_what_goes_on_from_it(served, kept: Path) -> None:
     with served() as client:
         first = client.ask("a canary").json()

@@ -221,6 +221,15 @@ def test_of_one_long_turn_the_oldest_calls_go_and_the_question_stays(turned) -> 
     assert turn.chat["messages"][-1]["tool_call_id"] == "c19"
 
 
+def test_what_is_more_than_a_chat_may_hold_gets_shorter_where_the_client_lets_it(turned) -> None:
+    asked = {"input": [USER] * MAX_MESSAGES, "instructions": "Be brief."}
+    with pytest.raises(InvalidRequest):
+        turned(**asked)
+    messages = turned(truncation="auto", **asked).chat["messages"]
+    assert messages[0] == {"role": "system", "content": "Be brief."}
+    assert MAX_MESSAGES * 3 // 4 < len(messages) <= MAX_MESSAGES
+
+
 def test_what_is_one_question_gets_no_shorter(turned) -> None:
     assert shorter(turned()) is None
     assert shorter(turned(instructions="Be brief.")) is None
