@@ -6,9 +6,12 @@ import ast
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +172,48 @@ def test_the_schema_tells_good_answers_from_bad_ones(name, value, wrong) -> None
     told = imported("kit.schema").violations(name, value)
     assert wrong in "; ".join(told)
     assert bool(told) == bool(wrong)
+
+
+class _Odd(BaseHTTPRequestHandler):
+    """Asks for a key, lists no models, or serves something else."""
+
+    def do_GET(self) -> None:
+        status, body = {"/key/models": (401, b"{}"), "/none/models": (200, b'{"data": []}')}.get(self.path, (200, b"<html>"))
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        self.send_error(401)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/key", []),
+        ("/key", ["--model", "m"]),
+        ("/none", []),
+        ("/page", []),
+        (None, []),
+        (None, ["--model", "m"]),
+        ("", []),
+        ("no address", []),
+    ],
+)
+def test_where_there_is_no_such_server_a_sentence_says_so(path: str | None, words: list[str], tmp_path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Odd) as odd, socket.socket() as deaf:
+        threading.Thread(target=odd.serve_forever, args=(0.05,)).start()
+        deaf.bind(("127.0.0.1", 0))
+        port = deaf.getsockname()[1] if path is None else odd.server_address[1]
+        url = path if path in ("", "no address") else f"http://127.0.0.1:{port}{path or ''}"
+        command = [sys.executable, SUITE / "run.py", "--base-url", url, "--folder", tmp_path, *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        odd.shutdown()
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "BASE_URL=" in done.stderr
 
 
 def test_the_suite_imports_nothing_of_this_project() -> None:

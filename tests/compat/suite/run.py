@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -30,6 +31,7 @@ TOOLS = frozenset({"jsonschema", "mcp", "pytest", "httpx"})
 """What the environments hold besides the clients."""
 LOADING = 300.0
 """Seconds until a server must have loaded its model."""
+_NO_ENTRY = (401, 403)
 RUNS = {"current": ("checks", "ecosystem/current"), "held": ("ecosystem/held",)}
 PATIENCE = 540.0
 """Seconds that all checks of an environment may take unless more are given; what has not ended then has failed."""
@@ -41,8 +43,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     told = {"base_url": asked.base_url.rstrip("/"), "api_key": asked.api_key, "headers": "\n".join(asked.header)}
     told |= {name: getattr(asked, name) or "" for name in MODELS}
-    told["model"] = asked.model or first_model(told)
-    warm(told)
+    reach(told, asked.model)
     began = time.monotonic()
     lines = [line for name in asked.environment for line in run(name, told, folder, asked)]
     found = {**about(asked, told), "seconds": round(time.monotonic() - began), **clients(lines, folder), **merged(lines)}
@@ -81,8 +82,24 @@ def parsed() -> argparse.Namespace:
     return asked
 
 
+def reach(told: dict[str, str], model: str | None) -> None:
+    """Finds the model and has it loaded. Ends the run where nobody answers, or not as such a server does."""
+    try:
+        told["model"] = model or first_model(told)
+        warm(told)
+    except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise SystemExit(
+            f"There is no server of OpenAI's API at '{told['base_url']}' that lets us in ({found}). What is needed is "
+            "BASE_URL=http://host:port/v1 with API_KEY=… where it asks for a key, and MODEL=… where it lists no models."
+        ) from None
+
+
 def warm(told: dict[str, str]) -> None:
-    """Lets the server load its model: how long that takes is nothing that is checked."""
+    """Lets the server load its model: how long that takes is nothing that is checked.
+
+    Raises ``HTTPError`` where a key is missing.
+    """
     given = dict(line.partition(":")[::2] for line in told["headers"].splitlines())
     headers = {"content-type": "application/json", "authorization": f"Bearer {told['api_key']}", **given}
     body = {"model": told["model"], "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
@@ -91,7 +108,11 @@ def warm(told: dict[str, str]) -> None:
     while time.monotonic() < deadline:
         try:
             return urlopen(request, timeout=LOADING).close()
+        except TimeoutError:
+            return None
         except HTTPError as error:
+            if error.code in _NO_ENTRY:
+                raise
             if error.code != 503:
                 return None
             time.sleep(1)
