@@ -109,12 +109,16 @@ class Pool:
             asyncio.get_running_loop().call_later(_PATIENCE, self._forget, model_id)
 
     def unload(self, model_id: str) -> ModelState:
-        """End an idle model, pinned or not. Raises ``ModelNotFound``, and ``Conflict`` for one that is at work."""
+        """End an idle model, pinned or not, and drop a load that nobody waits for.
+
+        Raises ``ModelNotFound``, and ``Conflict`` for one that is at work or about to be loaded.
+        """
         slot = self._residents.slots.get(model_id)
         if slot is None:
             raise ModelNotFound(model_id)
-        if slot.leases or slot.waiters or slot.phase is Phase.LOADING:
+        if slot.leases or slot.waiters or slot.phase is Phase.LOADING or self._residents.prepares(slot):
             raise Conflict(f"The model '{model_id}' is at work. Ask again when it is not.", code="model_busy", retry=False)
+        self._residents.forget(slot)
         if slot.phase is Phase.READY:
             self._residents.evict(slot)
         return self._state(slot)

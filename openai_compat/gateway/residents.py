@@ -69,6 +69,9 @@ class Residents:
         if self._wanted.get(slot.model_id) is slot:
             del self._wanted[slot.model_id]
 
+    def prepares(self, slot: Slot) -> bool:
+        return slot in self._preparing
+
     def forget(self, slot: Slot) -> None:
         """Drop a load that has not begun and that nobody waits for any more."""
         if not slot.waiters and not slot.settings.preload and slot.model_id in self._wanted:

@@ -68,6 +68,23 @@ def test_an_operator_ends_an_idle_model_pinned_or_not_and_none_that_works(arena)
     asyncio.run(scenario())
 
 
+def test_a_load_that_waits_for_room_is_dropped_by_an_unload_and_one_that_begins_is_not(arena):
+    async def scenario():
+        async with arena({"a": {}, "b": {}}, host=150 * MIB) as world:
+            lease = await world.pool.acquire("a", request_id="1")
+            world.pool.load("b")
+            with pytest.raises(Conflict, match="is at work"):
+                world.pool.unload("b")
+            await asyncio.sleep(0.3)  # it waits for the room that the other takes
+            assert world.pool.unload("b").state == "unloaded"
+            lease.abandon()
+            await asyncio.sleep(0.3)
+            assert world.starts("b") == 0
+            await world.ask("b")
+
+    asyncio.run(scenario())
+
+
 def test_the_longest_unused_model_goes_first(arena):
     async def scenario():
         async with arena({"a": {}, "b": {}, "c": {}}, host=250 * MIB) as world:
