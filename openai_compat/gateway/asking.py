@@ -25,6 +25,8 @@ from openai_compat.http.endpoint import Endpoint
 _JSON = (b"content-type", b"application/json")
 _REFUSALS = 400  # and above
 _AHEAD = 4  # pieces of an answer that wait for their reader
+LONGEST = 128 << 20
+"""Bytes of an answer: what is read here is held in memory, and another server may never come to its end."""
 
 
 class Serving(Protocol):
@@ -69,9 +71,13 @@ class Reply:
         self.headers = headers
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Raises ``APIError`` when the answer breaks off without an error event."""
+        """Raises ``APIError`` when the answer breaks off without an error event, and when it is longer than ``LONGEST``."""
+        left = LONGEST
         while (piece := await self._way.next()) is not None:
             if body := piece.get("body", b""):
+                left -= len(body)
+                if left < 0:
+                    raise APIError("The model's answer is too long to be read.", retry=False)
                 yield body
             if not piece.get("more_body", False):
                 return

@@ -14,7 +14,7 @@ import pytest
 from msgspec import Struct
 
 from openai_compat.errors import APIError, NotFound, RateLimited, Unavailable
-from openai_compat.gateway.asking import Asker, Asking
+from openai_compat.gateway.asking import LONGEST, Asker, Asking
 from openai_compat.gateway.chats import PATH, Chats
 from openai_compat.grants import ANYBODY
 from openai_compat.http.endpoint import Endpoint
@@ -84,6 +84,31 @@ def test_an_answer_comes_in_its_pieces_and_the_request_as_it_was_made(in_time) -
         assert relay.scope["headers"] == [(b"user-agent", b"me"), (b"content-type", b"application/json")]
         assert alone()
 
+    in_time(scenario())
+
+
+def test_an_answer_without_an_end_is_not_read_for_ever(in_time) -> None:
+    """Another server's: what is read of it is held in memory."""
+    sent = 0
+
+    async def script(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal sent
+        await begin(send)
+        while sent <= 2 * LONGEST:
+            await more(send, piece)
+            sent += len(piece)
+
+    async def read() -> None:
+        async with asking(Scripted(script)).open(PATH, b"{}", ASKER) as reply:
+            async for _ in reply.chunks():
+                pass
+
+    async def scenario() -> None:
+        with pytest.raises(APIError) as caught:
+            await read()
+        assert (caught.value.retry, alone()) == (False, True)
+
+    piece = b"x" * (1 << 20)
     in_time(scenario())
 
 
