@@ -182,8 +182,8 @@ def _asked(asking: Asking, editions: Editions, desks: Desks) -> dict[str, Provid
         "counter": given(counter),
         "responses": given(desks.responses),
         "conversations": given(desks.conversations),
-        "decisions": given(DecisionDesk(chats, lambda: editions.now.config, lambda: editions.now.offers)),
-        "messages": given(MessageDesk(chats, counter, lambda: editions.now.config)),
+        "decisions": given(DecisionDesk(chats, desks.intake, lambda: editions.now.config, lambda: editions.now.offers)),
+        "messages": given(MessageDesk(chats, counter, desks.intake)),
     }
 
 

@@ -11,18 +11,16 @@ from litestar.types import HTTPScope, Receive
 from openai_compat.config import Config
 from openai_compat.errors import APIError
 from openai_compat.gateway.asking import Asker
-from openai_compat.gateway.body import read_json_body
 from openai_compat.gateway.chats import Chats
+from openai_compat.gateway.intake import Intake
 from openai_compat.gateway.offers import Offers
 from openai_compat.gateway.order import LocalTarget
 from openai_compat.grants import Grant
-from openai_compat.sizes import parse_size
 from openai_compat.translate.decided import Shares, joined, shares_of, to_answer, together, usage_of
 from openai_compat.translate.decisions import Asked, asked_of, chat_of, groups_of, param_in, to_input
 from openai_compat.translate.responses.turn import Turn
 from schemas.answers import ReadAnswer
 from schemas.decisions import CreateDecisionRequest, Decision
-from schemas.decode import decode
 
 _AT_ONCE = 8
 _WORTH = 0.01  # the least share of a group whose options are asked about
@@ -32,17 +30,14 @@ _UNTHINKING = {"chat_template_kwargs": {"enable_thinking": False}}
 class DecisionDesk:
     """``config`` and ``offers`` give what is in force. Every method raises ``APIError`` for a refusal."""
 
-    def __init__(self, chats: Chats, config: Callable[[], Config], offers: Callable[[], Offers]) -> None:
+    def __init__(self, chats: Chats, intake: Intake, config: Callable[[], Config], offers: Callable[[], Offers]) -> None:
         self._chats = chats
+        self._intake = intake
         self._config = config
         self._offers = offers
 
     async def read(self, scope: HTTPScope, receive: Receive) -> CreateDecisionRequest:
-        server = self._config().server
-        limit = parse_size(server.max_body)
-        return decode(
-            await read_json_body(scope["headers"], receive, limit, origins=server.cors_origins), CreateDecisionRequest
-        )
+        return await self._intake.read(scope, receive, CreateDecisionRequest)
 
     async def decide(self, request: CreateDecisionRequest, scope: HTTPScope) -> Decision:
         """Left early, the model's work is cancelled."""

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import select
 import signal
 import socket
 import threading
@@ -17,6 +18,7 @@ from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -230,6 +232,20 @@ def test_the_sdks_own_retry_gets_through_once_there_is_a_place(place: Place) -> 
             for _ in stream:
                 pass
             assert answer.result().retries_taken >= 1
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "responses", "messages", "messages/count_tokens", "decisions"])
+def test_a_body_that_is_still_to_come_has_a_place(place: Place, path: str) -> None:
+    key = place.key(concurrent_requests=1)
+    place.client(key).close()
+    address = urlsplit(place.server.base_url)
+    head = f"POST /v1/{path} HTTP/1.1\r\nhost: {address.netloc}\r\nauthorization: Bearer {key}\r\ncontent-length: 9\r\n\r\n"
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection((address.hostname, address.port), 10)) for _ in range(2)]
+        for client in clients:
+            client.sendall(head.encode())
+        refused = select.select(clients, [], [], PATIENCE)[0]
+        assert [client.recv(12) for client in refused] == [b"HTTP/1.1 429"]
 
 
 @pytest.mark.parametrize("stream", [False, True])

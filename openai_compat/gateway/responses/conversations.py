@@ -9,8 +9,9 @@ from litestar.types import HTTPScope, Receive
 from msgspec import Struct
 
 from openai_compat.errors import NotFound
+from openai_compat.gateway.intake import Intake
 from openai_compat.gateway.responses.history import Wanted, no_conversation
-from openai_compat.gateway.responses.intake import Intake, listed, named_in, owner_of, put_in
+from openai_compat.gateway.responses.intake import listed, named_in, owner_of, put_in
 from openai_compat.gateway.responses.rows import CONVERSATION, Draft, Item, ItemRow, Row, now
 from openai_compat.gateway.responses.shelf import Shelf
 from openai_compat.translate.responses import new_id, read_items

@@ -11,9 +11,10 @@ from openai_compat.errors import InvalidRequest, NotFound
 from openai_compat.gateway.asking import Asker
 from openai_compat.gateway.chats import Chats
 from openai_compat.gateway.counting import Counter
+from openai_compat.gateway.intake import Intake
 from openai_compat.gateway.responses.answers import Answers
 from openai_compat.gateway.responses.background import Background, Still
-from openai_compat.gateway.responses.intake import Intake, listed
+from openai_compat.gateway.responses.intake import listed
 from openai_compat.gateway.responses.orders import FindModel, Order, Orders
 from openai_compat.gateway.responses.records import record_of, shown
 from openai_compat.gateway.responses.replay import replayed

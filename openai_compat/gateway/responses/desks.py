@@ -9,11 +9,11 @@ from openai_compat.config import Config
 from openai_compat.gateway.asking import Asking
 from openai_compat.gateway.chats import Chats
 from openai_compat.gateway.counting import Counter
+from openai_compat.gateway.intake import Intake
 from openai_compat.gateway.metering.ledger import Ledger
 from openai_compat.gateway.responses.background import Still
 from openai_compat.gateway.responses.conversations import ConversationDesk
 from openai_compat.gateway.responses.desk import ResponseDesk
-from openai_compat.gateway.responses.intake import Intake
 from openai_compat.gateway.responses.orders import FindModel
 from openai_compat.gateway.responses.shelf import Shelf
 from openai_compat.gateway.store.storage import Storage
@@ -25,10 +25,10 @@ class Desks:
     def __init__(
         self, config: Config, storage: Storage, ledger: Ledger, asking: Asking, find_model: FindModel, still: Still
     ) -> None:
-        self._shelf, self._intake = Shelf(config, storage), Intake(config, ledger)
+        self._shelf, self.intake = Shelf(config, storage), Intake(config, ledger)
         chats, counter = Chats(asking), Counter(asking)
-        self.responses = ResponseDesk(config, self._shelf, self._intake, chats, counter, find_model, still)
-        self.conversations = ConversationDesk(self._shelf, self._intake)
+        self.responses = ResponseDesk(config, self._shelf, self.intake, chats, counter, find_model, still)
+        self.conversations = ConversationDesk(self._shelf, self.intake)
 
     async def start(self) -> None:
         await self.responses.start()
@@ -43,4 +43,4 @@ class Desks:
 
     def _renew(self, config: Config) -> None:
         self._shelf.renew(config)
-        self._intake.renew(config)
+        self.intake.renew(config)

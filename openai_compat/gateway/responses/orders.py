@@ -9,8 +9,9 @@ from msgspec import Struct, structs
 
 from openai_compat.errors import InvalidRequest
 from openai_compat.gateway.asking import Asker
+from openai_compat.gateway.intake import Intake
 from openai_compat.gateway.responses.history import Wanted
-from openai_compat.gateway.responses.intake import Intake, named_in, owner_of, put_in
+from openai_compat.gateway.responses.intake import named_in, owner_of, put_in
 from openai_compat.gateway.responses.rows import Item, now
 from openai_compat.gateway.responses.shelf import Shelf
 from openai_compat.grants import Grant
