@@ -11,7 +11,7 @@ from msgspec import Struct
 from openai_compat.errors import NotFound
 from openai_compat.gateway.intake import Intake
 from openai_compat.gateway.responses.history import Wanted, no_conversation
-from openai_compat.gateway.responses.intake import listed, named_in, owner_of, put_in
+from openai_compat.gateway.responses.intake import listed, listed_page, named_in, owner_of, put_in
 from openai_compat.gateway.responses.rows import CONVERSATION, Draft, Item, ItemRow, Row, now
 from openai_compat.gateway.responses.shelf import Shelf
 from openai_compat.translate.responses import new_id, read_items
@@ -84,13 +84,12 @@ class ConversationDesk:
         items = await self._items(request.items, owner)
         if not await self._shelf.append(id, owner, items):
             raise no_conversation(id)
-        return listed([ItemRow(0, item) for item in items], len(items))
+        return listed(items)
 
     async def items(self, id: str, owner: str, query: ItemsQuery) -> ItemList:
         await self._find(id, owner)
         ascending = query.order == "asc"
-        found = await self._shelf.page(id, "said", after=query.after, limit=query.limit + 1, ascending=ascending)
-        return listed(found, query.limit)
+        return listed_page(await self._shelf.page(id, "said", after=query.after, limit=query.limit, ascending=ascending))
 
     async def item(self, id: str, item: str, owner: str) -> Item:
         return (await self._find_item(id, item, owner)).item

@@ -14,7 +14,7 @@ from openai_compat.gateway.counting import Counter
 from openai_compat.gateway.intake import Intake
 from openai_compat.gateway.responses.answers import Answers
 from openai_compat.gateway.responses.background import Background, Still
-from openai_compat.gateway.responses.intake import listed
+from openai_compat.gateway.responses.intake import listed_page
 from openai_compat.gateway.responses.orders import FindModel, Order, Orders
 from openai_compat.gateway.responses.records import record_of, shown
 from openai_compat.gateway.responses.replay import replayed
@@ -118,8 +118,7 @@ class ResponseDesk:
         """What the request itself brought; what it went on from is listed where that was asked for."""
         await self._find(id, owner)
         ascending = query.order == "asc"
-        found = await self._shelf.page(id, "input", after=query.after, limit=query.limit + 1, ascending=ascending)
-        return listed(found, query.limit)
+        return listed_page(await self._shelf.page(id, "input", after=query.after, limit=query.limit, ascending=ascending))
 
     async def _find(self, id: str, owner: str) -> tuple[Row, list[Item]]:
         found = await self._shelf.find_response(id, owner)

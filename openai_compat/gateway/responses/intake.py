@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from litestar.types import HTTPScope
 
-from openai_compat.gateway.responses.rows import Item, ItemRow
+from openai_compat.gateway.responses.rows import Item, Page
 from schemas.responses_answer import ItemList
 
 REFERENCE = "item_reference"
@@ -28,8 +27,11 @@ def put_in(items: Sequence[Item], named: Mapping[str, Item]) -> list[Item]:
     return [named[item["id"]] if item["type"] == REFERENCE else item for item in items]
 
 
-def listed(found: Sequence[ItemRow], limit: int) -> ItemList:
-    """A page of ``found``, which has one more than ``limit`` where there are more."""
-    data: list[dict[str, Any]] = [row.item for row in found[:limit]]
-    ids = (str(data[0]["id"]), str(data[-1]["id"])) if data else (None, None)
-    return ItemList(data=data, first_id=ids[0], last_id=ids[1], has_more=len(found) > limit)
+def listed(items: list[Item], *, more: bool = False) -> ItemList:
+    """``more``: there are others after them."""
+    ids = (str(items[0]["id"]), str(items[-1]["id"])) if items else (None, None)
+    return ItemList(data=items, first_id=ids[0], last_id=ids[1], has_more=more)
+
+
+def listed_page(page: Page) -> ItemList:
+    return listed([row.item for row in page.rows], more=page.more)

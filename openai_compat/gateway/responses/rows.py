@@ -18,6 +18,7 @@ RESPONSE = "response"
 CONVERSATION = "conversation"
 UNFINISHED = ("queued", "in_progress")
 _ROW = 256  # bytes that a row takes beside its body, about
+_PAGE = 8 << 20  # bytes of a page's items, unless one alone is larger
 _ITEM = msgspec.json.Decoder(dict[str, Any])
 _LIVES = "(expires IS NULL OR expires > ?)"
 
@@ -57,6 +58,13 @@ class Row(Struct, frozen=True):
 class ItemRow(Struct, frozen=True):
     number: int
     item: Item
+
+
+class Page(Struct, frozen=True):
+    """Items in the order that was asked for; ``more``: there are others after them."""
+
+    rows: list[ItemRow]
+    more: bool = False
 
 
 def insert(connection: sqlite3.Connection, draft: Draft, room: Room) -> None:
@@ -135,14 +143,20 @@ def items_of(connection: sqlite3.Connection, id: str, part: Part) -> list[Item]:
     return [_ITEM.decode(body) for (body,) in rows]
 
 
-def page(
-    connection: sqlite3.Connection, id: str, part: Part, *, after: int | None, limit: int, ascending: bool
-) -> list[ItemRow]:
-    """``limit`` items of one object at most, from the one numbered ``after`` on, which is not among them."""
+def page(connection: sqlite3.Connection, id: str, part: Part, *, after: int | None, limit: int, ascending: bool) -> Page:
+    """``limit`` items of one object at most, from the one numbered ``after`` on, which is not among them; fewer where they are
+    so large that an answer of them all would be too much to hold.
+    """
     sign, direction = (">", "ASC") if ascending else ("<", "DESC")
     start = "" if after is None else f"AND number {sign} {int(after)}"
     query = f"SELECT number, body FROM items WHERE object = ? AND part = ? {start} ORDER BY number {direction} LIMIT ?"  # noqa: S608
-    return [ItemRow(number, _ITEM.decode(body)) for number, body in connection.execute(query, (id, part, limit))]
+    rows, size = list[ItemRow](), 0
+    for number, body in connection.execute(query, (id, part, limit + 1)):
+        size += len(body)
+        if rows and (size > _PAGE or len(rows) == limit):
+            return Page(rows, more=True)
+        rows.append(ItemRow(number, _ITEM.decode(body)))
+    return Page(rows)
 
 
 def item_of(connection: sqlite3.Connection, object: str, part: Part, id: str) -> ItemRow | None:

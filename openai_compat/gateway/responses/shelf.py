@@ -12,7 +12,7 @@ from openai_compat.config import Responses as Settings
 from openai_compat.errors import InvalidRequest, PermissionRefused
 from openai_compat.gateway.responses import rows
 from openai_compat.gateway.responses.history import Found, Wanted, look, nowhere
-from openai_compat.gateway.responses.rows import Draft, Item, ItemRow, Part, Room, Row
+from openai_compat.gateway.responses.rows import Draft, Item, ItemRow, Page, Part, Room, Row
 from openai_compat.gateway.store.database import Database
 from openai_compat.gateway.store.storage import Storage
 from openai_compat.sizes import parse_size
@@ -95,10 +95,10 @@ class Shelf:
         """With what it put out."""
         return await self._look(partial(_with_output, id=id, owner=owner), None)
 
-    async def page(self, object: str, part: Part, *, after: str | None, limit: int, ascending: bool) -> list[ItemRow]:
+    async def page(self, object: str, part: Part, *, after: str | None, limit: int, ascending: bool) -> Page:
         """Raises ``InvalidRequest`` where there is no item ``after``."""
         work = partial(_page, object=object, part=part, after=after, limit=limit, ascending=ascending)
-        return await self._look(work, [])
+        return await self._look(work, Page([]))
 
     async def item(self, object: str, part: Part, id: str) -> ItemRow | None:
         return await self._look(partial(rows.item_of, object=object, part=part, id=id), None)
@@ -130,9 +130,7 @@ def _with_output(connection: sqlite3.Connection, id: str, owner: str) -> tuple[R
     return None if found is None else (found, rows.items_of(connection, id, "output"))
 
 
-def _page(
-    connection: sqlite3.Connection, object: str, part: Part, after: str | None, limit: int, ascending: bool
-) -> list[ItemRow]:
+def _page(connection: sqlite3.Connection, object: str, part: Part, after: str | None, limit: int, ascending: bool) -> Page:
     place = None
     if after is not None:
         found = rows.item_of(connection, object, part, after)

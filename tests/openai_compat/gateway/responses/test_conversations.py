@@ -56,6 +56,18 @@ def test_items_are_added_listed_read_and_removed(served) -> None:
         assert copied["data"][0]["content"][0]["text"] == "c"
 
 
+def test_a_page_of_large_items_has_fewer_of_them(served) -> None:
+    """All that a key may keep, in one answer, would be more than the server can hold for many who ask for it."""
+    items = [{"role": "user", "content": "y" * 3_000_000}] * 5 + [{"role": "user", "content": "z" * 10_000_000}]
+    with served() as client:
+        url = f"/v1/conversations/{client.post('/v1/conversations', json={'items': items}).json()['id']}/items"
+        pages = [client.get(url, params={"limit": 100, "order": "asc"}).json()]
+        while pages[-1]["has_more"]:
+            pages.append(client.get(url, params={"limit": 100, "order": "asc", "after": pages[-1]["last_id"]}).json())
+    assert [len(page["data"]) for page in pages] == [2, 2, 1, 1]
+    assert [item["content"][0]["text"] for page in pages for item in page["data"]] == [item["content"] for item in items]
+
+
 def test_responses_go_on_from_a_conversation_and_add_to_it(served) -> None:
     with served() as client:
         id = begin(client, "one", "two")
