@@ -190,8 +190,8 @@ class GuardedProtocol(StrictProtocol):
         self._phase = Phase.IDLE
         self._rest()
         self.headers = []  # as long as the answer lasts its reader has the only list of them
-        if not self.pipeline:  # a large last piece stops the reading, and nobody would learn that the client has left
-            self.flow.resume_reading()
+        if self._running is self.cycle and not self.cycle.response_complete:
+            self.flow.resume_reading()  # a large last piece stops it, and nobody would learn that the client has left
         super().on_message_complete()
 
     # ------------------------------------------------------------ time
