@@ -159,9 +159,10 @@ def page(connection: sqlite3.Connection, id: str, part: Part, *, after: int | No
     return Page(rows)
 
 
-def item_of(connection: sqlite3.Connection, object: str, part: Part, id: str) -> ItemRow | None:
-    """One item of an object; the newest where it has several of that id."""
-    query = "SELECT number, body FROM items WHERE object = ? AND part = ? AND id = ? ORDER BY number DESC LIMIT 1"
+def item_of(connection: sqlite3.Connection, object: str, part: Part, id: str, *, oldest: bool = False) -> ItemRow | None:
+    """One item of an object; the newest, or the oldest, where it has several of that id."""
+    direction = "ASC" if oldest else "DESC"
+    query = f"SELECT number, body FROM items WHERE object = ? AND part = ? AND id = ? ORDER BY number {direction} LIMIT 1"  # noqa: S608
     found = connection.execute(query, (object, part, id)).fetchone()
     return None if found is None else ItemRow(found[0], _ITEM.decode(found[1]))
 

@@ -133,7 +133,7 @@ def _with_output(connection: sqlite3.Connection, id: str, owner: str) -> tuple[R
 def _page(connection: sqlite3.Connection, object: str, part: Part, after: str | None, limit: int, ascending: bool) -> Page:
     place = None
     if after is not None:
-        found = rows.item_of(connection, object, part, after)
+        found = rows.item_of(connection, object, part, after, oldest=not ascending)  # else pages might never come to their end
         if found is None:
             raise InvalidRequest(f"There is no item '{after}' to go on after.", param="after", code="invalid_value")
         place = found.number

@@ -68,6 +68,19 @@ def test_a_page_of_large_items_has_fewer_of_them(served) -> None:
     assert [item["content"][0]["text"] for page in pages for item in page["data"]] == [item["content"] for item in items]
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_pages_come_to_their_end_also_where_items_have_one_id(served, order: str) -> None:
+    """As where a conversation is given its own items once more."""
+    items = [{"role": "user", "content": "x", "id": id} for id in ("a", "b", "c", "a", "b", "c")]
+    with served() as client:
+        url = f"/v1/conversations/{client.post('/v1/conversations', json={'items': items}).json()['id']}/items"
+        page, seen = client.get(url, params={"limit": 2, "order": order}).json(), 1
+        while page["has_more"]:
+            page = client.get(url, params={"limit": 2, "order": order, "after": page["last_id"]}).json()
+            seen += 1
+            assert seen <= len(items)
+
+
 def test_responses_go_on_from_a_conversation_and_add_to_it(served) -> None:
     with served() as client:
         id = begin(client, "one", "two")
