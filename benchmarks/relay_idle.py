@@ -35,6 +35,7 @@ idle_timeout = 3600
 first_byte_timeout = 3600
 """
 LIMIT = 25.0  # MB for 1,000 idle streams
+FEW = 16  # clients at a time: so many are turned away by no server that is starved
 STEPS = 20
 WARM = 0.2  # of the requests: pools, caches and the allocator's arenas have found their sizes
 
@@ -64,7 +65,7 @@ class Server:
 
 
 async def idle(server: Server, count: int) -> None:
-    await in_turn(server.whole, 1000, 32)
+    await in_turn(server.whole, 1000, FEW)
     before, quick = await server.look(), await server.p99()
     streams: list[aiohttp.ClientResponse] = []
     for _ in range(0, count, 50):
@@ -84,7 +85,7 @@ async def idle(server: Server, count: int) -> None:
 async def many(server: Server, count: int) -> None:
     sizes: list[float] = []
     for number in range(STEPS):
-        await in_turn(server.whole, count // STEPS, 32)
+        await in_turn(server.whole, count // STEPS, FEW)
         sizes.append(resident(server.pid))
         print(f"{(number + 1) * count // STEPS:>9} requests: {sizes[-1]:.1f} MB resident", flush=True)
     warm = sizes[int(STEPS * WARM) - 1 :]

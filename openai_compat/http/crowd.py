@@ -2,7 +2,8 @@
 
 That is so when requests are begun in long rows, one row after another, for a while: then no more than a few may wait to be
 begun, and the others are told at once to come again, until nobody had to be told for a while. A row is what is begun between
-two looks at the sockets. One long row is only many clients who come at the same moment.
+two looks at the sockets. One long row is only many clients who come at the same moment, and one that is long because other
+programs had the processor holds no more than can be done.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections import deque
 
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-_ROW = 0.02  # seconds that a row may take
+_ROW = 0.05  # seconds of the processor that a row may take
 _PATIENCE = 0.25  # seconds of long rows, and then seconds in which nobody was told to come again
 _PAUSE = 0.1  # seconds between two rows, after which they are not one after another
 _FEW = 16
@@ -118,6 +119,7 @@ class _Rows:
         self._long_since: float | None = None
         self._pressed = False
         self._cut_at = float("-inf")  # when it was last said
+        self._asked = self._worked = 0.0  # when it was last asked what this thread has worked, and that
 
     def too_long(self, *, late: bool) -> bool:
         if not self._pressed:
@@ -139,7 +141,7 @@ class _Rows:
         self._reached = self.waiting
 
     def _judge(self, now: float) -> None:
-        long = now - self._cut_at < _PATIENCE or self._last - self._began > _ROW
+        long = now - self._cut_at < _PATIENCE or self._took_long(now)
         if not long or now - self._last > _PAUSE:
             self._long_since = None
             self._pressed = False
@@ -147,3 +149,13 @@ class _Rows:
         if self._long_since is None:
             self._long_since = self._began
         self._pressed = now - self._long_since > _PATIENCE
+
+    def _took_long(self, now: float) -> bool:
+        """Whether the last row did, by as much of that time as this thread has worked; to ask the system takes microseconds."""
+        length = self._last - self._began
+        if length <= _ROW:
+            return False
+        worked = time.thread_time()
+        share = (worked - self._worked) / max(now - self._asked, length)
+        self._asked, self._worked = now, worked
+        return length * share > _ROW

@@ -12,11 +12,22 @@ from openai_compat.http.crowd import Crowd
 
 
 class Clock:
+    """``share`` of its time is this thread's."""
+
     def __init__(self) -> None:
         self.now = 100.0
+        self.worked = 0.0
+        self.share = 1.0
 
     def monotonic(self) -> float:
         return self.now
+
+    def thread_time(self) -> float:
+        return self.worked
+
+    def work(self, seconds: float) -> None:
+        self.now += seconds
+        self.worked += seconds * self.share
 
 
 @pytest.fixture
@@ -30,7 +41,7 @@ def row(crowd: Crowd, clock: Clock, size: int, step: float) -> int:
     """So many requests come between two looks at the sockets, and are begun one after another; how many were let in."""
 
     async def app(scope, receive, send) -> None:
-        clock.now += step
+        clock.work(step)
 
     counted = crowd.around(app)
     let_in = sum(not crowd.objection() for _ in range(size))
@@ -121,6 +132,13 @@ def test_under_pressure_who_has_waited_is_let_in_only_where_there_are_not_enough
     row(crowd, clock, 2, 0.001)
     row(crowd, clock, 2, 0.001)
     assert not crowd.objection(late=True)
+
+
+def test_rows_that_are_long_because_others_have_the_processor_are_no_reason(clock) -> None:
+    crowd = a_crowd()
+    clock.share = 0.25
+    assert [row(crowd, clock, 150, 0.001) for _ in range(40)] == [150] * 40
+    assert min(row(crowd, clock, 300, 0.001) for _ in range(40)) == 16
 
 
 def test_one_long_step_is_no_reason(clock) -> None:
