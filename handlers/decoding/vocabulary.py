@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 Style = Literal["bytes", "pieces", "words"]
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _SPACE = "▁"
+KEPT = 1024
+"""Tokens whose bytes are known at once: most of any text. A whole vocabulary would be filled over many hours, one rare token
+after the other, with some 125 bytes for each; to spell one again takes microseconds.
+"""
 
 
 class Vocabulary:
@@ -33,7 +37,7 @@ class Vocabulary:
         self.hidden = self.special
         self.style = _style(tokenizer)
         self.longest = max((len(piece.encode()) for piece in tokenizer.get_vocab()), default=1)
-        self._bytes: dict[int, bytes] = {}
+        self._spelled = lru_cache(maxsize=KEPT)(self._spell)
 
     def show(self, texts: tuple[str, ...]) -> None:
         """Let control tokens of these texts be part of answers: what reads the answers needs them."""
@@ -45,9 +49,7 @@ class Vocabulary:
 
     def token_bytes(self, number: int) -> bytes:
         """The UTF-8 bytes of one token; empty for an id that the tokenizer does not have."""
-        if number not in self._bytes:
-            self._bytes[number] = self._spell(number)
-        return self._bytes[number]
+        return self._spelled(number)
 
     def token_text(self, number: int) -> str:
         """The token for people to read; bytes that are no text of their own become U+FFFD."""
