@@ -4,7 +4,7 @@
 
 Every answer is one that the gateway has kept, so that its own processor is all there is to run out of. The server has one core,
 this client the other. The capacity, and the unloaded p99, are those of as many clients as it lets wait under pressure, each
-asking again as soon as it is answered. Then requests come at ``times`` that rate, each at its moment, on 1,024 connections;
+asking again as soon as it is answered. Then requests come at ``times`` that rate, each at its moment, on 256 connections;
 what finds none idle is told apart. The exit status is about the statuses, the p99 of refusals, and that of accepted requests.
 """
 
@@ -31,7 +31,7 @@ REQUEST = (
     b"content-length: %d\r\n\r\n%s" % (len(BODY), BODY)
 )
 AT_ONCE = 16
-CONNECTIONS = 1024
+CONNECTIONS = 256
 REFUSED_WITHIN = 0.05
 RATIO = 2.0
 NOTICED = 2.0  # seconds in which the server notices

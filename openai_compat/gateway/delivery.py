@@ -51,6 +51,17 @@ class Delivery:
         self.ended = False
         self._unfinished = False  # whether a too long event was sent in part
 
+    def before_last(self, call: Callable[[], None]) -> None:
+        """``call`` too, ahead of what is called then."""
+        behind = self.on_last
+
+        def both() -> None:
+            call()
+            if behind is not None:
+                behind()
+
+        self.on_last = both
+
     async def start(self, status: int, headers: Headers) -> None:
         kept = []
         for name, value in headers:

@@ -173,6 +173,7 @@ async def _copy(answer: Answer, order: Order, delivery: Delivery, recorder: Reco
     passed = order.tally.passed
     if recorder is not None:
         recorder.start(answer.status, answer.headers)
+        delivery.before_last(recorder.finish)
     await delivery.start(answer.status, answer.headers if recorder is None else [*answer.headers, MISS])
     if delivery.streams:
         order.forget()
@@ -182,8 +183,6 @@ async def _copy(answer: Answer, order: Order, delivery: Delivery, recorder: Reco
             recorder.saw(chunk)
         await delivery.pass_on(chunk)
     await delivery.end()
-    if recorder is not None:
-        recorder.finish()
     return answer.status < _REFUSALS
 
 

@@ -14,7 +14,7 @@ from collections import deque
 
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-_ROW = 0.05  # seconds of the processor that a row may take
+_ROW = 0.02  # seconds of the processor that a row may take
 _PATIENCE = 0.25  # seconds of long rows, and then seconds in which nobody was told to come again
 _PAUSE = 0.1  # seconds between two rows, after which they are not one after another
 _FEW = 16

