@@ -6,6 +6,7 @@ from typing import Any
 
 import schemathesis
 
+MESSAGES = "/v1/messages"
 FIELDS = {"message", "type", "param", "code"}
 MODEL = "echo"
 
@@ -21,11 +22,17 @@ def map_case(context: Any, case: Any) -> Any:
 
 @schemathesis.check
 def refusal_is_openais(context: Any, response: Any, case: Any) -> None:
-    """Every 4xx and 5xx holds OpenAI's error object, and nothing else, whatever was asked."""
+    """Every 4xx and 5xx holds OpenAI's error object (Anthropic's below its route), and nothing else, whatever was asked."""
     if response.status_code < 400 or case.method == "HEAD":
         return
     assert response.headers["content-type"][0].startswith("application/json"), response.headers["content-type"]
     body = response.json()
+    if case.path.startswith(MESSAGES):
+        assert body["type"] == "error", body
+        assert set(body) == {"type", "error", "request_id"}, body
+        assert set(body["error"]) == {"type", "message"}, body
+        assert body["error"]["message"], body
+        return
     assert set(body) == {"error"}, body
     error = body["error"]
     assert set(error) == FIELDS, error
