@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,14 @@ def spent(place: Place, do: Callable[[], None], requests: int = 1, model: str = 
     return {name: round(after[name] - before[name], 9) for name in after}
 
 
+def usage_of_whole(place: Place, client: Any, model: str, max_tokens: int) -> Any:
+    """What a whole answer says that it took, once that is counted."""
+    said: list[Any] = []
+    ask = partial(client.chat.completions.create, model=model, messages=STORY, max_tokens=max_tokens, temperature=0)
+    spent(place, lambda: said.append(ask().usage))
+    return said[0]
+
+
 def test_a_whole_answer_is_counted_as_its_usage_says(shared: Place, model: str) -> None:
     said: list[Any] = []
     with shared.client() as client:
@@ -112,7 +121,7 @@ def test_a_whole_answer_is_counted_as_its_usage_says(shared: Place, model: str) 
 @pytest.mark.parametrize("options", [{"stream_options": WITH_USAGE}, {}], ids=["asked for usage", "did not ask"])
 def test_a_stream_is_counted_whether_or_not_it_tells(shared: Place, model: str, options: dict[str, Any]) -> None:
     with shared.client() as client:
-        whole = client.chat.completions.create(model=model, messages=STORY, max_tokens=12, temperature=0).usage
+        whole = usage_of_whole(shared, client, model, 12)
 
         def stream() -> None:
             with client.chat.completions.create(
@@ -132,7 +141,7 @@ def test_a_stream_is_counted_whether_or_not_it_tells(shared: Place, model: str, 
 def test_a_stream_that_its_client_leaves_is_counted_as_far_as_it_went(shared: Place, model: str) -> None:
     seen: list[str] = []
     with shared.client() as client:
-        whole = client.chat.completions.create(model=model, messages=STORY, max_tokens=1, temperature=0).usage
+        whole = usage_of_whole(shared, client, model, 1)
 
         def leave() -> None:
             with client.chat.completions.create(
