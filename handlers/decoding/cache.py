@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from handlers.decoding.transfer import place
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -108,11 +110,9 @@ class KeyValueCache:
 
     def clear(self, blocks: Iterable[int]) -> None:
         """What was in them must not reach their next holder: a mask gives it no weight, and no weight times NaN is NaN."""
-        import torch
-
         numbers = list(blocks)
         if numbers and self._pieces:
-            index = torch.tensor(numbers, device=self._pieces[0].device)
+            index = place(numbers, self._pieces[0].device)
             for piece in self._pieces:
                 piece.index_fill_(1, index, 0)
 

@@ -8,24 +8,24 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from handlers.decoding import prefix
-from handlers.decoding.cache import BlockPool, KeyValueCache
+from handlers.decoding.cache import BlockPool
 from handlers.decoding.forward import Forward, Logits
+from handlers.decoding.launch import Chosen, Launch
 from handlers.decoding.logprobs import Scored, score, spell
 from handlers.decoding.params import TextConfig
-from handlers.decoding.sampler import BROKEN, Choices, choose
+from handlers.decoding.sampler import BROKEN, Choices
 from handlers.decoding.scheduler import Chunk, Limits, Scheduler
-from handlers.decoding.sequence import Sequence
+from handlers.decoding.sequence import Sequence, State
 from handlers.decoding.ticket import Generation, NewMatcher, OnEnd, OnPiece, ResultT, Ticket, echoed
 from handlers.decoding.ticket import Prompt as Prompt
 from handlers.decoding.transcript import Piece, Transcript
+from handlers.decoding.transfer import place
 from handlers.decoding.vocabulary import Vocabulary
 from handlers.types import RunContext, Usage
 from openai_compat.errors import APIError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Chosen = tuple[Sequence, int, Scored | None]
 
 
 class Group:
@@ -50,31 +50,41 @@ class Engine:
 
     Args:
         vocab_size: length of the model's logits.
+        ahead: start each step before the tokens of the one before are read, so that a GPU never waits for Python. An answer
+            that a token ends may be run one step too far, which nobody sees.
     """
 
     def __init__(
-        self, model: Any, vocabulary: Vocabulary, cache: KeyValueCache, *, vocab_size: int, blocks: int, limits: Limits
+        self, forward: Forward, vocabulary: Vocabulary, *, vocab_size: int, blocks: int, limits: Limits, ahead: bool = False
     ) -> None:
         self._vocabulary = vocabulary
         self._vocab_size = vocab_size
-        self._device = model.device
-        self._cache = cache
+        self._device = forward.device
+        self._cache = forward.cache
         self._pool = BlockPool(blocks)
         self.at_once = limits.sequences
-        self._scheduler = Scheduler(self._pool, cache.block_size, limits, cache.copy)
-        self._forward = Forward(model, cache)
+        self._scheduler = Scheduler(self._pool, self._cache.block_size, limits, self._cache.copy)
+        self._forward = forward
+        self._ahead = ahead
+        self._launch: Launch | None = None
         self._orders = count()
         self._groups: dict[Ticket[Any], list[Group]] = {}
 
     def step(self) -> None:
-        """Schedule, run, sample, emit: one token for every answer that is under way, and a piece of the prompts that wait."""
+        """Schedule, run, sample, emit: one token for every answer that is under way, and a piece of the prompts that wait.
+
+        Ahead of Python, the device runs a step while the tokens of the one before are read and shown.
+        """
         with self._all_or_none():
             self._drop_unwanted()
             if work := self._scheduler.schedule():
                 self._cache.clear(self._scheduler.fresh)
-                logits = self._forward.run(work)
-                chosen = self._sample(work, logits)
-                self._emit(chosen)
+                logits = self._forward.run(work, self._launch)
+                before = self._read()
+                self._launch = self._sample(work, logits)
+                self._emit(before)
+            if not (work and self._ahead and self._groups):
+                self._emit(self._read())
 
     def submit(
         self,
@@ -134,7 +144,7 @@ class Engine:
         for ticket in list(self._groups):
             self._guard(ticket, ticket.ctx.check)
 
-    def _sample(self, work: list[Chunk], logits: Logits) -> list[Chosen]:
+    def _sample(self, work: list[Chunk], logits: Logits) -> Launch | None:
         """Choose the next token of every sequence that has seen all of its tokens."""
         rows: list[int] = []
         ready: list[Sequence] = []
@@ -146,30 +156,25 @@ class Engine:
                 self._score_prompt(chunk, logits.rows[own.start : own.stop])
             last = chunk.is_last
             self._scheduler.computed(chunk)
-            if last and not sequence.transcript.finished:
+            if last and not (sequence.transcript.finished or sequence.choices.finished or sequence.choices.error):
                 ready += together
                 rows += [own[-1]] * len(together)
         self._close_scored(work)
-        return self._choose(ready, logits.rows if rows == list(range(len(logits.rows))) else logits.rows[rows])
-
-    def _choose(self, ready: list[Sequence], logits: Tensor) -> list[Chosen]:
         if not ready:
-            return []
-        asking = [row for row, sequence in enumerate(ready) if _alternatives(sequence) is not None]
-        untouched = logits[asking] if asking else None
-        tokens = choose(logits, [sequence.choices for sequence in ready])
-        scored: list[Scored | None] = [None] * len(ready)
-        if untouched is not None:
-            most = max(_alternatives(ready[row]) or 0 for row in asking)
-            for row, found in zip(asking, score(untouched, [max(0, tokens[row]) for row in asking], most), strict=True):
-                scored[row] = Scored(found.token, found.logprob, found.top[: _alternatives(ready[row])])
-        return list(zip(ready, tokens, scored, strict=True))
+            return None
+        whole = rows == list(range(len(logits.rows)))
+        return Launch(ready, logits.rows if whole else logits.rows.index_select(0, place(rows, self._device)))
+
+    def _read(self) -> list[Chosen]:
+        """What the step before has chosen, if nobody has read it yet."""
+        launch, self._launch = self._launch, None
+        return launch.read() if launch is not None else []
 
     def _emit(self, chosen: list[Chosen]) -> None:
         """Let each sequence take its token, show what it says, and let go of those that ended."""
         for sequence, token, scored in chosen:
             ticket = sequence.ticket
-            if ticket.ended:
+            if ticket.ended or sequence.state is State.FINISHED:
                 continue
             if token == BROKEN:
                 self._forget(ticket)
@@ -262,15 +267,10 @@ class Engine:
             with torch.inference_mode():
                 yield
         except BaseException as error:
+            self._launch = None
             for ticket in list(self._groups):
                 self._drop(ticket, error)
             raise
-
-
-def _alternatives(sequence: Sequence) -> int | None:
-    """How many log probabilities beside the chosen token's own are needed; None: not even that."""
-    config = sequence.ticket.config
-    return config.logprobs if config.logprobs is not None else 0 if config.ranks else None
 
 
 def _spent(groups: list[Group]) -> Usage:

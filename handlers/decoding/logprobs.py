@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from handlers import types as t
+from handlers.decoding.transfer import Arriving, place
 from handlers.decoding.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -21,15 +22,31 @@ class Scored(Struct, frozen=True):
     top: tuple[tuple[int, float], ...] = ()
 
 
-def score(logits: Tensor, tokens: list[int], alternatives: int) -> list[Scored]:
-    """One ``Scored`` for each row of ``logits`` (float32, ``[rows, vocab]``) and the token that followed it."""
+class Ranked:
+    """How likely the tokens were that followed some rows of logits, and the likeliest in their place: on its way to the host."""
+
+    def __init__(self, chosen: Tensor, likeliest: Any) -> None:
+        self._chosen = Arriving(chosen)
+        self._ids = Arriving(likeliest.indices)
+        self._values = Arriving(likeliest.values)
+
+    def scored(self, tokens: list[int]) -> list[Scored]:
+        """One ``Scored`` for each row, whose token is known by now."""
+        rows = zip(tokens, self._chosen.read(), self._ids.read(), self._values.read(), strict=True)
+        return [Scored(token, logprob, tuple(zip(top, near, strict=True))) for token, logprob, top, near in rows]
+
+
+def rank(logits: Tensor, tokens: Tensor, alternatives: int) -> Ranked:
+    """``logits`` is float32, ``[rows, vocab]``; ``tokens`` int64, ``[rows]``: what followed each. Nothing waits for the device."""
     import torch
 
     logprobs = torch.log_softmax(logits, dim=-1)
-    chosen = logprobs.gather(1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0].tolist()
-    values, ids = logprobs.topk(min(alternatives, logits.shape[-1]))
-    rows = zip(tokens, chosen, ids.tolist(), values.tolist(), strict=True)
-    return [Scored(token, logprob, tuple(zip(top, near, strict=True))) for token, logprob, top, near in rows]
+    return Ranked(logprobs.gather(1, tokens[:, None])[:, 0], logprobs.topk(min(alternatives, logits.shape[-1])))
+
+
+def score(logits: Tensor, tokens: list[int], alternatives: int) -> list[Scored]:
+    """One ``Scored`` for each row of ``logits`` (float32, ``[rows, vocab]``) and the token that followed it."""
+    return rank(logits, place(tokens, logits.device), alternatives).scored(tokens)
 
 
 def spell(scored: Scored, vocabulary: Vocabulary, text_offset: int) -> t.TokenLogprob:

@@ -1,10 +1,12 @@
-"""Finding a few likely tokens among many, without sorting the many."""
+"""Finding a few likely tokens among many, without sorting the many. Tokens come back as a tensor, int64, ``[rows]``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+
+from handlers.decoding.transfer import place
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,19 +28,18 @@ class Cuts(Struct, frozen=True):
 
 def only(values: Tensor, rows: list[int]) -> Tensor:
     """Some rows, in order; not copied where they are all of them."""
-    return values if len(rows) == len(values) else values[rows]
+    return values if len(rows) == len(values) else values.index_select(0, place(rows, values.device))
 
 
-def argmax(values: Tensor) -> list[int]:
+def argmax(values: Tensor) -> Tensor:
     """The first of the largest of each row."""
     pieces = _pieces(values)
     best = pieces.amax(-1).argmax(-1)
     inside = pieces.gather(1, best[:, None, None].expand(-1, 1, _PIECE))[:, 0].argmax(-1)
-    found: list[int] = (best * _PIECE + inside).tolist()
-    return found
+    return best * _PIECE + inside
 
 
-def pick(weights: Tensor, numbers: Tensor) -> list[int]:
+def pick(weights: Tensor, numbers: Tensor) -> Tensor:
     """For each row the token at which its cumulated weights reach ``numbers`` (``[rows, 1]``, in (0, 1]) of their sum."""
     import torch
 
@@ -51,28 +52,32 @@ def pick(weights: Tensor, numbers: Tensor) -> list[int]:
     inside = torch.searchsorted(chosen.cumsum(-1), goal - before)
     last = _PIECE - 1 - (chosen.flip(-1) > 0).int().argmax(-1, keepdim=True)
     first = (chosen > 0).int().argmax(-1, keepdim=True)
-    found: list[int] = (piece * _PIECE + inside.clamp(first, last))[:, 0].tolist()
-    return found
+    return (piece * _PIECE + inside.clamp(first, last))[:, 0]
 
 
-def pick_ranked(probabilities: Tensor, numbers: Tensor, cuts: Cuts) -> list[int]:
-    """Like ``pick``, among what ``cuts`` leave. A row is ranked only as deep as its own cut lies."""
-    cuts = Cuts(*(values.to(probabilities.device)[:, None] for values in (cuts.top_k, cuts.top_p, cuts.min_p)))
-    found = [0] * len(probabilities)
+def pick_ranked(probabilities: Tensor, numbers: Tensor, cuts: Cuts) -> Tensor:
+    """Like ``pick``, among what ``cuts`` leave (columns, ``[rows, 1]``).
+
+    On a processor a row is ranked only as deep as its own cut lies. A GPU would have to be asked how deep that is, and ranks all.
+    """
+    import torch
+
+    if probabilities.device.type != "cpu":
+        return _pick_sorted(*_top(probabilities, probabilities.shape[-1]), numbers, cuts)
+    found = torch.empty(len(probabilities), dtype=torch.long)
     rows = list(range(len(probabilities)))
     for depth in (*_DEPTHS, probabilities.shape[-1]):
         values, tokens = _top(only(probabilities, rows), depth)
         own = cuts[rows]
         enough = ((values.sum(-1, keepdim=True) > own.top_p) & (own.top_k == 0)) | ((own.top_k > 0) & (own.top_k <= depth))
-        for row, token in zip(rows, _pick_sorted(values, tokens, numbers[rows], own), strict=True):
-            found[row] = token
+        found[rows] = _pick_sorted(values, tokens, numbers[rows], own)
         rows = [row for row, done in zip(rows, enough[:, 0].tolist(), strict=True) if not done]
         if not rows or values.shape[-1] == probabilities.shape[-1]:
             break
     return found
 
 
-def _pick_sorted(values: Tensor, tokens: Tensor, numbers: Tensor, cuts: Cuts) -> list[int]:
+def _pick_sorted(values: Tensor, tokens: Tensor, numbers: Tensor, cuts: Cuts) -> Tensor:
     import torch
 
     places = torch.arange(values.shape[-1], device=values.device)
@@ -82,9 +87,8 @@ def _pick_sorted(values: Tensor, tokens: Tensor, numbers: Tensor, cuts: Cuts) ->
     keep = ((ladder - values) / whole < cuts.top_p) & (values >= cuts.min_p * values[:, :1])
     keep[:, 0] = True
     ladder = (values * keep).cumsum(-1)
-    place = torch.searchsorted(ladder, numbers * ladder[:, -1:]).clamp_(max=values.shape[-1] - 1)
-    found: list[int] = tokens.gather(1, place)[:, 0].tolist()
-    return found
+    found = torch.searchsorted(ladder, numbers * ladder[:, -1:]).clamp_(max=values.shape[-1] - 1)
+    return tokens.gather(1, found)[:, 0]
 
 
 def _top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:

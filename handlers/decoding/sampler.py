@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from handlers.decoding import ranking
 from handlers.decoding.params import TextConfig
+from handlers.decoding.transfer import place
 from openai_compat.errors import APIError
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ class Choices:
         if config.repetition_penalty != 1.0:
             self.seen = torch.zeros(vocab_size, dtype=torch.bool, device=device)
             known = [number for number in prompt if number < vocab_size]  # what stands for a picture may be beyond it
-            self.seen[torch.tensor(known, dtype=torch.long, device=device)] = True
-        self._stops = torch.tensor(sorted(config.stop_ids), dtype=torch.long, device=device)
+            self.seen.index_fill_(0, place(known, device, torch.long), True)
+        self._stops = place(sorted(config.stop_ids), device, torch.long)
         self._generator = torch.Generator()
         if config.seed is not None:
             self._generator.manual_seed((config.seed + index) & _SEEDS)
@@ -101,29 +102,40 @@ class Choices:
     def accept(self, token: int) -> None:
         self.generated += 1
         if self.counts is not None:
-            self.counts[token] += 1
+            self.counts.narrow(0, token, 1).add_(1)
         if self.seen is not None:
-            self.seen[token] = True
+            self.seen.narrow(0, token, 1).fill_(True)
         if self.matcher is not None:
             self.matcher.accept(token)
 
 
-def choose(logits: Tensor, batch: Ids[Choices]) -> list[int]:
-    """The next token of each row of ``logits`` (float32, ``[rows, vocab]``), or ``BROKEN``. May change ``logits``."""
+def sample(logits: Tensor, batch: Ids[Choices]) -> Tensor:
+    """The next token of each row of ``logits`` (float32, ``[rows, vocab]``), or ``BROKEN``: int64, ``[rows]``, on their device.
+
+    Nothing waits for the device. ``logits`` may change; ``settle`` tells ``batch`` what was chosen, before the next call.
+    """
     import torch
 
-    broken = (~torch.isfinite(logits.amax(-1))).tolist()
+    sound = torch.isfinite(logits.amax(-1))
     _adjust(logits, batch)
     greedy = [row for row, choices in enumerate(batch) if choices.config.greedy]
     drawn = [row for row, choices in enumerate(batch) if not choices.config.greedy]
-    tokens = [BROKEN] * len(batch)
-    for rows, pick in ((greedy, _likeliest), (drawn, _draw)):
-        if rows:
-            for row, token in zip(rows, pick(ranking.only(logits, rows), [batch[row] for row in rows]), strict=True):
-                tokens[row] = BROKEN if broken[row] else token
+    parts = ((rows, pick) for rows, pick in ((greedy, _likeliest), (drawn, _draw)) if rows)
+    tokens = _spread([(rows, pick(ranking.only(logits, rows), [batch[row] for row in rows])) for rows, pick in parts])
+    return torch.where(sound, tokens, BROKEN)
+
+
+def settle(tokens: Ids[int], batch: Ids[Choices]) -> None:
+    """Let each answer's state know its token."""
     for choices, token in zip(batch, tokens, strict=True):
         if token != BROKEN:
             choices.accept(token)
+
+
+def choose(logits: Tensor, batch: Ids[Choices]) -> list[int]:
+    """Both at once, which waits for the device."""
+    tokens: list[int] = sample(logits, batch).tolist()
+    settle(tokens, batch)
     return tokens
 
 
@@ -144,44 +156,56 @@ def _penalise(logits: Tensor, batch: Ids[Choices]) -> None:
     if rows:
         seen = torch.stack([choices.seen for choices in batch if choices.seen is not None])
         penalty = _column([batch[row].config.repetition_penalty for row in rows], logits)
-        part = logits[rows]
-        logits[rows] = torch.where(seen, torch.where(part > 0, part / penalty, part * penalty), part)
+        part = ranking.only(logits, rows)
+        part = torch.where(seen, torch.where(part > 0, part / penalty, part * penalty), part)
+        logits.index_copy_(0, place(rows, logits.device), part)
     rows = [row for row, choices in enumerate(batch) if choices.counts is not None]
     if rows:
         counts = torch.stack([choices.counts for choices in batch if choices.counts is not None])
         frequency = _column([batch[row].config.frequency_penalty for row in rows], logits)
         presence = _column([batch[row].config.presence_penalty for row in rows], logits)
-        logits[rows] -= frequency * counts + presence * (counts > 0)
+        logits.index_add_(0, place(rows, logits.device), frequency * counts + presence * (counts > 0), alpha=-1)
 
 
 def _constrain(logits: Tensor, batch: Ids[Choices]) -> None:
-    """Leave only what each row's grammar allows; on a processor without torch's threads, which cost more than they gain."""
-    import numpy
+    """Leave only what each row's grammar allows."""
     import torch
 
     ruled = [(row, choices.matcher) for row, choices in enumerate(batch) if choices.matcher is not None]
     if not ruled:
         return
-    size = logits.shape[-1]
-    masks = torch.full((len(ruled), -(-size // _WORD)), -1, dtype=torch.int32)
+    words = -(-logits.shape[-1] // _WORD)
+    masks = torch.full((len(ruled), words), -1, dtype=torch.int32, pin_memory=logits.device.type == "cuda")
     ruling = [matcher.fill_mask(mask) for mask, (_, matcher) in zip(masks, ruled, strict=True)]
-    if not any(ruling):
-        return
+    if any(ruling):
+        close = _close_here if logits.device.type == "cpu" else _close_there
+        close(logits, [row for row, _ in ruled], masks)
+
+
+def _close_here(logits: Tensor, rows: list[int], masks: Tensor) -> None:
+    """On a processor without torch's threads, which cost more than they gain."""
+    import numpy
+
     bits = numpy.unpackbits(~masks.numpy().view(numpy.uint8), axis=-1, bitorder="little")
-    forbidden = bits[:, :size].view(numpy.bool_)
-    if logits.device.type == "cpu":
-        for (row, _), closed in zip(ruled, forbidden, strict=True):
-            numpy.copyto(logits[row].numpy(), -numpy.inf, where=closed)
-        return
-    rows = [row for row, _ in ruled]
-    logits[rows] = logits[rows].masked_fill_(torch.from_numpy(forbidden).to(logits.device), float("-inf"))
+    for row, closed in zip(rows, bits[:, : logits.shape[-1]].view(numpy.bool_), strict=True):
+        numpy.copyto(logits[row].numpy(), -numpy.inf, where=closed)
 
 
-def _likeliest(logits: Tensor, batch: Ids[Choices]) -> list[int]:
+def _close_there(logits: Tensor, rows: list[int], masks: Tensor) -> None:
+    """The bits go to the device as they are."""
+    import torch
+
+    bits = masks.to(logits.device, non_blocking=True)[:, :, None] >> torch.arange(_WORD, device=logits.device)
+    closed = ((bits & 1) == 0).flatten(1)[:, : logits.shape[-1]]
+    part = ranking.only(logits, rows).masked_fill(closed, float("-inf"))
+    logits.index_copy_(0, place(rows, logits.device), part)
+
+
+def _likeliest(logits: Tensor, batch: Ids[Choices]) -> Tensor:
     return ranking.argmax(logits)
 
 
-def _draw(logits: Tensor, batch: Ids[Choices]) -> list[int]:
+def _draw(logits: Tensor, batch: Ids[Choices]) -> Tensor:
     """One random number a row, looked up in its cumulated probabilities: far cheaper than a number for each token."""
     import torch
 
@@ -189,33 +213,41 @@ def _draw(logits: Tensor, batch: Ids[Choices]) -> list[int]:
     probabilities = torch.softmax(logits / _column([choices.config.temperature for choices in batch], logits), dim=-1)
     ranked = [row for row, choices in enumerate(batch) if choices.config.top_k or choices.config.top_p < 1.0]
     free = sorted(set(range(len(batch))) - set(ranked))
-    tokens = [0] * len(batch)
+    found = []
     if free:
-        floors = _column([batch[row].config.min_p for row in free], logits)
         part = ranking.only(probabilities, free)
         if any(batch[row].config.min_p for row in free):
+            floors = _column([batch[row].config.min_p for row in free], logits)
             part = part * (part >= floors * part.amax(-1, keepdim=True))
-        _put(tokens, free, ranking.pick(part, numbers[free]))
+        found.append((free, ranking.pick(part, ranking.only(numbers, free))))
     if ranked:
-        limits = [batch[row].config for row in ranked]
-        cuts = ranking.Cuts(
-            top_k=torch.tensor([config.top_k for config in limits]),
-            top_p=torch.tensor([config.top_p for config in limits]),
-            min_p=torch.tensor([config.min_p for config in limits]),
-        )
-        _put(tokens, ranked, ranking.pick_ranked(ranking.only(probabilities, ranked), numbers[ranked], cuts))
-    return tokens
+        cuts = _cuts([batch[row].config for row in ranked], logits)
+        found.append((ranked, ranking.pick_ranked(ranking.only(probabilities, ranked), ranking.only(numbers, ranked), cuts)))
+    return _spread(found)
 
 
-def _put(tokens: list[int], rows: list[int], chosen: list[int]) -> None:
-    for row, token in zip(rows, chosen, strict=True):
-        tokens[row] = token
+def _cuts(configs: list[TextConfig], like: Tensor) -> ranking.Cuts:
+    return ranking.Cuts(
+        top_k=place([config.top_k for config in configs], like.device)[:, None],
+        top_p=_column([config.top_p for config in configs], like),
+        min_p=_column([config.min_p for config in configs], like),
+    )
+
+
+def _spread(parts: list[tuple[list[int], Tensor]]) -> Tensor:
+    """Values of some rows and of the others, as one column in the rows' order."""
+    import torch
+
+    if len(parts) == 1:
+        return parts[0][1]
+    values = torch.cat([values for _, values in parts])
+    return torch.empty_like(values).index_copy_(0, place([row for rows, _ in parts for row in rows], values.device), values)
 
 
 def _column(values: list[float], like: Tensor) -> Tensor:
     import torch
 
-    return torch.tensor(values, dtype=torch.float32, device=like.device)[:, None]
+    return place(values, like.device, torch.float32)[:, None]
 
 
 def _bias_of(config: TextConfig, device: Any) -> tuple[Tensor, Tensor] | None:
@@ -223,5 +255,5 @@ def _bias_of(config: TextConfig, device: Any) -> tuple[Tensor, Tensor] | None:
 
     if not config.logit_bias:
         return None
-    ids = torch.tensor(list(config.logit_bias), dtype=torch.long, device=device)
-    return ids, torch.tensor(list(config.logit_bias.values()), dtype=torch.float32, device=device)
+    ids = place(list(config.logit_bias), device, torch.long)
+    return ids, place(list(config.logit_bias.values()), device, torch.float32)

@@ -66,7 +66,7 @@ class Scheduler:
         for sequence in sorted(self.running, key=lambda one: one.pending > 1):
             if left <= 0:
                 break
-            if sequence.state is State.RUNNING:
+            if sequence.state is State.RUNNING and not sequence.is_full:
                 left -= self._plan(sequence, left, work)
         while self.waiting and left > 0 and self._admit(self.waiting[0]):
             left -= self._plan(self.waiting.popleft(), left, work)

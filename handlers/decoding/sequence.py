@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from handlers.decoding.ticket import Ticket
 
 
+UNREAD = -1
+"""In place of a token that was chosen on the device and has not been read; only at the end of a sequence."""
+
+
 class State(Enum):
     WAITING = "waiting"
     """It holds no blocks: new, or put back because blocks ran out."""
@@ -29,7 +33,7 @@ class Sequence:
 
     Attributes:
         order: number of its arrival; the highest is the youngest.
-        ids: the prompt and every token chosen since.
+        ids: the prompt and every token chosen since, the last perhaps ``UNREAD``.
         embedded: what stands in the prompt beside its tokens.
         computed: how many of ``ids`` have their keys and values in the cache.
         blocks: its block table.
@@ -78,15 +82,27 @@ class Sequence:
     def scoring(self) -> bool:
         return self.scores is not None and len(self.scores) < self.prompt_length
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it ends with a token that was chosen and not read yet."""
+        return self.ids[-1] == UNREAD and len(self.ids) - self.prompt_length >= self.transcript.limit
+
     def follow(self, followers: list[Sequence]) -> None:
         """Let others begin where its prompt ends."""
         self.followers = followers
         for follower in followers:
             follower.state = State.FORKING
 
+    def expect(self) -> None:
+        """Its next token has been chosen."""
+        self.ids.append(UNREAD)
+
+    def learn(self, token: int) -> None:
+        """What that token is. Where the model broke there is none, and the sequence will go no further."""
+        self.ids[-1] = max(0, token)
+
     def accept(self, token: int, scored: Scored | None) -> Piece | None:
-        """Go on with ``token``; the text that became safe with it, if any."""
-        self.ids.append(token)
+        """Let ``token`` be part of the answer; the text that became safe with it, if any."""
         return self.transcript.accept(token, scored, last=self.choices.finished)
 
     def name_of(self, index: int, block_size: int) -> bytes:

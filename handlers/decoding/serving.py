@@ -11,6 +11,7 @@ from handlers.causal_lm import CausalLM
 from handlers.decoding import sizing
 from handlers.decoding.cache import KeyValueCache
 from handlers.decoding.engine import Engine
+from handlers.decoding.forward import Forward
 from handlers.decoding.generate_path import GeneratePath
 from handlers.decoding.probe import Trial, probe
 from handlers.decoding.ticket import TextEngine
@@ -43,7 +44,9 @@ def create(spec: ModelSpec, lm: CausalLM, media: Iterable[Callable[[], Trial]] =
     )
     if verdict.dtype.itemsize < SURE_BYTES and not lm.fused:
         logger.info("'%s': seeded answers may change with their company, since %s rounds by the batch", spec.id, verdict.dtype)
-    return Engine(lm.model, lm.vocabulary, cache, vocab_size=lm.vocab_size, blocks=blocks, limits=limits)
+    ahead = device.type == "cuda" if options.ahead is None else options.ahead
+    forward = Forward(lm.model, cache)
+    return Engine(forward, lm.vocabulary, vocab_size=lm.vocab_size, blocks=blocks, limits=limits, ahead=ahead)
 
 
 def _options(spec: ModelSpec) -> sizing.EngineOptions:

@@ -20,12 +20,16 @@ Positive = Annotated[int, Meta(ge=1)]
 
 
 class EngineOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``options.engine`` of a model. Tokens a step, sequences at once, bytes of the key/value cache, tokens a block."""
+    """``options.engine`` of a model. Tokens a step, sequences at once, bytes of the key/value cache, tokens a block.
+
+    ``ahead``: start a step before the last one's tokens are read; None: on a GPU.
+    """
 
     step_tokens: Positive | None = None
     sequences: Positive | None = None
     cache_bytes: Positive | None = None
     block_size: Annotated[int, Meta(ge=1, le=1024)] = 16
+    ahead: bool | None = None
 
 
 def limits(options: EngineOptions, device: Any) -> Limits:

@@ -44,6 +44,7 @@ class Transcript:
         offset: characters of echoed prompt that stand before the answer.
 
     Attributes:
+        limit: the same.
         finish_reason: why the answer ended; None while it goes on.
     """
 
@@ -52,7 +53,7 @@ class Transcript:
         self.finish_reason: t.FinishReason | None = None if limit > 0 else "length"
         self.tokens: list[int] = []
         self._config = config
-        self._limit = limit
+        self.limit = limit
         self._vocabulary = vocabulary
         self._detokenizer = detokenizer(vocabulary)
         self._stops = StopMatcher(config.stop)
@@ -75,7 +76,7 @@ class Transcript:
         text = self._text_of(token, scored)
         if last and not self.finished:
             self.finish_reason = "stop"
-        if not self.finished and len(self.tokens) >= self._limit:
+        if not self.finished and len(self.tokens) >= self.limit:
             self.finish_reason = "length"
         if self.finished and not self._stops.hit:
             text += self._stops.finish()

@@ -11,6 +11,7 @@ import transformers
 from transformers import PreTrainedConfig
 
 from handlers import types as t
+from handlers.decoding.engine import Engine
 from handlers.deferred import Deferred
 from handlers.transformer import TransformerHandler
 
@@ -134,6 +135,19 @@ def reload(loader):
         return Family(loader(model.folder, options={"engine": engine}), model.folder)
 
     return reload
+
+
+@pytest.fixture(params=[False, True], ids=["in step", "ahead"])
+def ahead(request, monkeypatch) -> bool:
+    """Each test twice: the tokens of a step are read in it, or while the next one runs, as on a GPU."""
+    step = Engine.step
+
+    def either_way(engine: Engine) -> None:
+        engine._ahead = request.param
+        step(engine)
+
+    monkeypatch.setattr(Engine, "step", either_way)
+    return request.param
 
 
 def tokens(deferred: Deferred) -> list[int]:

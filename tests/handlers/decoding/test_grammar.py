@@ -258,6 +258,7 @@ def test_answers_do_not_disturb_one_another(grammars) -> None:
 # ---------------------------------------------------------------- through a model
 
 
+@pytest.mark.usefixtures("ahead")
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_a_random_model_at_temperature_one_keeps_to_the_schema(tiny, collector, name) -> None:
     for seed in range(3):
@@ -266,12 +267,14 @@ def test_a_random_model_at_temperature_one_keeps_to_the_schema(tiny, collector, 
             keeps_to(choice.text, SCHEMAS[name])
 
 
+@pytest.mark.usefixtures("ahead")
 def test_with_max_tokens_reached_the_answer_says_length(tiny, collector) -> None:
     choice = ask(tiny, schema_spec({"type": "string", "minLength": 100}), collector(), max_tokens=5).choices[0]
     assert choice.finish_reason == "length"
     assert choice.text.startswith('"')
 
 
+@pytest.mark.usefixtures("ahead")
 def test_a_complete_form_ends_the_answer_at_once_whatever_else_was_asked_for(tiny, collector) -> None:
     spec = GrammarSpec(kind="choice", source='["yes"]')
     choice = ask(tiny, spec, collector(), min_tokens=40, ignore_eos=True, max_tokens=60).choices[0]
@@ -284,18 +287,21 @@ def test_a_bias_does_not_win_over_the_grammar(tiny, collector) -> None:
     assert re.fullmatch("[0-9]{4}", ask(tiny, spec, collector(), logit_bias=letters, temperature=0.0).choices[0].text)
 
 
+@pytest.mark.usefixtures("ahead")
 def test_each_of_several_choices_follows_the_grammar_by_itself(tiny, collector) -> None:
     texts = [choice.text for choice in ask(tiny, GrammarSpec(kind="regex", source="[ab]{5}"), collector(), n=4, seed=1).choices]
     assert all(re.fullmatch("[ab]{5}", text) for text in texts)
     assert len(set(texts)) > 1
 
 
+@pytest.mark.usefixtures("ahead")
 def test_what_was_streamed_is_the_answer(tiny, collector) -> None:
     ctx = collector()
     choice = ask(tiny, schema_spec(SCHEMAS["array bounds"]), ctx, seed=3).choices[0]
     assert ctx.text() == choice.text
 
 
+@pytest.mark.usefixtures("ahead")
 def test_others_are_answered_in_the_same_steps_and_are_none_the_worse(tiny, collector) -> None:
     free = t.TextRequest(prompts=("The quick",), sampling=t.Sampling(temperature=0.0, max_tokens=12, ignore_eos=True))
     alone = deferred.complete(tiny.generate_text(free, collector())).choices[0].text
@@ -377,6 +383,7 @@ def test_a_bad_grammar_fails_its_own_request_only(tiny, collector) -> None:
     assert deferred.complete(second).choices
 
 
+@pytest.mark.usefixtures("ahead")
 def test_a_dead_end_fails_its_request_and_leaves_the_engine_alone(tiny, collector) -> None:
     spec = GrammarSpec(kind="grammar", source='start: "a" b\nb: b "c"')
     with pytest.raises(InvalidRequest):

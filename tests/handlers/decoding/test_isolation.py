@@ -15,6 +15,8 @@ import pytest
 from handlers.decoding.engine import Engine
 from openai_compat.errors import APIError
 
+pytestmark = pytest.mark.usefixtures("ahead")
+
 
 class Cancelled(Exception):
     """What a client that leaves becomes."""
