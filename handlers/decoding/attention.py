@@ -6,7 +6,7 @@ argument ``paged`` where each sequence's keys and values are; a model that drops
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
@@ -138,6 +138,13 @@ class Prefill:
         return self._masks[window]
 
 
+class Attending(Protocol):
+    """One step's layout, and the cache it reads and writes."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, softmax: Softmax) -> Tensor:
+        """``query``, ``key`` and ``value`` are ``[heads, tokens, size]``; ``[tokens, heads, size]`` comes back."""
+
+
 class Paged:
     """One step's layout, and the cache it reads and writes.
 
@@ -174,8 +181,7 @@ class Paged:
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, softmax: Softmax) -> Tensor:
         """``query``, ``key`` and ``value`` are ``[heads, tokens, size]``; ``[tokens, heads, size]`` comes back."""
         keys, values = self.cache.keys[layer], self.cache.values[layer]
-        keys.flatten(0, 1).index_copy_(0, self._slots, key.transpose(0, 1))
-        values.flatten(0, 1).index_copy_(0, self._slots, value.transpose(0, 1))
+        self.cache.write(layer, self._slots, key, value)
         self.layers.append(layer)
         parts = [part.attend(query[:, part.start : part.stop], keys, values, window, softmax) for part in self._decodes]
         for chunk in self._prefills:
@@ -191,7 +197,7 @@ def paged_attention(
     value: Tensor,
     attention_mask: Any = None,
     *,
-    paged: Paged | None = None,
+    paged: Attending | None = None,
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,

@@ -104,6 +104,11 @@ class KeyValueCache:
             for store, (of, layer) in zip(piece, places, strict=True):
                 of[layer] = store
 
+    def write(self, layer: int, slots: Tensor, key: Tensor, value: Tensor) -> None:
+        """``key`` and ``value`` are ``[heads, tokens, size]``. A slot is a block times the block size plus an offset."""
+        self.keys[layer].flatten(0, 1).index_copy_(0, slots, key.transpose(0, 1))
+        self.values[layer].flatten(0, 1).index_copy_(0, slots, value.transpose(0, 1))
+
     def copy(self, source: int, target: int) -> None:
         for piece in self._pieces:
             piece[:, target] = piece[:, source]

@@ -22,17 +22,18 @@ class Launch:
         logits: float32, ``[sequences, vocab]``; they may change.
 
     Attributes:
-        tokens: int64, ``[sequences]``, on the device; ``BROKEN`` where the logits are no numbers.
-        rows: each sequence's row of ``tokens``, by its order.
+        usable: tokens, int64, ``[sequences]``, on the device; token 0 where the logits are no numbers.
+        rows: each sequence's row of them, by its order.
     """
 
     def __init__(self, ready: list[Sequence], logits: Tensor) -> None:
         self._ready = ready
         self._asking = [row for row, sequence in enumerate(ready) if _alternatives(sequence) is not None]
         untouched = logits.index_select(0, place(self._asking, logits.device)) if self._asking else None
-        self.tokens = sample(logits, [sequence.choices for sequence in ready])
+        tokens = sample(logits, [sequence.choices for sequence in ready])
+        self.usable = tokens.clamp(min=0)
         self.rows = {sequence.order: row for row, sequence in enumerate(ready)}
-        self._arriving = Arriving(self.tokens)
+        self._arriving = Arriving(tokens)
         self._ranked = None if untouched is None else self._rank(untouched)
         for sequence in ready:
             sequence.expect()
@@ -47,8 +48,7 @@ class Launch:
 
     def _rank(self, untouched: Tensor) -> Ranked:
         most = max(_alternatives(self._ready[row]) or 0 for row in self._asking)
-        chosen = self.tokens.index_select(0, place(self._asking, self.tokens.device))
-        return rank(untouched, chosen.clamp(min=0), most)
+        return rank(untouched, self.usable.index_select(0, place(self._asking, self.usable.device)), most)
 
     def _scored(self, tokens: list[int]) -> list[Scored | None]:
         scored: list[Scored | None] = [None] * len(tokens)

@@ -23,7 +23,7 @@ class Scored(Struct, frozen=True):
 
 
 class Ranked:
-    """How likely the tokens were that followed some rows of logits, and the likeliest in their place: on its way to the host."""
+    """How likely the tokens were that followed some rows of logits, and the likeliest beside them; on the way to the host."""
 
     def __init__(self, chosen: Tensor, likeliest: Any) -> None:
         self._chosen = Arriving(chosen)
@@ -37,7 +37,7 @@ class Ranked:
 
 
 def rank(logits: Tensor, tokens: Tensor, alternatives: int) -> Ranked:
-    """``logits`` is float32, ``[rows, vocab]``; ``tokens`` int64, ``[rows]``: what followed each. Nothing waits for the device."""
+    """``logits`` is float32, ``[rows, vocab]``; ``tokens``, int64, ``[rows]``, followed them. Nothing waits for the device."""
     import torch
 
     logprobs = torch.log_softmax(logits, dim=-1)

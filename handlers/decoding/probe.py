@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from msgspec import Struct
 
 from handlers.decoding import attention
+from handlers.decoding.attention import Softmax
 from handlers.decoding.cache import KeyValueCache, LayerShape
 from handlers.decoding.embedded import Embedded
 from handlers.decoding.forward import Forward
@@ -34,11 +35,22 @@ _HALF_TOLERANCE = 5e-2
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """``reason`` says why a model may not be packed; else ``shapes`` and ``dtype`` say what its layers keep."""
+    """``reason`` says why a model may not be packed; else ``shapes`` and ``dtype`` say what its layers keep.
+
+    ``plain``: no layer asks for more than the plain product.
+    """
 
     reason: str | None = None
     shapes: dict[int, LayerShape] = {}
     dtype: Any = None
+    plain: bool = False
+
+    @property
+    def tolerance(self) -> float:
+        """By how much of their norm logits may differ that are computed in another order."""
+        import torch
+
+        return _TOLERANCE if self.dtype == torch.float32 else _HALF_TOLERANCE
 
 
 class Trial(Struct, frozen=True, kw_only=True):
@@ -110,11 +122,11 @@ def _try(model: Any) -> Verdict:
     if set(spy.shapes) != set(range(model.config.get_text_config().num_hidden_layers)):
         return Verdict(reason="not every layer is attention over the block table")
     cache = KeyValueCache(spy.shapes, blocks=2 * _LONG // _BLOCK, block_size=_BLOCK, dtype=spy.dtype, device=model.device)
-    together = _packed(Forward(model, cache), [_Tokens(0, prompts[0]), _Tokens(1, prompts[1])])
-    tolerance = _TOLERANCE if spy.dtype == torch.float32 else _HALF_TOLERANCE
-    if not all(_alike(*pair, tolerance) for pair in zip(alone, together, strict=True)):
+    together = _packed(Forward(model, cache), [Tokens(0, prompts[0]), Tokens(1, prompts[1])])
+    verdict = Verdict(shapes=spy.shapes, dtype=spy.dtype, plain=spy.plain)
+    if not all(alike(*pair, verdict.tolerance) for pair in zip(alone, together, strict=True)):
         return Verdict(reason="packed sequences differ from the same run apart")
-    return Verdict(shapes=spy.shapes, dtype=spy.dtype)
+    return verdict
 
 
 def _try_media(model: Any, verdict: Verdict, trial: Trial, before: str) -> Verdict:
@@ -137,14 +149,13 @@ def _try_media(model: Any, verdict: Verdict, trial: Trial, before: str) -> Verdi
     count = -(-len(ids) // _MEDIA_BLOCK)
     sizes = {"blocks": count, "block_size": _MEDIA_BLOCK}
     cache = KeyValueCache(verdict.shapes, dtype=verdict.dtype, device=model.device, **sizes)
-    packed = _in_chunks(Forward(model, cache), _Tokens(0, ids, trial.embedded, list(range(count, 0, -1))), seen)
-    tolerance = _TOLERANCE if verdict.dtype == torch.float32 else _HALF_TOLERANCE
-    if _alike(whole[:-1], packed[:-1], tolerance) and _alike(whole[-1], packed[-1], tolerance):
+    packed = _in_chunks(Forward(model, cache), Tokens(0, ids, trial.embedded, list(range(count, 0, -1))), seen)
+    if alike(whole[:-1], packed[:-1], verdict.tolerance) and alike(whole[-1], packed[-1], verdict.tolerance):
         return verdict
     return Verdict(reason="pictures or sounds need more than the engine gives")
 
 
-def _in_chunks(forward: Forward, tokens: _Tokens, seen: range) -> Tensor:
+def _in_chunks(forward: Forward, tokens: Tokens, seen: range) -> Tensor:
     """The logits at the places ``seen``, which are a chunk of their own, and the last ones."""
     import torch
 
@@ -164,17 +175,17 @@ class _Spy:
     def __init__(self) -> None:
         self.shapes: dict[int, LayerShape] = {}
         self.dtype: Any = None
+        self.plain = True
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: Any, softmax: Any) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, softmax: Softmax) -> Tensor:
+        self.plain = self.plain and softmax.is_plain
         self.shapes[layer] = LayerShape(key.shape[0], key.shape[-1], value.shape[-1])
         self.dtype = key.dtype
         return query.new_zeros(query.shape[1], query.shape[0], value.shape[-1])
 
 
-class _Tokens:
+class Tokens:
     """As much of a sequence as the forward pass reads, in blocks that are not in order."""
-
-    scoring = False
 
     def __init__(self, order: int, ids: list[int], embedded: Embedded | None = None, blocks: list[int] | None = None) -> None:
         self.scoring = False
@@ -184,7 +195,7 @@ class _Tokens:
         self.blocks = blocks or [1 + 2 * place + order for place in reversed(range(_LONG // _BLOCK))]
 
 
-def _packed(forward: Forward, prompts: list[_Tokens]) -> list[Tensor]:
+def _packed(forward: Forward, prompts: list[Tokens]) -> list[Tensor]:
     """The last logits of both, their prompts in chunks: both at once, one beside the other's next token, and that alone."""
     long, short = (cast(Sequence, tokens) for tokens in prompts)
     middle, last = _LONG // 2, _LONG - 1
@@ -200,5 +211,6 @@ def _row(ids: list[int], model: Any) -> Tensor:
     return torch.tensor([ids], device=model.device)
 
 
-def _alike(one: Tensor, other: Tensor, tolerance: float) -> bool:
+def alike(one: Tensor, other: Tensor, tolerance: float) -> bool:
+    """Whether they differ by no more than a part of their norm."""
     return bool((one - other).norm() <= tolerance * one.norm())

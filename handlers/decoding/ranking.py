@@ -58,7 +58,7 @@ def pick(weights: Tensor, numbers: Tensor) -> Tensor:
 def pick_ranked(probabilities: Tensor, numbers: Tensor, cuts: Cuts) -> Tensor:
     """Like ``pick``, among what ``cuts`` leave (columns, ``[rows, 1]``).
 
-    On a processor a row is ranked only as deep as its own cut lies. A GPU would have to be asked how deep that is, and ranks all.
+    On a processor a row is ranked only as deep as its cut lies. A GPU would have to be asked how deep that is, and ranks all.
     """
     import torch
 

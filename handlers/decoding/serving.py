@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from handlers.causal_lm import CausalLM
-from handlers.decoding import sizing
+from handlers.decoding import acceleration, sizing
 from handlers.decoding.cache import KeyValueCache
 from handlers.decoding.engine import Engine
-from handlers.decoding.forward import Forward
 from handlers.decoding.generate_path import GeneratePath
 from handlers.decoding.probe import Trial, probe
 from handlers.decoding.ticket import TextEngine
@@ -35,17 +34,19 @@ def create(spec: ModelSpec, lm: CausalLM, media: Iterable[Callable[[], Trial]] =
         logger.info("'%s' is served by generate, each request by itself: %s", spec.id, verdict.reason)
         return GeneratePath(lm.model, lm.vocabulary, vocab_size=lm.vocab_size)
     device = lm.model.device
-    blocks = sizing.blocks(options, verdict.shapes, lm.context_length, verdict.dtype, device)
+    way = acceleration.find(lm.model, verdict, lm.context_length, options)
+    size = way.block_size(options.block_size)
+    blocks = sizing.blocks(options, verdict.shapes, lm.context_length, verdict.dtype, device, block_size=size)
     limits = sizing.limits(options, device)
-    cache = KeyValueCache(verdict.shapes, blocks=blocks, block_size=options.block_size, dtype=verdict.dtype, device=device)
-    tokens = blocks * options.block_size
+    cache = KeyValueCache(verdict.shapes, blocks=blocks, block_size=size, dtype=verdict.dtype, device=device)
     logger.info(
-        "'%s' is served by the engine, in batches of up to %d, with a cache of %d tokens", spec.id, limits.sequences, tokens
+        "'%s' is served by the engine, in batches of up to %d, with a cache of %d tokens, %s",
+        *(spec.id, limits.sequences, blocks * size, way),
     )
     if verdict.dtype.itemsize < SURE_BYTES and not lm.fused:
         logger.info("'%s': seeded answers may change with their company, since %s rounds by the batch", spec.id, verdict.dtype)
     ahead = device.type == "cuda" if options.ahead is None else options.ahead
-    forward = Forward(lm.model, cache)
+    forward = way.forward(lm.model, cache)
     return Engine(forward, lm.vocabulary, vocab_size=lm.vocab_size, blocks=blocks, limits=limits, ahead=ahead)
 
 

@@ -22,7 +22,8 @@ Positive = Annotated[int, Meta(ge=1)]
 class EngineOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``options.engine`` of a model. Tokens a step, sequences at once, bytes of the key/value cache, tokens a block.
 
-    ``ahead``: start a step before the last one's tokens are read; None: on a GPU.
+    On a GPU, and where they work: ``flash`` attention, ``graphs`` of decodes. ``ahead``: start a step before the last one's
+    tokens are read; None: on a GPU.
     """
 
     step_tokens: Positive | None = None
@@ -30,6 +31,8 @@ class EngineOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     cache_bytes: Positive | None = None
     block_size: Annotated[int, Meta(ge=1, le=1024)] = 16
     ahead: bool | None = None
+    flash: bool = True
+    graphs: bool = True
 
 
 def limits(options: EngineOptions, device: Any) -> Limits:
@@ -40,11 +43,13 @@ def limits(options: EngineOptions, device: Any) -> Limits:
     )
 
 
-def blocks(options: EngineOptions, shapes: dict[int, LayerShape], context: int, dtype: Any, device: Any) -> int:
+def blocks(
+    options: EngineOptions, shapes: dict[int, LayerShape], context: int, dtype: Any, device: Any, *, block_size: int
+) -> int:
     """Blocks of the cache: one full context at least, and no more than all sequences could ever fill."""
-    needed = -(-context // options.block_size)
+    needed = -(-context // block_size)
     most = needed * limits(options, device).sequences
-    wanted = (options.cache_bytes or _default_bytes(device)) // (bytes_per_token(shapes, dtype.itemsize) * options.block_size)
+    wanted = (options.cache_bytes or _default_bytes(device)) // (bytes_per_token(shapes, dtype.itemsize) * block_size)
     return int(min(max(wanted, needed), most))
 
 

@@ -11,6 +11,7 @@ import transformers
 from transformers import PreTrainedConfig
 
 from handlers import types as t
+from handlers.decoding.decode_graphs import DecodeGraphs
 from handlers.decoding.engine import Engine
 from handlers.deferred import Deferred
 from handlers.transformer import TransformerHandler
@@ -137,17 +138,25 @@ def reload(loader):
     return reload
 
 
-@pytest.fixture(params=[False, True], ids=["in step", "ahead"])
+@pytest.fixture(params=["in step", "ahead", "recorded"])
 def ahead(request, monkeypatch) -> bool:
-    """Each test twice: the tokens of a step are read in it, or while the next one runs, as on a GPU."""
+    """Each test three times: tokens are read in their step, or while the next one runs, and then from fixed buffers too.
+
+    On a GPU those buffers are what a recording reads. Here it is the step itself that runs again.
+    """
     step = Engine.step
 
-    def either_way(engine: Engine) -> None:
-        engine._ahead = request.param
+    def in_that_way(engine: Engine) -> None:
+        forward = engine._forward
+        engine._ahead = request.param != "in step"
+        if request.param != "recorded":
+            forward._graphs = None
+        elif forward._graphs is None:
+            forward._graphs = DecodeGraphs(forward._model, forward.cache, forward._layouts, lambda one: one)
         step(engine)
 
-    monkeypatch.setattr(Engine, "step", either_way)
-    return request.param
+    monkeypatch.setattr(Engine, "step", in_that_way)
+    return request.param != "in step"
 
 
 def tokens(deferred: Deferred) -> list[int]:

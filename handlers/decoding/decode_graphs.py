@@ -1,0 +1,168 @@
+"""Steps of nothing but decodes, recorded once and replayed: the device then takes hundreds of small steps from one call.
+
+A recording holds the addresses of what it read, so its inputs are copied to buffers that stay where they are. There is one
+for each number of sequences and width of their block table, both rounded up; the rows that are too many repeat the last one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from handlers.decoding.cache import KeyValueCache
+from handlers.decoding.launch import Launch
+from handlers.decoding.layouts import Layouts
+from handlers.decoding.scheduler import Chunk
+from handlers.decoding.transfer import place
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256)
+_WARM_UPS = 2
+Recorder = Callable[[Callable[[], None]], Callable[[], None]]
+"""Takes a step that may be run any number of times, and gives back what runs it again."""
+
+
+class DecodeGraphs:
+    """Runs what it can of a model's steps from recordings, which are made when they are first needed.
+
+    Args:
+        record: makes a recording. A model that cannot be recorded (its step asks the device for a number) is left alone then.
+    """
+
+    def __init__(self, model: Any, cache: KeyValueCache, layouts: Layouts, record: Recorder) -> None:
+        self._model = model
+        self._cache = cache
+        self._layouts = layouts
+        self._record = record
+        self._usable = True
+        self._steps: dict[tuple[int, int], _Step] = {}
+        self._logits: Tensor | None = None
+
+    @property
+    def recorded(self) -> int:
+        return len(self._steps)
+
+    def run(self, work: list[Chunk], launch: Launch | None) -> Tensor | None:
+        """Logits of the next token, float32, ``[sequences, vocab]``, good until the next step; None where it cannot be done."""
+        if not self._usable or len(work) > ROWS[-1] or not all(map(_is_decode, work)):
+            return None
+        step = self._step(len(work), max(len(chunk.sequence.blocks) for chunk in work))
+        step.load(work, launch, self._cache.block_size)
+        if step.replay is None:
+            try:
+                step.replay = self._record(lambda: self._forward(step))
+            except RuntimeError as error:
+                logger.info("decodes are not recorded, since this model's cannot be: %s", str(error).partition("\n")[0])
+                self._usable = False
+                self._steps.clear()
+                return None
+        step.replay()
+        return None if self._logits is None else self._logits[: len(work)]
+
+    def _step(self, count: int, blocks: int) -> _Step:
+        rows = next(rows for rows in ROWS if rows >= count)
+        key = rows, 1 << (blocks - 1).bit_length()
+        if key not in self._steps:
+            self._steps[key] = _Step(*key, self._model.device)
+        return self._steps[key]
+
+    def _forward(self, step: _Step) -> None:
+        """All decodes' logits have one place, so that recordings need none of their own."""
+        import torch
+
+        ids, positions, slots, lengths = step.numbers
+        paged = self._layouts.of_decodes(slots, lengths, step.table)
+        found = self._model(input_ids=ids[None], position_ids=positions[None], use_cache=False, paged=paged).logits[0]
+        if self._logits is None:
+            self._logits = found.new_empty(ROWS[-1], found.shape[-1], dtype=torch.float32)
+        self._logits[: len(ids)].copy_(found)
+
+
+class _Step:
+    """A recording's inputs, and how to run it.
+
+    Attributes:
+        numbers: of each sequence its token, that token's position, its place in the cache, and the sequence's length with it.
+        table: block table.
+    """
+
+    def __init__(self, rows: int, width: int, device: Any) -> None:
+        import torch
+
+        self.numbers = torch.zeros(4, rows, dtype=torch.long, device=device)
+        self.table = torch.zeros(rows, width, dtype=torch.int32, device=device)
+        self.replay: Callable[[], None] | None = None
+        self._device = device
+        self._held: list[list[int]] = [[] for _ in range(rows)]
+
+    def load(self, work: list[Chunk], launch: Launch | None, block_size: int) -> None:
+        import torch
+
+        work = work + work[-1:] * (len(self._held) - len(work))
+        rows = [_numbers(chunk, launch, block_size) for chunk in work]
+        *_, source = numbers = place(list(zip(*rows, strict=True)), self._device)
+        self.numbers.copy_(numbers[:-1])
+        if launch is not None:
+            unread = self.numbers[0] < 0
+            torch.where(unread, launch.usable.index_select(0, source), self.numbers[0], out=self.numbers[0])
+        self._load_table([chunk.sequence.blocks for chunk in work])
+
+    def _load_table(self, blocks: list[list[int]]) -> None:
+        """Only what is new."""
+        import torch
+
+        changed = [row for row, (old, new) in enumerate(zip(self._held, blocks, strict=True)) if old != new]
+        if changed:
+            width = self.table.shape[1]
+            table = [blocks[row] + [0] * (width - len(blocks[row])) for row in changed]
+            self.table.index_copy_(0, place(changed, self._device), place(table, self._device, torch.int32))
+        for row in changed:
+            self._held[row] = list(blocks[row])
+
+
+def _numbers(chunk: Chunk, launch: Launch | None, block_size: int) -> tuple[int, ...]:
+    """See ``_Step``; and where in ``launch`` the token is, if nobody has read it."""
+    sequence, at = chunk.sequence, chunk.start
+    slot = sequence.blocks[at // block_size] * block_size + at % block_size
+    source = 0 if launch is None else launch.rows.get(sequence.order, 0)
+    return sequence.ids[at], at, slot, chunk.stop, source
+
+
+def _is_decode(chunk: Chunk) -> bool:
+    sequence = chunk.sequence
+    plain = sequence.embedded is None or not sequence.embedded.between(chunk.start, chunk.stop)
+    return chunk.count == 1 and chunk.is_last and not sequence.scoring and plain
+
+
+class Recording:
+    """Records steps of a GPU as CUDA graphs, which share what memory they need.
+
+    See https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs.
+    """
+
+    def __init__(self, device: Any) -> None:
+        import torch
+
+        self._device = device
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, step: Callable[[], None]) -> Callable[[], None]:
+        import torch
+
+        with torch.cuda.device(self._device):
+            ahead = torch.cuda.Stream()
+            ahead.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(ahead):
+                for _ in range(_WARM_UPS):
+                    step()
+            torch.cuda.current_stream().wait_stream(ahead)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                step()
+        replay: Callable[[], None] = graph.replay
+        return replay
