@@ -129,6 +129,12 @@ def family(tmp_path_factory, saver, loader):
 
 
 @pytest.fixture
+def packed() -> Callable[[str], PreTrainedConfig]:
+    """The configuration of a family that may be packed, by its name."""
+    return lambda name: PACKED[name]()
+
+
+@pytest.fixture
 def reload(loader):
     """The same files, served with other settings of the engine."""
 
