@@ -91,6 +91,7 @@ def test_a_client_that_leaves_before_a_whole_answer_frees_the_model_for_the_next
     assert seconds_to_answer(client, model) < whole / 2
 
 
+@pytest.mark.slow
 def test_two_models_that_do_not_fit_together_take_turns(two_models: Any) -> None:
     most = 0
     done = threading.Event()

@@ -114,7 +114,7 @@ def test_a_model_that_dies_again_and_again_is_tried_less_and_less_often(server: 
     assert ask(server).status_code == 200
 
 
-@pytest.mark.parametrize("forks", [True, False], ids=["forked", "spawned"])
+@pytest.mark.parametrize("forks", [pytest.param(True, marks=pytest.mark.slow), False], ids=["forked", "spawned"])
 def test_a_killed_gateway_leaves_no_process_and_is_started_again(
     serve: Callable[..., Any], tmp_path: Path, forks: bool
 ) -> None:

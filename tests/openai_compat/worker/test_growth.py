@@ -13,6 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from handlers import registry
 from handlers.types import ModelSpec
 from openai_compat.app import create_worker
@@ -130,6 +132,7 @@ def test_nothing_is_kept_of_the_chats_of_a_text_model(tiny_llama: Path) -> None:
     assert_flat(asyncio.run(rounds(spec, CHATS, entries)))
 
 
+@pytest.mark.slow
 def test_nothing_is_kept_of_what_was_embedded() -> None:
     spec = ModelSpec(id="m", path=str(CLIP), kind="embedding", device="cpu", threads=1)
     assert_flat(asyncio.run(rounds(spec, EMBEDDINGS, entries)))
