@@ -76,6 +76,10 @@ class BlockPool:
             if name is not None:
                 del self._blocks[name]
 
+    def forget_names(self, names: Iterable[bytes]) -> None:
+        """Let no block be found by these any more, whoever holds it."""
+        self.forget([self._blocks[name] for name in names if name in self._blocks])
+
 
 class LayerShape(Struct, frozen=True):
     """What one attention layer keeps of a token."""

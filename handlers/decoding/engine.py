@@ -42,7 +42,8 @@ class Group:
 
     @property
     def finished(self) -> bool:
-        return all(sequence.transcript.finished for sequence in self.sequences) and not self.leader.scoring
+        repeated = self.leader.scores is None or self.echo is not None
+        return repeated and all(sequence.transcript.finished for sequence in self.sequences)
 
 
 class Engine:
@@ -174,10 +175,11 @@ class Engine:
         """Let each sequence take its token, show what it says, and let go of those that ended."""
         for sequence, token, scored in chosen:
             ticket = sequence.ticket
+            if token == BROKEN:
+                self._pool.forget_names(sequence.names)  # nobody shall begin with what it has computed
             if ticket.ended or sequence.state is State.FINISHED:
                 continue
             if token == BROKEN:
-                self._forget(ticket)
                 self._drop(ticket, APIError("The model failed while processing the request."))
                 continue
             if sequence.choices.error is not None:
@@ -247,12 +249,6 @@ class Engine:
         for group in groups:
             self._remove(group)
         ticket.fail(error)
-
-    def _forget(self, ticket: Ticket[Any]) -> None:
-        """Nobody shall begin with what a model that overflowed has computed."""
-        for group in self._groups[ticket]:
-            for sequence in group.sequences:
-                self._pool.forget(sequence.blocks)
 
     def _remove(self, group: Group) -> None:
         for sequence in group.sequences:

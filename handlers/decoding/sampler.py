@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SEEDS = (1 << 64) - 1
 _WORD = 32
 BROKEN = -1
-"""In place of a token where the model's logits are no numbers."""
+"""In place of a token where the model's logits are no numbers, or none was left to choose."""
 
 
 class Matcher(Protocol):
@@ -122,7 +122,9 @@ def sample(logits: Tensor, batch: Ids[Choices]) -> Tensor:
     drawn = [row for row, choices in enumerate(batch) if not choices.config.greedy]
     parts = ((rows, pick) for rows, pick in ((greedy, _likeliest), (drawn, _draw)) if rows)
     tokens = _spread([(rows, pick(ranking.only(logits, rows), [batch[row] for row in rows])) for rows, pick in parts])
-    return torch.where(sound, tokens, BROKEN)
+    tokens = tokens.clamp(max=logits.shape[-1] - 1)
+    left = torch.isfinite(logits.gather(1, tokens[:, None])[:, 0])
+    return torch.where(sound & left, tokens, BROKEN)
 
 
 def settle(tokens: Ids[int], batch: Ids[Choices]) -> None:
@@ -195,7 +197,8 @@ def _close_there(logits: Tensor, rows: list[int], masks: Tensor) -> None:
     """The bits go to the device as they are."""
     import torch
 
-    bits = masks.to(logits.device, non_blocking=True)[:, :, None] >> torch.arange(_WORD, device=logits.device)
+    places = torch.arange(_WORD, dtype=torch.int32, device=logits.device)
+    bits = masks.to(logits.device, non_blocking=True)[:, :, None] >> places
     closed = ((bits & 1) == 0).flatten(1)[:, : logits.shape[-1]]
     part = ranking.only(logits, rows).masked_fill(closed, float("-inf"))
     logits.index_copy_(0, place(rows, logits.device), part)

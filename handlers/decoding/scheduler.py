@@ -87,7 +87,7 @@ class Scheduler:
             follower.state = State.FINISHED
         if sequence.state is State.RUNNING:
             self.running.remove(sequence)
-        elif sequence.state is State.WAITING:
+        elif sequence in self.waiting:
             self.waiting.remove(sequence)
         sequence.state = State.FINISHED
         self._release(sequence)

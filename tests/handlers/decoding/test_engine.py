@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from handlers.decoding.engine import Engine
+from handlers.decoding.engine import Engine, Prompt
+from handlers.decoding.params import TextConfig
 from handlers.deferred import complete
 from openai_compat.errors import APIError, Cancelled
 
@@ -322,6 +323,57 @@ def test_logits_that_are_no_numbers_fail_their_own_request_and_leave_nothing_beh
     again = model.submit(bad, collector())
     run(engine, again)
     assert tokens(again) == model.expected(bad, 12)
+
+
+@pytest.mark.parametrize("what", ["gave way", "was cancelled"])
+def test_nor_do_they_where_their_sequence_has_gone_before_they_are_read(
+    family, reload, collector, tokens, ahead, what: str
+) -> None:
+    if not ahead:
+        pytest.skip("read in their own step")
+    model = reload(family("llama"), block_size=4)
+    engine = model.handler._engine
+    (bad,) = prompts(9)
+    weight = engine._forward._model.get_input_embeddings().weight
+    clean = weight[bad[0]].clone()
+    weight.data[bad[0]] = float("nan")
+    lost = model.submit(bad, collector(checks=2 if what == "was cancelled" else None, error=Cancelled), max_tokens=9)
+    engine.step()
+    if what == "gave way":
+        engine._scheduler._preempt(engine._scheduler.running[0])
+    weight.data[bad[0]] = clean
+    while not lost.ended:
+        engine.step()
+    again = model.submit(bad, collector())
+    run(engine, again)
+    assert tokens(again) == model.expected(bad, 12)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_prompts_that_are_scored_in_the_same_step_are_all_repeated_and_leave(llama, collector, count: int) -> None:
+    engine = llama.handler._engine
+    both = [Prompt(ids=ids, text=text, limit=count) for ids, text in zip(prompts(5, 7), ("one", "two"), strict=True)]
+    config = TextConfig(max_tokens=count, echo=True, logprobs=1, temperature=0.0)
+    shown = []
+    asked = engine.submit(tuple(both), config, collector(), on_piece=shown.append, on_end=lambda generation: generation)
+    run(engine, asked)
+    answers = [answer for (answer,) in asked.poll().answers]
+    assert [answer.text[:3] for answer in answers] == ["one", "two"]
+    assert [len(answer.logprobs) for answer in answers] == [5 + count, 7 + count]
+    assert [piece.text for piece in shown][:2] == ["one", "two"]
+    assert is_empty(engine)
+
+
+def test_who_cannot_be_shown_the_prompt_again_is_dropped_before_anything_runs(llama, collector) -> None:
+    def refuse(piece) -> None:
+        raise Cancelled
+
+    prompt = Prompt(ids=prompts(5)[0], text="one", limit=4)
+    config = TextConfig(max_tokens=4, echo=True)
+    gone = llama.handler._engine.submit((prompt,), config, collector(), on_piece=refuse, on_end=lambda generation: generation)
+    with pytest.raises(Cancelled):
+        gone.poll()
+    assert is_empty(llama.handler._engine)
 
 
 def test_an_idle_step_is_nothing(llama) -> None:

@@ -200,3 +200,15 @@ def test_a_grammar_rules_its_own_row_only() -> None:
     for _ in range(2):
         choose(logits.clone(), [ruled, free])
     assert ruled.finished
+
+
+@pytest.mark.parametrize("config", [{"temperature": 0.0}, {}, {"top_p": 0.5}, {"min_p": 0.1}, {"top_k": 3}], ids=str)
+def test_where_nothing_is_left_to_choose_nothing_is_chosen(config: dict[str, float]) -> None:
+    """The next step may begin with the token before anybody has looked at it, so it must be one of the vocabulary's."""
+    size = 313
+    everything = made(vocab=size, min_tokens=1, stop_ids=frozenset(range(size)), **config)
+    usual = made(vocab=size, **config)
+    torch.manual_seed(0)
+    broken, fine = choose(torch.randn(2, size), [everything, usual])
+    assert broken == BROKEN
+    assert 0 <= fine < size
