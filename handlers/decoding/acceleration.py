@@ -68,7 +68,8 @@ def find(model: Any, verdict: Verdict, context: int, options: EngineOptions) -> 
     with torch.inference_mode():
         found = Acceleration(flavour=_flavour(model, verdict, context) if options.flash else None)
         recorded = Acceleration(flavour=found.flavour, graphs=True)
-        return recorded if options.graphs and _works(recorded, model, verdict, context) else found
+        wanted = options.graphs and _stays(model)
+        return recorded if wanted and _works(recorded, model, verdict, context) else found
 
 
 def agrees(tried: Acceleration, model: Any, verdict: Verdict, context: int, record: Recorder | None = None) -> bool:
@@ -90,10 +91,15 @@ def _flavour(model: Any, verdict: Verdict, context: int) -> Flavour | None:
     return None
 
 
+def _stays(model: Any) -> bool:
+    """Whether all weights stay where they are: a recording holds their addresses."""
+    return all(parameter.device == model.device for parameter in model.parameters())
+
+
 def _works(tried: Acceleration, model: Any, verdict: Verdict, context: int) -> bool:
     try:
         works, why = agrees(tried, model, verdict, context), "other logits"
-    except (RuntimeError, ValueError, TypeError, ImportError, AttributeError) as error:
+    except Exception as error:  # other people's kernels, made as they are called: they raise what they like
         works, why = False, str(error).partition("\n")[0]
     if not works:
         logger.info("%s is not used for this model: %s", tried, why)
@@ -113,6 +119,8 @@ def _logits(
     forward.run([Chunk(one, 0, half), Chunk(other, 0, short - 2)])
     forward.run([Chunk(one, half, long - half - 1), Chunk(other, short - 2, 1)])
     logits = forward.run([Chunk(one, long - 1, 1), Chunk(other, short - 1, 1)])
+    if way.graphs and not forward.recorded:
+        raise RuntimeError("its decodes cannot be recorded")
     first, second = (logits.rows[logits.of[order].start].clone() for order in (0, 1))
     return first, second
 

@@ -7,7 +7,8 @@ for each number of sequences and width of their block table, both rounded up; th
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from handlers.decoding.cache import KeyValueCache
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256)
-_WARM_UPS = 2
 Recorder = Callable[[Callable[[], None]], Callable[[], None]]
 """Takes a step that may be run any number of times, and gives back what runs it again."""
 
@@ -51,7 +51,11 @@ class DecodeGraphs:
         """Logits of the next token, float32, ``[sequences, vocab]``, good until the next step; None where it cannot be done."""
         if not self._usable or len(work) > ROWS[-1] or not all(map(_is_decode, work)):
             return None
-        step = self._step(len(work), max(len(chunk.sequence.blocks) for chunk in work))
+        rows = next(rows for rows in ROWS if rows >= len(work))
+        width = 1 << (max(len(chunk.sequence.blocks) for chunk in work) - 1).bit_length()
+        if not self._layouts.can_pad(rows, width):
+            return None
+        step = self._step(rows, width)
         step.load(work, launch, self._cache.block_size)
         if step.replay is None:
             try:
@@ -60,16 +64,15 @@ class DecodeGraphs:
                 logger.info("decodes are not recorded, since this model's cannot be: %s", str(error).partition("\n")[0])
                 self._usable = False
                 self._steps.clear()
+                self._logits = None
                 return None
         step.replay()
         return None if self._logits is None else self._logits[: len(work)]
 
-    def _step(self, count: int, blocks: int) -> _Step:
-        rows = next(rows for rows in ROWS if rows >= count)
-        key = rows, 1 << (blocks - 1).bit_length()
-        if key not in self._steps:
-            self._steps[key] = _Step(*key, self._model.device)
-        return self._steps[key]
+    def _step(self, rows: int, width: int) -> _Step:
+        if (rows, width) not in self._steps:
+            self._steps[rows, width] = _Step(rows, width, self._model.device)
+        return self._steps[rows, width]
 
     def _forward(self, step: _Step) -> None:
         """All decodes' logits have one place, so that recordings need none of their own."""
@@ -150,19 +153,48 @@ class Recording:
 
         self._device = device
         self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream(device)
+        self._tried = False
 
     def __call__(self, step: Callable[[], None]) -> Callable[[], None]:
+        """Raises ``RuntimeError`` where the step cannot be recorded."""
         import torch
 
+        graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(self._device):
-            ahead = torch.cuda.Stream()
-            ahead.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(ahead):
-                for _ in range(_WARM_UPS):
-                    step()
-            torch.cuda.current_stream().wait_stream(ahead)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                step()
+            usual = torch.cuda.current_stream()
+            self._stream.wait_stream(usual)
+            try:
+                with torch.cuda.stream(self._stream):  # a recording that breaks does not leave its stream by itself
+                    self._warm_up(step)
+                    with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+                        step()
+            finally:
+                usual.wait_stream(self._stream)
         replay: Callable[[], None] = graph.replay
         return replay
+
+    def _warm_up(self, step: Callable[[], None]) -> None:
+        """What is made once is made now; and what would wait for the device is found before a recording breaks of it.
+
+        Torch's memory may never be the same after that: https://github.com/pytorch/pytorch/pull/180395.
+        """
+        step()
+        if self._tried:
+            return
+        with _waiting_forbidden():
+            step()
+        self._tried = True
+
+
+@contextmanager
+def _waiting_forbidden() -> Iterator[None]:
+    """In this time what waits for a device raises ``RuntimeError``, on any thread."""
+    import torch
+
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)

@@ -171,7 +171,7 @@ def restore() -> None:
 def _is_there(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:
+    except (ImportError, ValueError, OSError):  # what stands around it is run for that
         return False
 
 

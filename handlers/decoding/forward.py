@@ -46,6 +46,11 @@ class Forward:
         self._graphs = graphs
         self._picks_rows = model._supports_logits_to_keep()
 
+    @property
+    def recorded(self) -> int:
+        """How many recordings there are."""
+        return 0 if self._graphs is None else self._graphs.recorded
+
     def run(self, work: list[Chunk], launch: Launch | None = None) -> Logits:
         """``launch`` holds the tokens of the step before, where nobody has read them yet."""
         if self._graphs is not None and (rows := self._graphs.run(work, launch)) is not None:

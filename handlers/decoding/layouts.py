@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _WASTE = 2.0
 _FEW_BLOCKS = 8
+_PADDED = 1 << 16
+"""Tokens that may be gathered for decodes which are all padded to the same width: 256 MB a layer of many a model."""
 
 
 class Layouts(Protocol):
@@ -33,6 +35,9 @@ class Layouts(Protocol):
             lengths: tokens of each sequence, the new one included, int64.
             table: block table, int32, ``[sequences, blocks]``, padded with block 0.
         """
+
+    def can_pad(self, sequences: int, blocks: int) -> bool:
+        """Whether a table of that size costs little more than what stands in it."""
 
 
 class Gathered:
@@ -53,6 +58,9 @@ class Gathered:
 
     def of_decodes(self, slots: Tensor, lengths: Tensor, table: Tensor) -> Paged:
         return Paged(self._cache, slots, [Decodes(0, len(lengths), table.long(), lengths, self._cache.block_size)], [])
+
+    def can_pad(self, sequences: int, blocks: int) -> bool:
+        return sequences * blocks * self._cache.block_size <= _PADDED
 
     def _decodes(self, chunks: list[Chunk]) -> list[Decodes]:
         """Sequences of like length together, since each group is padded to its longest."""
@@ -96,6 +104,10 @@ class Flashed:
 
         begins = torch.arange(len(lengths) + 1, dtype=torch.int32, device=lengths.device)
         return Flash(self._cache, slots, Extents(begins, lengths.int(), table, longest=1), self._flavour)
+
+    def can_pad(self, sequences: int, blocks: int) -> bool:
+        """What is padded is not read."""
+        return True
 
 
 def slots(work: Iterable[Chunk], cache: KeyValueCache, device: Any) -> Tensor:

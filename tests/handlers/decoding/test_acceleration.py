@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
-from handlers.decoding import ranking, sampler
-from handlers.decoding.acceleration import Acceleration, find
-from handlers.decoding.decode_graphs import DecodeGraphs
+from handlers.decoding import acceleration, layouts, ranking, sampler
+from handlers.decoding.acceleration import Acceleration, agrees, find
+from handlers.decoding.decode_graphs import DecodeGraphs, Recording
 from handlers.decoding.flash import OWN
-from handlers.decoding.probe import Verdict
+from handlers.decoding.probe import Verdict, probe
 from handlers.decoding.sizing import EngineOptions
 from handlers.decoding.transfer import Arriving, place
 
@@ -117,6 +120,16 @@ def test_each_number_of_sequences_and_width_is_recorded_once(recording, collecto
     assert sorted(engine._forward._graphs._steps) == [(1, 1), (4, 1)]
 
 
+def test_tables_that_would_be_little_but_padding_are_not_recorded(recording, collector, tokens, monkeypatch) -> None:
+    monkeypatch.setattr(layouts, "_PADDED", 2 * 16)
+    model = recording(lambda step: step)
+    engine = model.handler._engine
+    asked = [model.submit((5, 6, 7 + i), collector(), max_tokens=20) for i in range(2)]
+    finish(engine, asked)
+    assert sorted(engine._forward._graphs._steps) == [(2, 1)]
+    assert [tokens(one) for one in asked] == [model.expected((5, 6, 7 + i), 20) for i in range(2)]
+
+
 def test_an_answer_that_a_token_ends_is_run_one_step_too_far_and_nobody_sees_it(recording, collector, tokens) -> None:
     model = recording(lambda step: step)
     engine = model.handler._engine
@@ -175,6 +188,108 @@ def test_numbers_are_placed_in_their_usual_types() -> None:
 def test_a_processor_gains_nothing(family) -> None:
     model = family("llama").handler._engine._forward._model
     assert find(model, Verdict(plain=True), 96, EngineOptions()) == Acceleration()
+
+
+class Spread:
+    """As much of a model as is looked at before it is tried."""
+
+    device = torch.device("cuda:0")
+
+    def __init__(self, *devices: str) -> None:
+        self._devices = devices
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        return iter(SimpleNamespace(device=torch.device(device)) for device in self._devices)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("devices", "graphs"), [(("cuda:0", "cuda:0"), True), (("cuda:0", "meta"), False)])
+def test_a_model_whose_weights_come_and_go_is_not_recorded(monkeypatch, devices: tuple[str, ...], graphs: bool) -> None:
+    monkeypatch.setattr(acceleration, "_works", lambda *given: True)
+    found = find(Spread(*devices), Verdict(plain=False), 96, EngineOptions())
+    assert found == Acceleration(graphs=graphs)
+
+
+def test_a_model_that_cannot_be_recorded_does_not_pass_its_trial(family) -> None:
+    def refuse(step: Callable[[], None]) -> Callable[[], None]:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    model = AutoModelForCausalLM.from_pretrained(family("llama").folder, local_files_only=True).eval()
+    verdict = probe(model)
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="cannot be recorded"):
+        agrees(Acceleration(graphs=True), model, verdict, 96, record=refuse)
+
+
+class Gpu:
+    """In place of ``torch.cuda``: notes what is current, and breaks recordings as torch does, whose stream then stays."""
+
+    def __init__(self, breaks: bool) -> None:
+        self.breaks = breaks
+        self.modes = ["default"]
+        self.current = "usual"
+        self.recorded = 0
+
+    def Stream(self, device: torch.device) -> SimpleNamespace:
+        return SimpleNamespace(wait_stream=lambda other: None)
+
+    @contextmanager
+    def stream(self, stream: object) -> Iterator[None]:
+        before, self.current = self.current, "own"
+        try:
+            yield
+        finally:
+            self.current = before
+
+    @contextmanager
+    def graph(self, graph: object, **options: object) -> Iterator[None]:
+        self.current = "recording"
+        yield
+        if self.breaks:
+            raise RuntimeError("capture was invalidated")
+        self.recorded += 1
+        self.current = "own"
+
+    def patch(self, monkeypatch: pytest.MonkeyPatch) -> Gpu:
+        for name, other in {
+            "Stream": self.Stream,
+            "stream": self.stream,
+            "graph": self.graph,
+            "device": lambda device: nullcontext(),
+            "CUDAGraph": lambda: SimpleNamespace(replay=lambda: None),
+            "graph_pool_handle": object,
+            "current_stream": lambda: SimpleNamespace(wait_stream=lambda other: None),
+            "get_sync_debug_mode": lambda: self.modes[-1],
+            "set_sync_debug_mode": self.modes.append,
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, other)
+        return self
+
+
+def test_a_step_that_waits_for_the_device_is_found_out_before_it_is_recorded(monkeypatch) -> None:
+    gpu = Gpu(breaks=False).patch(monkeypatch)
+
+    def ask() -> None:
+        if gpu.modes[-1] == "error":
+            raise RuntimeError("called a synchronizing CUDA operation")
+
+    with pytest.raises(RuntimeError, match="synchronizing"):
+        Recording(torch.device("cuda:0"))(ask)
+    assert (gpu.recorded, gpu.modes, gpu.current) == (0, ["default", "error", "default"], "usual")
+
+
+def test_steps_are_tried_once_and_run_before_they_are_recorded(monkeypatch) -> None:
+    gpu = Gpu(breaks=False).patch(monkeypatch)
+    ran = []
+    record = Recording(torch.device("cuda:0"))
+    for _ in range(2):
+        record(lambda: ran.append((gpu.current, gpu.modes[-1])))
+    assert ran == [("own", "default"), ("own", "error"), ("recording", "default"), ("own", "default"), ("recording", "default")]
+
+
+def test_a_recording_that_breaks_leaves_the_usual_stream(monkeypatch) -> None:
+    gpu = Gpu(breaks=True).patch(monkeypatch)
+    with pytest.raises(RuntimeError, match="invalidated"):
+        Recording(torch.device("cuda:0"))(lambda: None)
+    assert gpu.current == "usual"
 
 
 def test_blocks_have_a_size_that_the_kernels_know() -> None:
