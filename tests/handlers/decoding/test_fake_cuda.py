@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import import_utils
 
 from handlers.decoding import attention
 from handlers.decoding.acceleration import Acceleration
@@ -130,6 +131,7 @@ def gpu(vocabulary, monkeypatch) -> Iterator[torch.device]:
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
     monkeypatch.setattr(Arriving, "read", numbers)
     monkeypatch.setattr(Choices, "number", lambda choices: 0.5)
+    monkeypatch.setattr(import_utils, "is_fake_tensor", lambda tensor: False)  # else transformers spares them its questions
     if not torch.cuda.is_available():
         monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
@@ -231,7 +233,7 @@ ASKED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
 def test_nothing_of_choosing_waits(packed, gpu, vocabulary, asked: dict[str, Any]) -> None:
-    """Alone, and beside one of every other kind."""
+    """Two of a kind, which are all of a step."""
     engine = engine_of(packed("llama"), WAYS["flash, recorded"], vocabulary)
     finish(engine, submit(engine, 5, **asked), submit(engine, 6, **asked))
 
