@@ -205,11 +205,6 @@ def judge(share: float | None, device: torch.device) -> str:
     return f"MISSED: {share:.1%} of the limit at batch 1, where at least {GOAL:.0%} are asked for."
 
 
-def _recordings(engine: Engine) -> int:
-    graphs = engine._forward._graphs
-    return graphs.recorded if graphs is not None else 0
-
-
 def introduce(device: torch.device, engine: Engine, limit: Limit) -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a processor: these numbers only show that it runs"
     flavour = getattr(engine._forward._layouts, "_flavour", None)
@@ -254,7 +249,7 @@ def main() -> None:
     for batch in args.batches:
         ours = {name: answers_of(engine, task) for name, engine in engines.items()}
         shares[batch] = show(compare(ours, other, batch, task, draw, args.rounds), batch, task, limit)
-    print("recordings made:", ", ".join(f"{name} {_recordings(engine)}" for name, engine in engines.items()))
+    print("recordings made:", ", ".join(f"{name} {engine._forward.recorded}" for name, engine in engines.items()))
     print(judge(shares.get(1), device))
 
 

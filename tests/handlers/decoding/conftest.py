@@ -128,7 +128,7 @@ def family(tmp_path_factory, saver, loader):
     return get
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def packed() -> Callable[[str], PreTrainedConfig]:
     """The configuration of a family that may be packed, by its name."""
     return lambda name: PACKED[name]()
