@@ -9,7 +9,7 @@ LOCKED := $(BIN)/python locks/install.py
 EXTRA := $(shell command -v c++ g++ clang++ >/dev/null || ! grep -qs avx512_vnni /proc/cpuinfo || echo compiler)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install dev test test-slow conformance check image-lint unit-lint audit fuzz bench lock sbom release clean
+.PHONY: help serve install dev test test-slow test-gpu conformance check image-lint unit-lint audit fuzz bench lock sbom release clean
 SECONDS ?= 60
 
 help: ## List what can be made
@@ -28,6 +28,10 @@ test: dev ## Run the tests, on two processors
 
 test-slow: dev ## Run the tests that take longer than ten seconds
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m slow $(ARGS)
+
+test-gpu: dev ## Check the text engine on a GPU, and say how its speed is measured
+	HF_HUB_OFFLINE=1 $(BIN)/pytest tests/handlers/decoding/test_cuda.py tests/handlers/decoding/test_fake_cuda.py $(ARGS)
+	@$(BIN)/python benchmarks/gpu_decode.py --help
 
 conformance: ## Check a server with many clients: BASE_URL=http://host:port/v1 [API_KEY= MODEL= EMBEDDING_MODEL= NAME=]
 	@$(PYTHON) tests/compat/suite/run.py --base-url "$(BASE_URL)" $(if $(API_KEY),--api-key "$(API_KEY)") \
