@@ -1,7 +1,7 @@
 """Steps of nothing but decodes, recorded once and replayed: the device then takes hundreds of small steps from one call.
 
 A recording holds the addresses of what it read, so its inputs are copied to buffers that stay where they are. There is one
-for each number of sequences and width of their block table, both rounded up; the rows that are too many repeat the last one.
+for each number of sequences, rounded up, and width of their block table; the rows that are too many repeat the last one.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class DecodeGraphs:
         if not self._usable or len(work) > ROWS[-1] or not all(map(_is_decode, work)):
             return None
         rows = next(rows for rows in ROWS if rows >= len(work))
-        width = 1 << (max(len(chunk.sequence.blocks) for chunk in work) - 1).bit_length()
-        if not self._layouts.can_pad(rows, width):
+        width = self._layouts.width(rows, max(len(chunk.sequence.blocks) for chunk in work))
+        if width is None:
             return None
         step = self._step(rows, width)
         step.load(work, launch, self._cache.block_size)
@@ -116,14 +116,14 @@ class _Step:
         self._load_table([chunk.sequence.blocks for chunk in work])
 
     def _load_table(self, blocks: list[list[int]]) -> None:
-        """Only what is new."""
+        """Only what is new. Behind a row's own blocks there are zeros."""
         import torch
 
         changed = [row for row, (old, new) in enumerate(zip(self._held, blocks, strict=True)) if old != new]
         if changed:
-            width = self.table.shape[1]
+            width = max(len(held) for row in changed for held in (self._held[row], blocks[row]))
             table = [blocks[row] + [0] * (width - len(blocks[row])) for row in changed]
-            self.table.index_copy_(0, place(changed, self._device), place(table, self._device, torch.int32))
+            self.table[:, :width].index_copy_(0, place(changed, self._device), place(table, self._device, torch.int32))
         for row in changed:
             self._held[row] = list(blocks[row])
 

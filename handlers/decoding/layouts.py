@@ -36,8 +36,8 @@ class Layouts(Protocol):
             table: block table, int32, ``[sequences, blocks]``, padded with block 0.
         """
 
-    def can_pad(self, sequences: int, blocks: int) -> bool:
-        """Whether a table of that size costs little more than what stands in it."""
+    def width(self, sequences: int, blocks: int) -> int | None:
+        """Of a table that is recorded for so many sequences, of which one has so many ``blocks``; None: none shall be."""
 
 
 class Gathered:
@@ -59,8 +59,10 @@ class Gathered:
     def of_decodes(self, slots: Tensor, lengths: Tensor, table: Tensor) -> Paged:
         return Paged(self._cache, slots, [Decodes(0, len(lengths), table.long(), lengths, self._cache.block_size)], [])
 
-    def can_pad(self, sequences: int, blocks: int) -> bool:
-        return sequences * blocks * self._cache.block_size <= _PADDED
+    def width(self, sequences: int, blocks: int) -> int | None:
+        """All is gathered that stands in it, padding too."""
+        width = 1 << (blocks - 1).bit_length()
+        return width if sequences * width * self._cache.block_size <= _PADDED else None
 
     def _decodes(self, chunks: list[Chunk]) -> list[Decodes]:
         """Sequences of like length together, since each group is padded to its longest."""
@@ -105,9 +107,9 @@ class Flashed:
         begins = torch.arange(len(lengths) + 1, dtype=torch.int32, device=lengths.device)
         return Flash(self._cache, slots, Extents(begins, lengths.int(), table, longest=1), self._flavour)
 
-    def can_pad(self, sequences: int, blocks: int) -> bool:
-        """What is padded is not read."""
-        return True
+    def width(self, sequences: int, blocks: int) -> int:
+        """Padding is not read, so that one will do for all."""
+        return self._cache.blocks
 
 
 def slots(work: Iterable[Chunk], cache: KeyValueCache, device: Any) -> Tensor:

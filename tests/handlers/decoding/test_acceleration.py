@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from handlers.decoding import acceleration, layouts, ranking, sampler
 from handlers.decoding.acceleration import Acceleration, agrees, find
-from handlers.decoding.decode_graphs import DecodeGraphs, Recording
+from handlers.decoding.decode_graphs import DecodeGraphs, Recording, _Step
 from handlers.decoding.flash import OWN
 from handlers.decoding.probe import Verdict, probe
 from handlers.decoding.sizing import EngineOptions
@@ -118,6 +118,14 @@ def test_each_number_of_sequences_and_width_is_recorded_once(recording, collecto
         finish(engine, asked)
     assert len(made) == engine._forward._graphs.recorded == 2
     assert sorted(engine._forward._graphs._steps) == [(1, 1), (4, 1)]
+
+
+def test_a_table_holds_zeros_behind_what_a_row_holds_now() -> None:
+    """What a longer sequence left there may be another's by now, and a gathered NaN has no weight and is felt."""
+    step = _Step(2, 8, torch.device("cpu"))
+    for blocks in ([[1, 2, 3, 4], [5]], [[6, 7], [5, 8, 9]], [[1], [5, 8, 9]], [[1, 2, 3, 4, 5, 6, 7, 8], [9]]):
+        step._load_table(blocks)
+        assert step.table.tolist() == [row + [0] * (8 - len(row)) for row in blocks]
 
 
 def test_tables_that_would_be_little_but_padding_are_not_recorded(recording, collector, tokens, monkeypatch) -> None:
