@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
@@ -168,17 +167,18 @@ def limit_of(model: Any, verdict: Verdict) -> Limit:
 
 
 def compare(ours: dict[str, Answer], other: Any, batch: int, task: Task, draw: Draw, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each, by turns; the first round is not counted."""
+    """Seconds of each, by turns, after each has had its way once: ours before the other's thread is there."""
+    for answer in ours.values():
+        answer(draw(batch))
     setting = best_setting(other, batch, task, draw)
     found: dict[str, list[float]] = {}
-    with ExitStack() as stack:
-        answer, described = stack.enter_context(peer(other, setting, batch, task))
+    with peer(other, setting, batch, task) as (theirs, described):
         print(f"batch {batch}, transformers set to: {described}", flush=True)
-        for number in range(rounds + 1):
+        theirs(draw(batch))
+        for _ in range(rounds):
             prompts = draw(batch)
-            for name, run in {**ours, THEIRS: answer}.items():
-                seconds = timed(run, prompts)
-                found.setdefault(name, []).extend([seconds] if number else [])
+            for name, answer in {**ours, THEIRS: theirs}.items():
+                found.setdefault(name, []).append(timed(answer, prompts))
     return found
 
 
