@@ -122,7 +122,13 @@ def dissect(handler: TransformerHandler, tokens: int) -> None:
         return
     for name, sampling in (("greedy", {}), ("top_p", {"temperature": 0.8, "top_p": 0.9})):
         watch = Stopwatch()
-        watched = [(engine._scheduler, "schedule"), (engine._forward, "run"), (engine, "_choose"), (engine, "_emit")]
+        watched = [
+            (engine._scheduler, "schedule"),
+            (engine._forward, "run"),
+            (engine, "_sample"),
+            (engine, "_read"),
+            (engine, "_emit"),
+        ]
         for owner, part in watched:
             watch.watch(owner, part)
         rate, steps = engine_rate(handler, 32, tokens, name, **sampling)
