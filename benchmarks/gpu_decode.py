@@ -171,14 +171,21 @@ def compare(ours: dict[str, Answer], other: Any, batch: int, task: Task, draw: D
     for answer in ours.values():
         answer(draw(batch))
     setting = best_setting(other, batch, task, draw)
-    found: dict[str, list[float]] = {}
+    if setting is None:
+        print(f"batch {batch}: no setting of transformers' continuous batching works")
+        return by_turns(ours, batch, draw, rounds)
     with peer(other, setting, batch, task) as (theirs, described):
         print(f"batch {batch}, transformers set to: {described}", flush=True)
         theirs(draw(batch))
-        for _ in range(rounds):
-            prompts = draw(batch)
-            for name, answer in {**ours, THEIRS: theirs}.items():
-                found.setdefault(name, []).append(timed(answer, prompts))
+        return by_turns({**ours, THEIRS: theirs}, batch, draw, rounds)
+
+
+def by_turns(contenders: dict[str, Answer], batch: int, draw: Draw, rounds: int) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        prompts = draw(batch)
+        for name, answer in contenders.items():
+            found[name].append(timed(answer, prompts))
     return found
 
 
@@ -189,7 +196,7 @@ def show(found: dict[str, list[float]], batch: int, task: Task, limit: Limit) ->
     most = limit.speed(batch, task)
     for name, several in speeds.items():
         spread = f"({min(several):.1f} to {max(several):.1f})"
-        ratio, share = medians[name] / medians[THEIRS], medians[name] / most
+        ratio, share = medians[name] / medians.get(THEIRS, float("nan")), medians[name] / most
         print(
             f"{batch:>5}  {name:<14}{medians[name]:10.1f} tokens/s {spread:<24}{ratio:6.2f} of theirs{share:7.1%} of the limit",
             flush=True,
