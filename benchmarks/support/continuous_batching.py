@@ -75,7 +75,7 @@ def peer(model: Any, setting: dict[str, Any], batch: int, task: Task) -> Iterato
 
 
 def best_setting(model: Any, batch: int, task: Task, draw: Callable[[int], Prompts]) -> dict[str, Any] | None:
-    """The fastest that works, after a round of warming up. ``draw`` makes prompts. On a processor only the usual one is tried."""
+    """The fastest that works, after a round of warming up; None where none does. On a processor only the usual one is tried."""
     settings = SETTINGS if model.device.type == "cuda" else SETTINGS[:1]
     found: list[tuple[float, int]] = []
     for number, setting in enumerate(settings):
