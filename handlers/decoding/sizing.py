@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from handlers.analyze import USUAL_CACHE, USUAL_SEQUENCES
 from handlers.decoding.cache import LayerShape, bytes_per_token
 from handlers.decoding.scheduler import Limits
+from handlers.offload import WORKING
 
 _SHARE_CPU = 0.25
 _SHARE_GPU = 0.8
@@ -59,5 +60,5 @@ def _default_bytes(device: Any) -> int:
 
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return int(free * _SHARE_GPU)
+        return int(max(0, min(free * _SHARE_GPU, free - WORKING)))
     return int(min(USUAL_CACHE, psutil.virtual_memory().available * _SHARE_CPU))

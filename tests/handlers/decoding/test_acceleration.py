@@ -11,8 +11,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from handlers.decoding import acceleration, layouts, ranking, sampler
+from handlers.decoding import acceleration, layouts, ranking, sampler, sizing
 from handlers.decoding.acceleration import Acceleration, agrees, find
+from handlers.decoding.cache import LayerShape
 from handlers.decoding.decode_graphs import DecodeGraphs, Recording, _Step
 from handlers.decoding.flash import OWN
 from handlers.decoding.probe import Verdict, probe
@@ -303,6 +304,14 @@ def test_a_recording_that_breaks_leaves_the_usual_stream(monkeypatch) -> None:
 def test_blocks_have_a_size_that_the_kernels_know() -> None:
     assert [Acceleration(flavour=OWN).block_size(wanted) for wanted in (1, 16, 256, 257)] == [256, 256, 256, 512]
     assert Acceleration(graphs=True).block_size(16) == 16
+
+
+@pytest.mark.parametrize(("free", "cache"), [(40, 32), (4, 3), (0.5, 0)])
+def test_what_is_computed_on_the_way_has_room_on_a_small_gpu_too(monkeypatch, free: float, cache: int) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free * 2**30), 80 * 2**30))
+    sizes = {0: LayerShape(8, 128, 128)}  # 4 KB a token
+    found = sizing.blocks(EngineOptions(), sizes, 1 << 16, torch.bfloat16, torch.device("cuda:0"), block_size=256)
+    assert found == max(cache * 2**30 // (256 * 4096), (1 << 16) // 256)
 
 
 def test_the_log_says_how_a_model_is_run() -> None:
