@@ -7,6 +7,7 @@ for each number of sequences, rounded up, and width of their block table; the ro
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -193,7 +194,9 @@ def _waiting_forbidden() -> Iterator[None]:
     import torch
 
     before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says at the first call that this is a prototype
+        torch.cuda.set_sync_debug_mode("error")
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ from handlers import types as t
 from handlers.analyze import read_config
 from handlers.decoding.kernels.compiler import NotBuilt, check
 from handlers.decoding.kernels.weights import WORTHWHILE, WeightFormat, format_of, is_asked_for
+from handlers.decoding.rotary import packs_up_to
 
 LAYERS = frozenset({"full_attention", "sliding_attention"})
 # their attention never sees the block table, or they keep other state: the probe refused them when they were tried
@@ -42,11 +43,12 @@ class Outlook(Struct, frozen=True, kw_only=True):
 
 def outlook(spec: t.ModelSpec, found: t.Analysis) -> Outlook:
     """Raises ``ModelUnavailable`` for an unknown ``options.weights``."""
-    return Outlook(path="generate" if refusal(read_config(Path(spec.path))) else "engine", weights=_weights(spec, found))
+    alone = refusal(read_config(Path(spec.path)), found.context_length)
+    return Outlook(path="generate" if alone else "engine", weights=_weights(spec, found))
 
 
-def refusal(config: dict[str, Any]) -> str | None:
-    """Why a configuration rules out that requests are packed."""
+def refusal(config: dict[str, Any], context: int | None = None) -> str | None:
+    """Why a configuration rules out that requests are packed, whose sequences have up to ``context`` tokens."""
     inner = config.get("text_config")
     text = config | inner if isinstance(inner, dict) else config
     if text.get("model_type") in ALONE or text.get("is_encoder_decoder"):
@@ -57,6 +59,9 @@ def refusal(config: dict[str, Any]) -> str | None:
     rotary = text.get("rope_parameters") or text.get("rope_scaling")
     if isinstance(rotary, dict) and "mrope_section" in rotary:
         return "its positions have more than one dimension"
+    most = packs_up_to(text)
+    if most is not None and (context is None or context > most):
+        return "long prompts change the positions of those beside them"
     return None
 
 

@@ -17,6 +17,7 @@ from handlers.decoding.attention import Softmax
 from handlers.decoding.cache import KeyValueCache, LayerShape
 from handlers.decoding.embedded import Embedded
 from handlers.decoding.forward import Forward
+from handlers.decoding.rotary import packs_up_to
 from handlers.decoding.scheduler import Chunk
 from handlers.decoding.sequence import Sequence
 from openai_compat.errors import APIError
@@ -65,15 +66,16 @@ class Trial(Struct, frozen=True, kw_only=True):
     beside: tuple[str, ...] = ()
 
 
-def probe(model: Any, media: Iterable[Callable[[], Trial]] = ()) -> Verdict:
+def probe(model: Any, media: Iterable[Callable[[], Trial]] = (), context: int | None = None) -> Verdict:
     """Try it, and leave the model set for packed attention if it passes, as it was if not.
 
     Args:
         media: prompts to try, for a model that takes more than tokens.
+        context: tokens of the longest sequence that it will be given; None: as many as it was made for.
     """
     import torch
 
-    refusal = _refusal(model)
+    refusal = _refusal(model, context)
     if refusal is not None:
         return Verdict(reason=refusal)
     attending = _attending(model)
@@ -96,7 +98,7 @@ def _attending(model: Any) -> Any:
     return model if model.config.get_text_config() is model.config else model.get_decoder()
 
 
-def _refusal(model: Any) -> str | None:
+def _refusal(model: Any, context: int | None) -> str | None:
     """What the configuration says already."""
     config = model.config.get_text_config()
     if model._is_stateful or config.is_encoder_decoder:
@@ -106,6 +108,9 @@ def _refusal(model: Any) -> str | None:
     rotary = getattr(config, "rope_parameters", None) or {}
     if "mrope_section" in rotary:
         return "its positions have more than one dimension"
+    most = packs_up_to(config.to_dict())
+    if most is not None and (context or config.max_position_embeddings) > most:
+        return f"prompts of more than {most} tokens change the positions of those beside them; shorter contexts can be packed"
     return None
 
 

@@ -29,7 +29,7 @@ def create(spec: ModelSpec, lm: CausalLM, media: Iterable[Callable[[], Trial]] =
         media: prompts to try, for a model that takes more than tokens.
     """
     options = _options(spec)
-    verdict = probe(lm.model, media)
+    verdict = probe(lm.model, media, lm.context_length)
     if verdict.reason is not None:
         logger.info("'%s' is served by generate, each request by itself: %s", spec.id, verdict.reason)
         return GeneratePath(lm.model, lm.vocabulary, vocab_size=lm.vocab_size)

@@ -9,9 +9,12 @@ import pytest
 import torch
 import transformers
 
+from handlers import types as t
 from handlers.decoding import attention
 from handlers.decoding.engine import Engine
 from handlers.decoding.probe import probe
+from handlers.decoding.rotary import packs_up_to
+from handlers.transformer import TransformerHandler
 from openai_compat.errors import ModelUnavailable
 
 
@@ -93,3 +96,50 @@ def test_the_operator_sizes_the_engine(snapshot: Path, loader) -> None:
 def test_sizes_that_make_no_sense_keep_the_model_from_loading(snapshot: Path, loader, engine: dict[str, object]) -> None:
     with pytest.raises(ModelUnavailable, match=r"options\.engine"):
         loader(snapshot, options={"engine": engine})
+
+
+# ---------------------------------------------------------------- positions that hang on the longest sequence
+
+
+LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "long_factor": [4.0] * 4, "short_factor": [1.0] * 4}
+
+
+def phi(saver, builder, context: int | None):
+    sizes = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"max_position_embeddings": 96, "original_max_position_embeddings": 48}
+    config = transformers.Phi3Config(
+        **sizes, rope_parameters=dict(LONGROPE), pad_token_id=0, initializer_range=0.4, eos_token_id=2
+    )
+    return builder(config, context_length=context)
+
+
+@pytest.mark.parametrize(("context", "packed"), [(None, False), (49, False), (48, True)])
+def test_a_model_whose_positions_long_prompts_change_is_packed_only_for_short_ones(
+    saver, builder, collector, tokens, context: int | None, packed: bool
+) -> None:
+    model = phi(saver, builder, context)
+    engine = model.handler._engine
+    assert isinstance(engine, Engine) is packed
+    told = TransformerHandler.analyze(t.ModelSpec(id="m", path=str(model.folder), kind="transformer", context_length=context))
+    assert told.path == ("engine" if packed else "generate")
+    short, long = tuple(range(3, 9)), tuple(range(20, 20 + (30 if packed else 44)))
+    asked = [model.submit(ids, collector(), max_tokens=5) for ids in (short, long)]
+    while any(one.poll() is None for one in asked):
+        engine.step()
+    assert [tokens(one) for one in asked] == [model.expected(ids, 5) for ids in (short, long)]
+
+
+@pytest.mark.parametrize(
+    ("config", "most"),
+    [
+        ({"rope_parameters": {"rope_type": "default"}}, None),
+        ({"rope_scaling": None}, None),
+        ({"rope_scaling": {"rope_type": "yarn", "original_max_position_embeddings": 9}}, None),
+        ({"rope_scaling": {"type": "su"}, "original_max_position_embeddings": 4096}, 4096),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}, "max_position_embeddings": 2048}, 2048),
+        ({"rope_parameters": {"full": {"rope_type": "longrope", "original_max_position_embeddings": 8}, "local": {}}}, 8),
+        ({"rope_scaling": {"rope_type": "longrope"}}, 0),
+    ],
+)
+def test_configurations_say_up_to_which_length_it_may_be_packed(config: dict, most: int | None) -> None:
+    assert packs_up_to(config) == most
