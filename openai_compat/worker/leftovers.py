@@ -29,6 +29,7 @@ class Leftovers:
         self._held = held or _resident()
         self._large = large
         self._usual = 0
+        self._usual_on_gpus = 0
         self._failed = False
 
     def settle(self) -> None:
@@ -42,11 +43,13 @@ class Leftovers:
     def look(self) -> bool:
         """Give back what was left where it is much; for moments in which nothing runs. Returns whether it did."""
         held = self._held()
-        if not self._failed and held - self._usual < self._large and _unused_on_gpus() < self._large:
+        more = max(held - self._usual, _unused_on_gpus() - self._usual_on_gpus)
+        if not self._failed and more < self._large:
             return False
         self._failed = False
         give_back()
         self._usual = max(self._usual, self._held())
+        self._usual_on_gpus = _unused_on_gpus()  # what recorded steps keep cannot be given back
         return True
 
 

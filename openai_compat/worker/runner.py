@@ -16,6 +16,7 @@ from typing import TypeAlias, TypeVar, cast
 
 from handlers.base import BaseHandler
 from handlers.deferred import Deferred, Driver
+from handlers.devices import is_lost
 from handlers.memory import is_out_of_memory
 from handlers.types import Request, Result, Usage, Verb
 from openai_compat.errors import APIError, DeadlineExceeded, RateLimited, ShuttingDown
@@ -46,8 +47,9 @@ class Runner:
         on_done: gets the job's request id.
         on_begun: gets it too, on the model's thread, before the model is given the job.
         on_usage: gets the job's request id and what was computed for it, before ``on_done`` is called.
-        on_exhausted: called once, on the event loop, when a job ran out of memory, before that job is told: what libraries
-            leave behind then is known to nobody, so the process should take nothing more and end when it has answered.
+        on_exhausted: called once, on the event loop, when a job ran out of memory or lost the GPU, before that job is told:
+            what libraries leave behind then is known to nobody, so the process should take nothing more and end when it has
+            answered.
         max_waiting: jobs that may wait for the thread; further ones are refused.
         max_wait: seconds that a burst of jobs may wait; see ``Admission``.
         max_media: bytes of samples and pixels that all jobs together may hold; a job that would be the only one may hold more.
@@ -294,7 +296,7 @@ class Runner:
         if isinstance(error, APIError):
             return error.with_traceback(None)
         self._leftovers.failed()
-        if is_out_of_memory(error) and self._bridge is not None:
+        if (is_out_of_memory(error) or is_lost(error)) and self._bridge is not None:
             self._bridge.post(self._exhausted)
         return foreign(error)
 

@@ -62,6 +62,19 @@ def test_what_a_model_keeps_for_good_is_not_asked_for_again(scale: Scale) -> Non
     assert not left.look()
 
 
+def test_what_cannot_be_given_back_of_a_gpu_is_not_asked_for_again(scale: Scale, monkeypatch: pytest.MonkeyPatch) -> None:
+    unused = 0
+    monkeypatch.setattr(leftovers, "_unused_on_gpus", lambda: unused)
+    left = Leftovers(scale, large=50)
+    left.settle()
+    assert not left.look()
+    unused = 70
+    assert left.look()
+    assert not left.look()
+    unused = 121
+    assert left.look()
+
+
 def test_after_a_failure_everything_is_given_back(scale: Scale) -> None:
     left = Leftovers(scale, large=50)
     left.settle()

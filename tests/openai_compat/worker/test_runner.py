@@ -265,6 +265,27 @@ def test_running_out_of_memory_is_told_apart_by_the_name_of_the_type():
     assert type(foreign(RuntimeError())) is APIError
 
 
+class AcceleratorError(RuntimeError):
+    """As torch calls what a GPU reports."""
+
+
+@pytest.mark.parametrize(
+    "error", [AcceleratorError("an illegal address"), RuntimeError("CUDA error: device-side assert triggered")]
+)
+def test_whoever_must_know_hears_that_the_gpu_is_lost(bench, run, error):
+    async def scenario():
+        heard = []
+        async with bench(on_exhausted=lambda: heard.append(len(b.done))) as b:
+            b.handler.failure = RuntimeError("the shapes of CUDA errors do not match")
+            for failure, told in ((b.handler.failure, []), (error, [1]), (error, [1])):
+                b.handler.failure = failure
+                with pytest.raises(APIError):
+                    await b.submit("raise", request_id=str(len(b.done))).result()
+                assert heard == told
+
+    run(scenario())
+
+
 def test_whoever_must_know_hears_once_that_memory_ran_out_and_before_the_client_does(bench, run):
     async def scenario():
         heard = []
