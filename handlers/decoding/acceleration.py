@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _BLOCKS = 2
 _OVER = 20
+_LONGEST = 8192
 _SHORT = 7
 
 
@@ -73,9 +74,12 @@ def find(model: Any, verdict: Verdict, context: int, options: EngineOptions) -> 
 
 
 def agrees(tried: Acceleration, model: Any, verdict: Verdict, context: int, record: Recorder | None = None) -> bool:
-    """Whether two prompts, packed, in chunks, over several blocks that are out of order, end in the logits of the plain way."""
+    """Whether two prompts, packed, in chunks, over several blocks that are out of order, end in the logits of the plain way.
+
+    One of them is longer than a layer's window.
+    """
     size = tried.block_size(1)
-    long = min(_BLOCKS * size + _OVER, context - 1)
+    long = min(max(_BLOCKS * size, verdict.window) + _OVER, context - 1, _LONGEST)
     plain, other = (_logits(way, model, verdict, size, long, record) for way in (Acceleration(), tried))
     return all(alike(*pair, verdict.tolerance) for pair in zip(plain, other, strict=True))
 

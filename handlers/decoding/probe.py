@@ -38,13 +38,14 @@ _HALF_TOLERANCE = 5e-2
 class Verdict(Struct, frozen=True, kw_only=True):
     """``reason`` says why a model may not be packed; else ``shapes`` and ``dtype`` say what its layers keep.
 
-    ``plain``: no layer asks for more than the plain product.
+    ``plain``: no layer asks for more than the plain product. ``window``: the longest in tokens that a layer sees through, or 0.
     """
 
     reason: str | None = None
     shapes: dict[int, LayerShape] = {}
     dtype: Any = None
     plain: bool = False
+    window: int = 0
 
     @property
     def tolerance(self) -> float:
@@ -128,7 +129,7 @@ def _try(model: Any) -> Verdict:
         return Verdict(reason="not every layer is attention over the block table")
     cache = KeyValueCache(spy.shapes, blocks=2 * _LONG // _BLOCK, block_size=_BLOCK, dtype=spy.dtype, device=model.device)
     together = _packed(Forward(model, cache), [Tokens(0, prompts[0]), Tokens(1, prompts[1])])
-    verdict = Verdict(shapes=spy.shapes, dtype=spy.dtype, plain=spy.plain)
+    verdict = Verdict(shapes=spy.shapes, dtype=spy.dtype, plain=spy.plain, window=spy.window)
     if not all(alike(*pair, verdict.tolerance) for pair in zip(alone, together, strict=True)):
         return Verdict(reason="packed sequences differ from the same run apart")
     return verdict
@@ -181,9 +182,11 @@ class _Spy:
         self.shapes: dict[int, LayerShape] = {}
         self.dtype: Any = None
         self.plain = True
+        self.window = 0
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None, softmax: Softmax) -> Tensor:
         self.plain = self.plain and softmax.is_plain
+        self.window = max(self.window, window or 0)
         self.shapes[layer] = LayerShape(key.shape[0], key.shape[-1], value.shape[-1])
         self.dtype = key.dtype
         return query.new_zeros(query.shape[1], query.shape[0], value.shape[-1])

@@ -23,6 +23,7 @@ from handlers.decoding.scheduler import Chunk
 
 SMALL = Flavour(name=None, module=None, major=None, block=8, sums=True)
 BARE = Flavour(name=None, module=None, major=None, block=4, sums=False)
+TINY = Flavour(name=None, module=None, major=None, block=1, sums=False)
 
 
 def documented(
@@ -169,6 +170,17 @@ def test_the_trial_finds_kernels_that_do_something_else(fresh, monkeypatch, wron
     )
     with torch.inference_mode():
         assert not agrees(Acceleration(flavour=BARE), model, verdict, 96)
+
+
+def test_the_trial_looks_beyond_a_window(fresh, monkeypatch) -> None:
+    model, verdict = fresh("mistral")
+    assert verdict.window == 8
+    blind = {"window_size": (-1, 0)}
+    monkeypatch.setattr(varlen, "varlen_attn", lambda *given, **options: documented(*given, **options | blind))
+    with torch.inference_mode():
+        assert not agrees(Acceleration(flavour=TINY), model, verdict, 96)
+        monkeypatch.setattr(varlen, "varlen_attn", documented)
+        assert agrees(Acceleration(flavour=TINY), model, verdict, 96)
 
 
 def test_layers_that_ask_for_more_than_a_product_are_not_plain(fresh) -> None:
