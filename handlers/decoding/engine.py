@@ -149,7 +149,7 @@ class Engine:
         """Choose the next token of every sequence that has seen all of its tokens."""
         rows: list[int] = []
         ready: list[Sequence] = []
-        for chunk in work:
+        for chunk in sorted(work, key=lambda one: logits.of[one.sequence.order].start):  # else rows would have to be copied
             sequence = chunk.sequence
             own = logits.of[sequence.order]
             together = [sequence, *sequence.followers]
