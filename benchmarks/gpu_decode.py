@@ -104,7 +104,7 @@ def engine_of(model: Any, verdict: Verdict, vocabulary: Vocabulary, options: Eng
     limits = sizing.limits(options, model.device)
     blocks = limits.sequences * -(-task.whole // size)
     cache = KeyValueCache(verdict.shapes, blocks=blocks, block_size=size, dtype=verdict.dtype, device=model.device)
-    forward = way.forward(model, cache)
+    forward = way.forward(model, cache, CONTEXT)
     ahead = options.ahead is not False
     return Engine(forward, vocabulary, vocab_size=model.config.vocab_size, blocks=blocks, limits=limits, ahead=ahead)
 

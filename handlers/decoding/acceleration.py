@@ -47,10 +47,17 @@ class Acceleration(Struct, frozen=True, kw_only=True):
         step = 1 if self.flavour is None else self.flavour.block
         return -(-wanted // step) * step
 
-    def forward(self, model: Any, cache: KeyValueCache, record: Recorder | None = None) -> Forward:
-        """Runs ``model``'s steps that way. ``record`` makes the recordings; CUDA graphs where it is not given."""
+    def forward(self, model: Any, cache: KeyValueCache, context: int, record: Recorder | None = None) -> Forward:
+        """Runs ``model``'s steps that way.
+
+        Args:
+            context: tokens of the longest sequence.
+            record: makes the recordings; CUDA graphs where it is not given.
+        """
         device = model.device
-        layouts: Layouts = Gathered(cache, device) if self.flavour is None else Flashed(cache, device, self.flavour)
+        layouts: Layouts = Gathered(cache, device)
+        if self.flavour is not None:
+            layouts = Flashed(cache, device, self.flavour, most=-(-context // cache.block_size))
         graphs = DecodeGraphs(model, cache, layouts, record or Recording(device)) if self.graphs else None
         return Forward(model, cache, layouts, graphs)
 
@@ -116,7 +123,7 @@ def _logits(
     """Of both prompts' last tokens: the long one's in chunks beside the short one, then a step of two decodes."""
     count = max(-(-long // size), _SHORT)
     cache = KeyValueCache(verdict.shapes, blocks=2 * count, block_size=size, dtype=verdict.dtype, device=model.device)
-    forward = way.forward(model, cache, record)
+    forward = way.forward(model, cache, long, record)
     one = _prompt(model, 0, long, list(range(2 * count, count, -1)))
     other = _prompt(model, 1, min(_SHORT, long), list(range(count, 0, -1)))
     half, short = long // 2, len(other.ids)

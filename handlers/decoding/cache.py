@@ -98,7 +98,6 @@ class KeyValueCache:
     def __init__(self, shapes: dict[int, LayerShape], *, blocks: int, block_size: int, dtype: Any, device: Any) -> None:
         import torch
 
-        self.blocks = blocks
         self.block_size = block_size
         self.keys: dict[int, Tensor] = {}
         self.values: dict[int, Tensor] = {}

@@ -88,12 +88,17 @@ class Gathered:
 
 
 class Flashed:
-    """Keys and values stay where they are. The cache's blocks must have a size that the kernels know."""
+    """Keys and values stay where they are. The cache's blocks must have a size that the kernels know.
 
-    def __init__(self, cache: KeyValueCache, device: Any, flavour: Flavour) -> None:
+    Args:
+        most: blocks of the longest sequence.
+    """
+
+    def __init__(self, cache: KeyValueCache, device: Any, flavour: Flavour, most: int) -> None:
         self._cache = cache
         self._device = device
         self._flavour = flavour
+        self._most = most
 
     def of(self, work: list[Chunk]) -> Flash:
         counts = [chunk.count for chunk in work]
@@ -109,7 +114,7 @@ class Flashed:
 
     def width(self, sequences: int, blocks: int) -> int:
         """Padding is not read, so that one will do for all."""
-        return self._cache.blocks
+        return self._most
 
 
 def slots(work: Iterable[Chunk], cache: KeyValueCache, device: Any) -> Tensor:

@@ -46,7 +46,7 @@ def create(spec: ModelSpec, lm: CausalLM, media: Iterable[Callable[[], Trial]] =
     if verdict.dtype.itemsize < SURE_BYTES and not lm.fused:
         logger.info("'%s': seeded answers may change with their company, since %s rounds by the batch", spec.id, verdict.dtype)
     ahead = device.type == "cuda" if options.ahead is None else options.ahead
-    forward = way.forward(lm.model, cache)
+    forward = way.forward(lm.model, cache, lm.context_length)
     return Engine(forward, lm.vocabulary, vocab_size=lm.vocab_size, blocks=blocks, limits=limits, ahead=ahead)
 
 

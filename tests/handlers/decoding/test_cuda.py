@@ -208,7 +208,7 @@ def first_logits(model: Any, ids: list[int]) -> torch.Tensor:
     cache = KeyValueCache(verdict.shapes, blocks=count, block_size=size, dtype=verdict.dtype, device=model.device)
     sequence = Tokens(0, ids, blocks=list(range(count, 0, -1)))
     work = [Chunk(sequence, 0, len(ids))]  # type: ignore[arg-type]
-    return way.forward(model, cache).run(work).rows[0].float().cpu()
+    return way.forward(model, cache, CONTEXT).run(work).rows[0].float().cpu()
 
 
 def test_a_seeded_request_in_halves_is_the_same_beside_any_other_of_its_row_count(half, collector, tokens) -> None:

@@ -150,7 +150,7 @@ def engine_of(config: Any, way: Acceleration, vocabulary: Vocabulary, **limits: 
         model(input_ids=torch.zeros(1, 5, dtype=torch.long, device=GPU), use_cache=False, paged=spy)
     size = way.block_size(4)
     cache = KeyValueCache(spy.shapes, blocks=BLOCKS, block_size=size, dtype=spy.dtype, device=GPU)
-    forward = way.forward(model, cache, record=lambda step: step)
+    forward = way.forward(model, cache, BLOCKS * size, lambda step: step)
     return Engine(
         forward,
         vocabulary,

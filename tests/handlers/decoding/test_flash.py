@@ -108,7 +108,7 @@ def test_it_reads_what_gathering_reads(counts: list[tuple[int, int]], flavour: F
     query, key, value = torch.randn(4, total, 8), torch.randn(2, total, 8), torch.randn(2, total, 8)
     found, expected = (
         layouts.of(work).attend(0, query, key, value, window, Softmax(0.3))
-        for layouts in (Flashed(cache, cpu, flavour), Gathered(cache, cpu))
+        for layouts in (Flashed(cache, cpu, flavour, 20), Gathered(cache, cpu))
     )
     torch.testing.assert_close(found, expected)
 
@@ -119,7 +119,7 @@ def test_decodes_from_buffers_are_the_same() -> None:
     cache = KeyValueCache({0: LayerShape(2, 8, 8)}, blocks=20, block_size=8, dtype=torch.float32, device=cpu)
     work = sequences(cache, (5, 1), (23, 1))
     query, key, value = torch.randn(4, 2, 8), torch.randn(2, 2, 8), torch.randn(2, 2, 8)
-    layouts = Flashed(cache, cpu, SMALL)
+    layouts = Flashed(cache, cpu, SMALL, 20)
     expected = layouts.of(work).attend(0, query, key, value, None, Softmax(0.3))
     table = torch.tensor([[*work[0].sequence.blocks, 0, 0, 0], [*work[1].sequence.blocks, 0]], dtype=torch.int32)
     slots = torch.tensor([chunk.sequence.blocks[chunk.start // 8] * 8 + chunk.start % 8 for chunk in work])
@@ -134,7 +134,7 @@ def test_a_model_says_the_same_through_it(family, reload, collector, tokens, nam
     engine = model.handler._engine
     assert isinstance(engine, Engine)
     way = Acceleration(flavour=SMALL, graphs=graphs)
-    engine._forward = way.forward(engine._forward._model, engine._cache, record=lambda step: step)
+    engine._forward = way.forward(engine._forward._model, engine._cache, 96, lambda step: step)
     engine._ahead = True
     asked = [tuple(range(3, 3 + count)) for count in (1, 20, 7)]
     waiting = [model.submit(ids, collector(), max_tokens=9) for ids in asked]
@@ -238,6 +238,8 @@ def test_the_function_that_is_called_takes_what_it_is_given(monkeypatch) -> None
     )
     table = torch.empty(3, 1, dtype=torch.int32, device=meta)
     lengths = slots = torch.empty(3, dtype=torch.long, device=meta)
-    found = Flashed(cache, meta, flash.OWN).of_decodes(slots, lengths, table).attend(0, query, key, key, None, Softmax(0.125))
+    found = (
+        Flashed(cache, meta, flash.OWN, 1).of_decodes(slots, lengths, table).attend(0, query, key, key, None, Softmax(0.125))
+    )
     assert found.shape == (3, 4, 64)
     assert found.dtype is torch.bfloat16
