@@ -123,7 +123,7 @@ def _logits(
     """Of both prompts' last tokens: the long one's in chunks beside the short one, then a step of two decodes."""
     count = max(-(-long // size), _SHORT)
     cache = KeyValueCache(verdict.shapes, blocks=2 * count, block_size=size, dtype=verdict.dtype, device=model.device)
-    forward = way.forward(model, cache, long, record)
+    forward = way.forward(model, cache, count * size, record)
     one = _prompt(model, 0, long, list(range(2 * count, count, -1)))
     other = _prompt(model, 1, min(_SHORT, long), list(range(count, 0, -1)))
     half, short = long // 2, len(other.ids)
