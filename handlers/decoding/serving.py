@@ -40,8 +40,8 @@ def create(spec: ModelSpec, lm: CausalLM, media: Iterable[Callable[[], Trial]] =
     limits = sizing.limits(options, device)
     cache = KeyValueCache(verdict.shapes, blocks=blocks, block_size=size, dtype=verdict.dtype, device=device)
     logger.info(
-        "'%s' is served by the engine, in batches of up to %d, with a cache of %d tokens, %s",
-        *(spec.id, limits.sequences, blocks * size, way),
+        "'%s' is served by the engine, in batches of up to %d, with a cache of %d tokens%s",
+        *(spec.id, limits.sequences, blocks * size, f", by {way}" if device.type == "cuda" else ""),
     )
     if verdict.dtype.itemsize < SURE_BYTES and not lm.fused:
         logger.info("'%s': seeded answers may change with their company, since %s rounds by the batch", spec.id, verdict.dtype)
