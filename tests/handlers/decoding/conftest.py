@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -145,14 +145,16 @@ def reload(loader):
 
 
 @pytest.fixture(params=["in step", "ahead"])
-def ahead(request, monkeypatch) -> bool:
+def ahead(request, monkeypatch) -> Iterator[bool]:
     """Each test twice: tokens are read in their step; or while the next one runs, whose decodes stand in fixed buffers.
 
     On a GPU those buffers are what a recording reads. Here it is the step itself that runs again.
     """
     step = Engine.step
+    touched: set[Engine] = set()
 
     def in_that_way(engine: Engine) -> None:
+        touched.add(engine)
         forward = engine._forward
         engine._ahead = request.param != "in step"
         if not engine._ahead:
@@ -162,7 +164,9 @@ def ahead(request, monkeypatch) -> bool:
         step(engine)
 
     monkeypatch.setattr(Engine, "step", in_that_way)
-    return request.param != "in step"
+    yield request.param != "in step"
+    for engine in touched:  # others use the same
+        engine._ahead, engine._forward._graphs = False, None
 
 
 def tokens(deferred: Deferred) -> list[int]:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -293,6 +294,15 @@ def test_a_failed_answer_does_not_end_the_chat(here) -> None:
     assert "> and again\n" in ended.stdout
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """What a shell starts in the background is told to ignore interrupts, and so is what that starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_stops_the_answer_and_not_the_chat(here) -> None:
     with serving(here) as server:
         chat = subprocess.Popen(
