@@ -59,6 +59,7 @@ def _default_bytes(device: Any) -> int:
     import torch
 
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # what trials used counts as taken until then
         free, _ = torch.cuda.mem_get_info(device)
         return int(max(0, min(free * _SHARE_GPU, free - WORKING)))
     return int(min(USUAL_CACHE, psutil.virtual_memory().available * _SHARE_CPU))
