@@ -73,6 +73,7 @@ def said(message: Any) -> list[dict[str, Any]]:
 # ---------------------------------------------------------------- words
 
 
+@pytest.mark.usefixtures("exact_numbers")
 def test_an_answer_is_the_same_whole_and_streamed(claude: anthropic.Anthropic, model: str) -> None:
     fields: Any = {"model": model, "max_tokens": 24, "messages": asked("Say hello."), "extra_body": {"temperature": 0}}
     whole = claude.messages.create(**fields)
